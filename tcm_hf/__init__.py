@@ -1,0 +1,84 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""TCM and FastTCM: CLIP models turned into detectors of scene text, for transformers.
+
+Importing the package registers TCM with transformers' Auto classes and the `"text-detection"` pipeline task.
+"""
+
+from pathlib import Path
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ._version import __version__
+from .configuration_tcm import CLIPResNetConfig, TCMConfig
+from .image_processing_tcm import TCMImageProcessor, register_decoder
+from .modeling_tcm import (
+    TCMForTextDetection,
+    TCMModel,
+    TCMModelOutput,
+    TCMPreTrainedModel,
+    TCMTextDetectionOutput,
+    register_detector,
+)
+from .pipeline_text_detection import TextDetectionPipeline
+from .visualization import draw_detections
+
+
+#: Directory of the checkpoint that comes with the package.
+DEFAULT_CHECKPOINT = str(Path(__file__).parent / "checkpoints" / "tcm-tiny")
+
+
+def _register() -> None:
+    """Makes TCM known to transformers, and its classes ready to travel with a published checkpoint."""
+    AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
+    AutoModel.register(TCMConfig, TCMModel, exist_ok=True)
+    AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
+    # One class for both backends: it needs no torchvision, and it is what should run where torchvision is installed too.
+    AutoImageProcessor.register(
+        TCMConfig,
+        image_processor_classes={"pil": TCMImageProcessor, "torchvision": TCMImageProcessor},
+        exist_ok=True,
+    )
+    TCMConfig.register_for_auto_class()
+    TCMModel.register_for_auto_class("AutoModel")
+    TCMForTextDetection.register_for_auto_class("AutoModelForObjectDetection")
+    TCMImageProcessor.register_for_auto_class()
+    PIPELINE_REGISTRY.register_pipeline(
+        "text-detection",
+        pipeline_class=TextDetectionPipeline,
+        pt_model=AutoModelForObjectDetection,
+        default={"model": (DEFAULT_CHECKPOINT, "main")},
+        type="image",
+    )
+
+
+_register()
+
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "CLIPResNetConfig",
+    "TCMConfig",
+    "TCMForTextDetection",
+    "TCMImageProcessor",
+    "TCMModel",
+    "TCMModelOutput",
+    "TCMPreTrainedModel",
+    "TCMTextDetectionOutput",
+    "TextDetectionPipeline",
+    "__version__",
+    "draw_detections",
+    "register_decoder",
+    "register_detector",
+]

@@ -1,0 +1,349 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The command `tcm-hf`."""
+
+# Only the standard library here: torch and transformers are imported by the command that needs them.
+import argparse
+import glob
+import json
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+IMAGE_SUFFIXES = frozenset(
+    ".bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp .avif".split()
+)
+# Below this many pictures a progress bar is only noise.
+MIN_IMAGES_FOR_PROGRESS = 4
+
+
+class UsageError(Exception):
+    """A mistake in the command line that argparse cannot see."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Runs `tcm-hf`.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name; those of the process by default.
+
+    Returns:
+        `int`: 0 when all went well, 1 when some input could not be read, 2 for a wrong command line or model.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        return arguments.run(arguments)
+    except UsageError as error:
+        print(f"tcm-hf {arguments.command}: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"tcm-hf {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `tcm-hf` with all its commands."""
+    parser = argparse.ArgumentParser(prog="tcm-hf", description="Scene text detection with TCM.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_detect(commands)
+    return parser
+
+
+def _add_detect(commands) -> None:
+    parser = commands.add_parser(
+        "detect",
+        help="find text in pictures",
+        description="Finds text in pictures and writes it as JSON: a list with one entry for each picture, with its path, "
+        "width, height and detections (score, label, box and polygon in pixels of the upright picture), or with an "
+        "error where it could not be read.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE|DIR|GLOB",
+        help="files, addresses (http, https), directories, quoted patterns",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR_OR_ID", help="checkpoint directory or Hub id (default: the bundled one)"
+    )
+    parser.add_argument(
+        "--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)"
+    )
+    parser.add_argument("--threshold", type=_fraction, help="lowest score, 0 to 1 (default: the model's)")
+    parser.add_argument("--mask-threshold", type=_fraction, help="lowest probability of a text pixel, 0 to 1")
+    parser.add_argument("--unclip-ratio", type=float, help="how far text kernels are expanded")
+    parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON here instead of to stdout")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
+    parser.add_argument("--show-scores", action="store_true", help="write the scores on these drawings")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
+    parser.add_argument("--batch-size", type=_positive_int, default=1, help="pictures per forward pass (default: 1)")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="N|SHORTEST,LONGEST",
+        help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
+    )
+    parser.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code that comes with the model; only if you trust it"
+    )
+    parser.set_defaults(run=_detect)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _size(text: str) -> dict[str, int]:
+    edges = [_positive_int(edge) for edge in text.split(",")]
+    if len(edges) > 2 or (len(edges) == 2 and edges[0] > edges[1]):
+        raise argparse.ArgumentTypeError(f"{text} is neither N nor SHORTEST,LONGEST")
+    return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}
+
+
+def find_images(inputs: list[str]) -> list[str]:
+    """
+    Lists the pictures that the inputs of a command stand for.
+
+    Args:
+        inputs (`list[str]`): files, web addresses, directories (their pictures, without those of subdirectories) and
+            patterns such as `"photos/**/*.jpg"`.
+
+    Returns:
+        `list[str]`: each once, in the order of the inputs, sorted by name inside of directories and patterns. Files
+        that do not exist are listed too, so that reading them reports the error.
+
+    Raises:
+        UsageError: if a directory holds no picture or a pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for text in inputs:
+        if text.startswith(("http://", "https://")):
+            matches = [text]
+        elif os.path.isdir(text):
+            entries = sorted(os.path.join(text, name) for name in os.listdir(text))
+            matches = [
+                path for path in entries if Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+            ]
+            if not matches:
+                raise UsageError(
+                    f"no pictures in directory {text!r}; for those of its subdirectories pass {os.path.join(text, '**', '*.jpg')!r}"
+                )
+        elif not os.path.exists(text) and glob.has_magic(text):
+            matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]
+            if not matches:
+                raise UsageError(f"no file matches {text!r}")
+        else:
+            matches = [text]
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _detect(arguments: argparse.Namespace) -> int:
+    paths = find_images(arguments.inputs)
+    for path in (arguments.output, arguments.draw):
+        # Before the work, not after it.
+        if path is not None and (path.is_dir() if path is arguments.output else path.exists() and not path.is_dir()):
+            raise UsageError(f"{str(path)!r} is a {'directory' if path.is_dir() else 'file'}")
+    pipe = _load_pipeline(arguments)
+
+    from tqdm import tqdm
+
+    from .image_loading import load_rgb_image
+    from .visualization import draw_detections
+
+    names = DrawingNames(arguments.draw, paths) if arguments.draw else None
+    failures = 0
+    # What is read but not yet answered: at most one batch. Failed inputs keep their place among the others.
+    pending: deque[dict] = deque()
+    pictures: deque = deque()
+    bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=len(paths) < MIN_IMAGES_FOR_PROGRESS)
+
+    def report(problem: str, error: Exception) -> str:
+        nonlocal failures
+        failures += 1
+        message = _one_line(error)
+        bar.write(f"tcm-hf detect: {problem}: {message}", file=sys.stderr)
+        return message
+
+    def images():
+        for path in paths:
+            try:
+                image = load_rgb_image(path)
+            except (OSError, ValueError) as error:
+                pending.append({"image": path, "error": report(f"cannot read {path!r}", error)})
+                bar.update()
+                continue
+            pictures.append(image if names is not None else None)
+            pending.append({"image": path, "width": image.width, "height": image.height})
+            yield image
+
+    def failed() -> Iterator[dict]:
+        while pending and "error" in pending[0]:
+            yield pending.popleft()
+
+    with bar, _json_list(arguments.output) as write:
+        for detections in pipe(images(), batch_size=arguments.batch_size):
+            for record in failed():
+                write(record)
+            record = pending.popleft()
+            picture = pictures.popleft()
+            if names is not None:
+                target = names.next(record["image"])
+                try:
+                    draw_detections(picture, detections, show_scores=arguments.show_scores).save(target, quality=90)
+                except (OSError, ValueError) as error:
+                    report(f"cannot write {str(target)!r}", error)
+            write({**record, "detections": [_rounded(detection) for detection in detections]})
+            bar.update()
+        for record in failed():
+            write(record)
+    return 1 if failures else 0
+
+
+def _load_pipeline(arguments: argparse.Namespace):
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    import tcm_hf
+
+    logging.disable_progress_bar()
+    options = {
+        "shape": arguments.shape,
+        "threshold": arguments.threshold,
+        "mask_threshold": arguments.mask_threshold,
+        "unclip_ratio": arguments.unclip_ratio,
+        "size": arguments.size,
+        "do_upscale": arguments.upscale or None,
+        "reading_order": arguments.reading_order or None,
+        "device": arguments.device,
+        "trust_remote_code": arguments.trust_remote_code or None,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        # A pickle file can run any code when it is loaded, so only safetensors are.
+        options["model_kwargs"] = {"use_safetensors": True}
+        return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
+        model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
+        raise UsageError(f"cannot load {model}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _rounded(detection: dict) -> dict:
+    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
+    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
+    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}
+
+
+class DrawingNames:
+    """
+    Gives every picture a file for its drawing, so that none overwrites another one or an input.
+
+    Args:
+        directory (`Path`): where the drawings go; it is made when it does not exist.
+        inputs (`list[str]`): all input files.
+    """
+
+    def __init__(self, directory: Path, inputs: list[str]):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        # Compared without case, as some file systems do.
+        self.taken = {os.path.realpath(path).casefold() for path in inputs}
+
+    def next(self, path: str) -> Path:
+        """The drawing's file: the picture's name with `.jpg`, and a number where that is taken already."""
+        stem = Path(path.split("?")[0] if path.startswith(("http://", "https://")) else path).stem or "image"
+        number = 1
+        while True:
+            target = self.directory / f"{stem}{'' if number == 1 else f'_{number}'}.jpg"
+            key = os.path.realpath(target).casefold()
+            if key not in self.taken:
+                self.taken.add(key)
+                return target
+            number += 1
+
+
+@contextmanager
+def _json_list(output: Path | None):
+    """
+    Writes a JSON list entry by entry, to stdout or to a file that appears only when it is complete.
+
+    Args:
+        output (`Path`, *optional*): the file; stdout by default.
+
+    Yields:
+        a function that writes one entry.
+    """
+    temporary = None
+    if output is None:
+        file = sys.stdout
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
+        file = os.fdopen(handle, "w", encoding="utf-8")
+    separator = "[\n"
+
+    def write(entry: dict) -> None:
+        nonlocal separator
+        file.write(separator + json.dumps(entry, ensure_ascii=output is None))
+        file.flush()
+        separator = ",\n"
+
+    try:
+        yield write
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
+        if temporary is None:
+            file.flush()
+        else:
+            file.close()
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
+            os.replace(temporary, output)
+            temporary = None
+    finally:
+        if temporary is not None:
+            file.close()
+            os.unlink(temporary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

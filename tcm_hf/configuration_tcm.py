@@ -1,0 +1,296 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configurations of TCM and of CLIP's ResNet tower."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers.configuration_utils import PreTrainedConfig
+
+
+# CLIP's byte-pair ids of the prompts that TCM's paper and its released models use. CLIP's tokenizer gives the same
+# ids; they are spelled out so that a model can be built without any tokenizer file.
+PROMPT_TOKEN_IDS = {
+    "the pixels of many arbitrary-shape text instances.": (
+        [49406, 518, 34099, 539, 1346, 22702, 856, 268, 6448, 4160, 1264, 3515, 269, 49407]
+    ),
+    "Text": [49406, 4160, 49407],
+}
+
+# Default settings of every detector. A detector that lives outside of this package adds its own entry through
+# `register_detector` of modeling_tcm.
+DETECTOR_DEFAULTS: dict[str, dict] = {
+    "db": {
+        "neck_channels": 256,  # channels of the lateral convolutions; the four smoothed maps have a quarter each
+        "head_channels": 64,  # channels inside of the head
+        "binarization_steepness": 50,  # k of the differentiable binarization, DB eq. 2
+        "probability_loss_weight": 5.0,
+        "threshold_loss_weight": 10.0,
+        "binary_loss_weight": 1.0,
+        "negative_ratio": 3.0,  # hard negatives for every positive pixel in the balanced cross-entropy
+    },
+}
+
+
+@strict
+class CLIPResNetConfig(PreTrainedConfig):
+    r"""
+    Configuration of CLIP's ModifiedResNet image tower with attention pooling. The defaults are those of CLIP RN50.
+
+    Args:
+        width (`int`, *optional*, defaults to 64):
+            Channels of the stem. Stage i (from 0) has `width * 4 * 2**i` channels at stride `4 * 2**i`.
+        depths (`list[int]`, *optional*, defaults to `(3, 4, 6, 3)`):
+            Number of bottleneck blocks of the four stages.
+        num_attention_heads (`int`, *optional*):
+            Heads of the attention pooling. `None` gives CLIP's choice, one head for 64 channels of the last stage.
+        projection_dim (`int`, *optional*, defaults to 1024):
+            Length of the global and of the dense embeddings.
+        image_size (`int`, *optional*, defaults to 224):
+            Input side in pixels that the positional table is made for: it has `(image_size // 32)**2 + 1` rows.
+            Inputs of any other size are fine, the table is resampled to them.
+        num_channels (`int`, *optional*, defaults to 3):
+            Channels of the input picture.
+        attention_pool (`bool`, *optional*, defaults to `True`):
+            Whether there is an attention pooling. Without it the tower has feature maps but no embeddings.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of normally initialised weights.
+    """
+
+    model_type = "clip_resnet"
+    base_config_key = "vision_config"
+
+    width: int = 64
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    num_attention_heads: int | None = None
+    projection_dim: int = 1024
+    image_size: int = 224
+    num_channels: int = 3
+    attention_pool: bool = True
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs):
+        if self.num_attention_heads is None:
+            self.num_attention_heads = max(1, self.width * 32 // 64)
+        super().__post_init__(**kwargs)
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of the four feature maps, from stride 4 to stride 32."""
+        return [self.width * 4 * 2**stage for stage in range(4)]
+
+    def validate_architecture(self):
+        """Part of `@strict`-powered validation."""
+        if len(self.depths) != 4 or min(self.depths) < 1:
+            raise ValueError(f"`depths` needs four positive numbers of blocks, got {self.depths}.")
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"`width` has to be an even number of channels, got {self.width}.")
+        if (self.width * 32) % self.num_attention_heads:
+            raise ValueError(
+                f"The last stage's {self.width * 32} channels (`width` * 32) are not a multiple of "
+                f"`num_attention_heads`={self.num_attention_heads}."
+            )
+        if self.image_size < 32:
+            raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
+
+
+@strict
+class TCMConfig(PreTrainedConfig):
+    r"""
+    Configuration of TCM and FastTCM ("Turning a CLIP Model into a Scene Text Detector", CVPR 2023; "... into a Scene
+    Text Spotter", TPAMI 2024). Every choice and every ablation of the papers is a field. The defaults are TCM-DB on
+    CLIP RN50 as released.
+
+    Args:
+        text_config (`dict` or `CLIPTextConfig`, *optional*):
+            CLIP's text tower.
+        vision_config (`dict`, `CLIPResNetConfig` or `CLIPVisionConfig`, *optional*):
+            CLIP's image tower: a ResNet (`model_type` `"clip_resnet"`, the default) or a ViT (`"clip_vision_model"`).
+        detector (`str`, *optional*, defaults to `"db"`):
+            Name of the text detector that reads the feature maps.
+        detector_config (`dict`, *optional*):
+            Settings of the detector; what is left out takes the default in `DETECTOR_DEFAULTS[detector]`.
+        text_side (`bool`, *optional*, defaults to `True`):
+            Whether there is a text side at all. `False` is the plain detector on CLIP's image tower, the baseline of
+            the paper's tables: no prompts, no attention pooling, no matching map.
+        prompt (`str`, *optional*, defaults to `"the pixels of many arbitrary-shape text instances."`):
+            The predefined prompt. The paper's formula has `"Text"`, the released models have the default.
+        prompt_token_ids (`list[int]`, *optional*):
+            The prompt's token ids with start and end token. Needed for a prompt other than the two above:
+            `CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`. The ids index the
+            text tower's vocabulary, which may be smaller than CLIP's.
+        num_context_vectors (`int`, *optional*, defaults to 4):
+            Learned context vectors between the start token and the prompt (paper, eq. 3). Released: 4, 18 and 32.
+        prompt_generator (`str`, *optional*, defaults to `"conditional"`):
+            What conditions the prompt: `"conditional"` (TCM, the image's global embedding), `"meta_query"` (FastTCM, a
+            learned query, followed by bimodal similarity matching) or `None`.
+        prompt_generator_act (`str`, *optional*, defaults to `"relu"`):
+            Activation inside of the language prompt generator.
+        visual_prompt (`bool`, *optional*, defaults to `True`):
+            Whether the pixels attend to the text embedding (visual prompt generator).
+        context_decoder (`bool`, *optional*, defaults to `True`):
+            Whether the text embedding attends to the pixels; on in every released model.
+        decoder_layers (`int`, *optional*, defaults to 3):
+            Layers of the visual prompt generator and of the context decoder.
+        decoder_hidden_size (`int`, *optional*, defaults to 256):
+            Width of the two decoders.
+        decoder_attention_heads (`int`, *optional*, defaults to 4):
+            Attention heads of the two decoders.
+        decoder_ffn_dim (`int`, *optional*, defaults to 1024):
+            Width of the feed-forward layers in the two decoders.
+        decoder_dropout (`float`, *optional*, defaults to 0.1):
+            Dropout of the two decoders.
+        visual_prompt_scale_init (`float`, *optional*, defaults to 1e-3):
+            Initial value of the scalar that scales the visual prompt.
+        context_scale_init (`float`, *optional*, defaults to 1e-3):
+            Initial value of the per-channel scale of the context decoder's output.
+        temperature (`float`, *optional*, defaults to 0.07):
+            Temperature of the instance-language matching (paper, eq. 9).
+        auxiliary_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the matching map's loss (lambda in the paper); 0 leaves it out.
+        auxiliary_negative_ratio (`float`, *optional*, defaults to 3.0):
+            Hard negative pixels for every positive pixel in the auxiliary loss, counted for each image.
+        pyramid_channels (`int`, *optional*, defaults to 256):
+            Channels of each level of the simple feature pyramid on top of a ViT; a ResNet has its own pyramid.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of normally initialised weights.
+
+    Example:
+
+    ```python
+    >>> from tcm_hf import TCMConfig, TCMForTextDetection
+
+    >>> model = TCMForTextDetection(TCMConfig())
+    ```
+    """
+
+    model_type = "tcm"
+    sub_configs_defaults = {"vision_config": CLIPResNetConfig, "text_config": CLIPTextConfig}
+    keys_to_ignore_at_inference = [
+        "loss_dict",
+        "score_map",
+        "text_embeddings",
+        "visual_embeddings",
+        "hidden_states",
+        "attentions",
+    ]
+
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+    detector: str = "db"
+    detector_config: dict | None = None
+    text_side: bool = True
+    prompt: str = "the pixels of many arbitrary-shape text instances."
+    prompt_token_ids: list[int] | tuple[int, ...] | None = None
+    num_context_vectors: int = 4
+    prompt_generator: str | None = "conditional"
+    prompt_generator_act: str = "relu"
+    visual_prompt: bool = True
+    context_decoder: bool = True
+    decoder_layers: int = 3
+    decoder_hidden_size: int = 256
+    decoder_attention_heads: int = 4
+    decoder_ffn_dim: int = 1024
+    decoder_dropout: float | int = 0.1
+    visual_prompt_scale_init: float | int = 1e-3
+    context_scale_init: float | int = 1e-3
+    temperature: float | int = 0.07
+    auxiliary_loss_weight: float | int = 1.0
+    auxiliary_negative_ratio: float | int = 3.0
+    pyramid_channels: int = 256
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs):
+        if isinstance(self.vision_config, dict):
+            self.vision_config = _vision_config(dict(self.vision_config))
+        if isinstance(self.text_config, dict):
+            self.text_config = CLIPTextConfig(**self.text_config)
+        if self.text_config is None:
+            # CLIP RN50's text tower is that of ViT-B/32, projected to RN50's 1024-d space.
+            self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
+        if self.prompt_token_ids is None:
+            self.prompt_token_ids = PROMPT_TOKEN_IDS.get(self.prompt)
+        if self.detector in DETECTOR_DEFAULTS:
+            # Unknown settings stay in, so that `validate_detector` can name them.
+            self.detector_config = {**DETECTOR_DEFAULTS[self.detector], **(self.detector_config or {})}
+        if self.id2label is None:
+            self.id2label = {0: "text"}
+            self.label2id = {"text": 0}
+        super().__post_init__(**kwargs)
+
+    def validate_detector(self):
+        """Part of `@strict`-powered validation."""
+        if self.detector not in DETECTOR_DEFAULTS:
+            raise ValueError(
+                f"Unknown `detector` {self.detector!r}; known detectors: {sorted(DETECTOR_DEFAULTS)}. A detector of "
+                "your own has to be registered first, see `tcm_hf.register_detector`."
+            )
+        unknown = sorted(set(self.detector_config or {}) - set(DETECTOR_DEFAULTS[self.detector]))
+        if unknown:
+            raise ValueError(
+                f"Unknown settings {unknown} in `detector_config` of detector {self.detector!r}; known settings: "
+                f"{sorted(DETECTOR_DEFAULTS[self.detector])}."
+            )
+
+    def validate_text_side(self):
+        """Part of `@strict`-powered validation."""
+        if self.prompt_generator not in ("conditional", "meta_query", None):
+            raise ValueError(
+                f'`prompt_generator` is "conditional", "meta_query" or None, got {self.prompt_generator!r}.'
+            )
+        if not self.text_side:
+            return
+        if self.prompt_token_ids is None:
+            raise ValueError(
+                f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "
+                '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
+            )
+        if len(self.prompt_token_ids) < 2 or not all(
+            0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids
+        ):
+            raise ValueError(
+                "`prompt_token_ids` needs a start and an end token, all of them below `text_config.vocab_size`="
+                f"{self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
+            )
+        length = len(self.prompt_token_ids) + self.num_context_vectors
+        if length > self.text_config.max_position_embeddings:
+            raise ValueError(
+                f"The prompt has {len(self.prompt_token_ids)} tokens and `num_context_vectors`="
+                f"{self.num_context_vectors}, together {length}: more than the "
+                f"`text_config.max_position_embeddings`={self.text_config.max_position_embeddings} of the text tower."
+            )
+        if self.text_config.projection_dim != self.vision_config.projection_dim:
+            raise ValueError(
+                "Image and text embeddings are compared and so need one length, but `text_config.projection_dim`="
+                f"{self.text_config.projection_dim} and `vision_config.projection_dim`="
+                f"{self.vision_config.projection_dim}."
+            )
+        if self.decoder_hidden_size % self.decoder_attention_heads:
+            raise ValueError(
+                f"`decoder_hidden_size`={self.decoder_hidden_size} is not a multiple of `decoder_attention_heads`="
+                f"{self.decoder_attention_heads}."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"`temperature` has to be positive, got {self.temperature}.")
+
+
+def _vision_config(values: dict) -> PreTrainedConfig:
+    """Builds the image tower's configuration of the type that its `model_type` names."""
+    model_type = values.pop("model_type", CLIPResNetConfig.model_type)
+    classes = {cls.model_type: cls for cls in (CLIPResNetConfig, CLIPVisionConfig)}
+    if model_type not in classes:
+        raise ValueError(f"Unknown `vision_config.model_type` {model_type!r}; known types: {sorted(classes)}.")
+    return classes[model_type](**values)
+
+
+__all__ = ["CLIPResNetConfig", "TCMConfig"]

@@ -1,0 +1,231 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The training dataset: records and rendered words -> augmented crops -> detector targets -> batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .augment import TextAugmentation
+from .formats import TextRecord, load_image
+from .synthetic import SyntheticTextGenerator
+
+try:
+    import cv2
+except ImportError as error:  # pragma: no cover
+    raise ImportError("The training dataset needs OpenCV: pip install opencv-python-headless") from error
+
+
+DB_IMAGE_MEAN = (122.679, 116.669, 104.007)
+IMAGE_STD = (58.395, 57.12, 57.375)
+
+
+class TextDetectionDataset(Dataset):
+    """
+    Training samples as a function of (seed, epoch, index) only, so that a resumed run sees the samples it would have seen.
+
+    Args:
+        records (`Sequence[TextRecord]`):
+            Annotated pictures; may be empty when `synthetic_fraction` is 1.
+        build_targets (`Callable`):
+            `build_targets(polygons, ignore, height, width) -> dict[str, np.ndarray]`, for example
+            `tcm_hf.targets.db.build_db_targets`.
+        augmentation (`TextAugmentation`, *optional*, defaults to `TextAugmentation()`):
+            Turns picture and polygons into the training crop.
+        synthetic (`SyntheticTextGenerator`, *optional*):
+            Source of rendered words; needed if one of the next two is above 0. Its `size` must equal the crop size.
+        synthetic_fraction (`float`, *optional*, defaults to 0.0):
+            Share of the samples that show rendered words only.
+        paste_probability (`float`, *optional*, defaults to 0.0):
+            Chance that rendered words are pasted on a photo before its augmentation.
+        length (`int`, *optional*, defaults to the number of records):
+            Samples an epoch. Successive epochs walk on through the records.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of every random choice.
+        keep_images (`bool`, *optional*, defaults to `True`):
+            Keep decoded pictures in memory (height x width x 3 bytes each, at their stored size).
+        image_mean (`tuple[float, float, float]`, *optional*, defaults to `(122.679, 116.669, 104.007)`):
+            RGB mean on 0..255.
+        image_std (`tuple[float, float, float]`, *optional*, defaults to `(58.395, 57.12, 57.375)`):
+            RGB standard deviation on 0..255.
+
+    Each item is `{"pixel_values": FloatTensor (3, height, width), "labels": dict[str, Tensor]}`. Call `set_epoch` before
+    each epoch; it also reaches persistent workers. Call `preload` before the workers start, so that they share one copy of
+    the decoded pictures.
+
+    Raises:
+        ValueError: if there is nothing to draw samples from, or a probability lies outside 0..1.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[TextRecord],
+        build_targets: Callable[..., dict[str, np.ndarray]],
+        augmentation: TextAugmentation | None = None,
+        synthetic: SyntheticTextGenerator | None = None,
+        synthetic_fraction: float = 0.0,
+        paste_probability: float = 0.0,
+        length: int | None = None,
+        seed: int = 0,
+        keep_images: bool = True,
+        image_mean: tuple[float, float, float] = DB_IMAGE_MEAN,
+        image_std: tuple[float, float, float] = IMAGE_STD,
+    ):
+        for name, value in (("synthetic_fraction", synthetic_fraction), ("paste_probability", paste_probability)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must lie between 0 and 1, got {value}")
+            if value > 0 and synthetic is None:
+                raise ValueError(f"`{name}`={value} needs a `synthetic` generator (SyntheticTextGenerator)")
+        if not len(records) and synthetic_fraction < 1:
+            raise ValueError("`records` is empty: give annotated pictures, or a generator with `synthetic_fraction`=1")
+        if not len(records) and length is None:
+            raise ValueError("`length` is needed when there are no records to count")
+        self.records = list(records)
+        self.build_targets = build_targets
+        self.augmentation = augmentation if augmentation is not None else TextAugmentation()
+        self.synthetic = synthetic
+        self.synthetic_fraction = synthetic_fraction
+        self.paste_probability = paste_probability
+        self.length = int(length) if length is not None else len(self.records)
+        self.seed = int(seed)
+        self.keep_images = keep_images
+        self.image_mean = np.asarray(image_mean, dtype=np.float32)
+        self.image_std = np.asarray(image_std, dtype=np.float32)
+        crop_size = self.augmentation.crop_size
+        if synthetic is not None and synthetic_fraction > 0 and synthetic.size != crop_size:
+            raise ValueError(
+                f"the generator's size {synthetic.size} must equal the augmentation's crop size {crop_size}"
+            )
+        # In shared memory, so that workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._images: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch.item())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose samples `__getitem__` returns (0-based)."""
+        self._epoch.fill_(int(epoch))
+
+    def preload(self) -> None:
+        """Decodes every picture now; worker processes forked later share the memory."""
+        for index in range(len(self.records)):
+            self._load(index)
+
+    def _load(self, index: int) -> np.ndarray:
+        image = self._images.get(index)
+        if image is None:
+            image = load_image(self.records[index].image)
+            if self.keep_images:
+                self._images[index] = image
+        return image
+
+    def sample(self, index: int) -> tuple[np.ndarray, list[np.ndarray], list[bool]]:
+        """
+        The augmented crop before targets and normalisation, for display and checks.
+
+        Args:
+            index (`int`): position within the epoch.
+
+        Returns:
+            `tuple[np.ndarray, list[np.ndarray], list[bool]]`: RGB uint8 (crop_size, crop_size, 3), polygons, ignore flags.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} out of range for an epoch of {self.length} samples")
+        epoch = self.epoch
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if rng.random() < self.synthetic_fraction:
+            image, polygons, ignore, _ = self.synthetic.generate(rng)
+            return self.augmentation.photometric(image, rng), polygons, ignore
+        number = (epoch * self.length + index) % len(self.records)
+        record = self.records[number]
+        image = self._load(number)
+        polygons, ignore = record.polygons, record.ignore
+        frame_size = tuple(record.size) if record.size is not None else image.shape[:2]
+        if rng.random() < self.paste_probability:
+            # Words are drawn into the stored picture; its frame may be stretched, which only adds variety of shapes.
+            stretch = np.array([image.shape[1] / frame_size[1], image.shape[0] / frame_size[0]], dtype=np.float32)
+            pasted = self.synthetic.paste_words(image, [polygon * stretch for polygon in polygons], rng, ignore=ignore)
+            image, ignore = pasted[0], pasted[2]
+            polygons = [polygon / stretch for polygon in pasted[1]]
+        return self.augmentation(image, polygons, ignore, rng, frame_size=frame_size)
+
+    def __getitem__(self, index: int) -> dict:
+        image, polygons, ignore = self.sample(index)
+        height, width = image.shape[:2]
+        targets = self.build_targets(polygons, ignore, height, width)
+        return {
+            "pixel_values": torch.from_numpy(normalize_image(image, self.image_mean, self.image_std)),
+            "labels": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in targets.items()},
+        }
+
+    def __getstate__(self) -> dict:
+        # Decoded pictures are a cache; a spawned worker must not receive gigabytes through a pipe.
+        return {**self.__dict__, "_images": {}}
+
+
+def normalize_image(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """
+    (image - mean) / std, channels first.
+
+    Args:
+        image (`np.ndarray`): RGB uint8 of shape (height, width, 3).
+        mean (`np.ndarray` of shape (3,)): on 0..255.
+        std (`np.ndarray` of shape (3,)): on 0..255.
+
+    Returns:
+        `np.ndarray`: float32 of shape (3, height, width).
+    """
+    result = np.empty((3, *image.shape[:2]), dtype=np.float32)
+    for channel, plane in enumerate(cv2.split(image)):
+        np.multiply(plane, np.float32(1 / std[channel]), out=result[channel])
+        result[channel] -= np.float32(mean[channel] / std[channel])
+    return result
+
+
+def text_detection_collate(batch: Sequence[dict]) -> dict:
+    """
+    Stacks samples into a batch; pass it as `collate_fn` of a `DataLoader` or `data_collator` of a `Trainer`.
+
+    Args:
+        batch (`Sequence[dict]`): items of [`TextDetectionDataset`].
+
+    Returns:
+        `dict`: `pixel_values` FloatTensor (batch, 3, height, width) and `labels`, a dict of the targets' tensors, each with
+        a leading batch dimension.
+
+    Raises:
+        ValueError: if the samples differ in size or in their targets' names.
+    """
+    shapes = {tuple(item["pixel_values"].shape) for item in batch}
+    if len(shapes) != 1:
+        raise ValueError(f"samples of one batch must have one size, got {sorted(shapes)}: use one crop size")
+    names = set(batch[0]["labels"])
+    for item in batch:
+        if set(item["labels"]) != names:
+            raise ValueError(
+                f"samples of one batch have different labels: {sorted(names)} and {sorted(item['labels'])}"
+            )
+    return {
+        "pixel_values": torch.stack([item["pixel_values"] for item in batch]),
+        "labels": {name: torch.stack([item["labels"][name] for item in batch]) for name in batch[0]["labels"]},
+    }

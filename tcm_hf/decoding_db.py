@@ -1,0 +1,182 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Decoding of the DB detector: a probability map to text polygons and scores."""
+
+import numpy as np
+
+from .polygons import (
+    ROUND_JOIN_SEGMENTS,
+    bounding_box,
+    minimum_area_quad,
+    order_clockwise,
+    polygon_area,
+    polygon_perimeter,
+    valid_geometry,
+)
+
+
+try:
+    import cv2
+    import shapely
+except ImportError as error:  # pragma: no cover
+    raise ImportError(
+        "tcm_hf needs OpenCV and shapely to decode maps; install them with `pip install opencv-python-headless shapely`"
+    ) from error
+
+
+SHAPES = ("polygon", "quad", "box")
+
+# Share of a region's area that holes may take before the region counts as a ring.
+MAX_HOLE_SHARE = 0.01
+
+DB_DECODING_DEFAULTS = {
+    "mask_threshold": 0.3,
+    "score_threshold": 0.5,
+    "unclip_ratio": 1.5,
+    "min_size": 3.0,
+    "max_candidates": 1000,
+    "epsilon_ratio": 0.002,
+    "shape": "polygon",
+}
+
+
+def _check_map(probability_map) -> np.ndarray:
+    probabilities = np.asarray(probability_map)
+    if probabilities.ndim != 2:
+        raise ValueError(f"`probability_map` must have the shape (height, width), got {probabilities.shape}")
+    probabilities = np.ascontiguousarray(probabilities, dtype=np.float32)
+    if probabilities.size:
+        low, high = float(probabilities.min()), float(probabilities.max())
+        # min and max propagate NaN, so they see every value that is not finite.
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("`probability_map` holds NaN or infinite values: the image or the weights are corrupt")
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ValueError(
+                f"`probability_map` must lie in [0, 1], got [{low:.3g}, {high:.3g}]; apply a sigmoid to logits first"
+            )
+    return probabilities
+
+
+def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
+    """Mean probability over the pixels of an integer contour, its border included."""
+    left, top, width, height = cv2.boundingRect(contour)
+    inside = np.zeros((height, width), dtype=np.uint8)
+    cv2.fillPoly(inside, [contour - (left, top)], 1)
+    return float(cv2.mean(probabilities[top : top + height, left : left + width], inside)[0])
+
+
+def _expand(contour: np.ndarray, distance: float) -> np.ndarray | None:
+    """
+    Moves a contour outwards by `distance` pixels; `None` when it closes into a ring.
+
+    A single contour cannot describe a ring: it would claim the whole disc. Specks inside are filled.
+    """
+    geometry = shapely.buffer(valid_geometry(contour), distance, quad_segs=ROUND_JOIN_SEGMENTS)
+    # A simplified contour can cross itself and fall apart; its main part stands for the region.
+    region = max(shapely.get_parts(geometry), key=lambda part: part.area, default=None)
+    if region is None or region.geom_type != "Polygon":
+        return None
+    filled = shapely.Polygon(region.exterior)
+    if filled.area - region.area > MAX_HOLE_SHARE * filled.area:
+        return None
+    return shapely.get_coordinates(region.exterior)[:-1]
+
+
+def decode_db(
+    probability_map,
+    *,
+    mask_threshold: float = 0.3,
+    score_threshold: float = 0.5,
+    unclip_ratio: float = 1.5,
+    min_size: float = 3.0,
+    max_candidates: int = 1000,
+    epsilon_ratio: float | None = 0.002,
+    shape: str = "polygon",
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """
+    Turns the probability map of the DB detector into text regions.
+
+    Every outer contour of the binarised map is a shrunk text region. It is scored by the mean probability inside it, and
+    expanded by `area * unclip_ratio / perimeter` pixels; one that closes into a ring on the way is dropped. Coordinates count from the centre of the first pixel, are not
+    rounded, and may reach over the border of the map.
+
+    Args:
+        probability_map (array-like of shape `(height, width)`): Text probability of every pixel, in [0, 1].
+        mask_threshold (`float`, *optional*, defaults to 0.3): Pixels above it belong to text.
+        score_threshold (`float`, *optional*, defaults to 0.5): Regions with a lower mean probability are dropped.
+        unclip_ratio (`float`, *optional*, defaults to 1.5): Strength of the expansion that undoes the shrinking of the
+            training targets; no unit.
+        min_size (`float`, *optional*, defaults to 3.0): Pixels; regions are dropped when the shorter side of their
+            minimum-area rectangle is below it, after the expansion.
+        max_candidates (`int`, *optional*, defaults to 1000): At most this many contours, the largest, are looked at.
+        epsilon_ratio (`float`, *optional*, defaults to 0.002): Tolerance of the contour's simplification
+            (Douglas-Peucker) as a share of its length; 0 or `None` keeps the raw contour.
+        shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
+            or `"box"` (upright rectangle).
+
+    Returns:
+        `tuple[list[np.ndarray], np.ndarray]`: float32 polygons of shape `(n, 2)` in pixels of the map, clockwise from
+        the top-left, and their scores as a float32 array, highest first.
+
+    Raises:
+        ValueError: if the map has another shape, holds NaN or values outside [0, 1], or a setting is out of range.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+    if not unclip_ratio >= 0:
+        raise ValueError(f"`unclip_ratio` must not be negative, got {unclip_ratio}")
+    if max_candidates < 1:
+        raise ValueError(f"`max_candidates` must be at least 1, got {max_candidates}")
+    probabilities = _check_map(probability_map)
+    polygons, scores = [], []
+    if probabilities.size:
+        binary = (probabilities > mask_threshold).astype(np.uint8)
+        # Two levels: outer contours, also of text inside a ring, and holes, which are no text.
+        contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        outer = [contour for i, contour in enumerate(contours) if hierarchy[0][i][3] < 0 and len(contour) >= 3]
+        if len(outer) > max_candidates:
+            outer = sorted(outer, key=cv2.contourArea, reverse=True)[:max_candidates]
+    else:
+        outer = []
+
+    for contour in outer:
+        if epsilon_ratio:
+            contour = cv2.approxPolyDP(contour, epsilon_ratio * cv2.arcLength(contour, True), True)
+        contour = contour[:, 0]
+        if len(contour) < 3:
+            continue
+        score = _mean_inside(probabilities, contour)
+        if score < score_threshold:
+            continue
+        area = polygon_area(contour)
+        if area == 0:
+            continue
+        region = _expand(contour, area * unclip_ratio / polygon_perimeter(contour))
+        if region is None:
+            continue
+        quad = minimum_area_quad(region)
+        if min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1])) < min_size:
+            continue
+        if shape == "quad":
+            region = quad
+        elif shape == "box":
+            xmin, ymin, xmax, ymax = bounding_box(region)
+            region = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
+        else:
+            region = order_clockwise(region)
+        polygons.append(region.astype(np.float32))
+        scores.append(score)
+
+    order = np.argsort(-np.array(scores), kind="stable") if scores else []
+    return [polygons[i] for i in order], np.array([scores[i] for i in order], dtype=np.float32)

@@ -1,0 +1,578 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Image processor of TCM: pictures to model inputs, and model outputs to text polygons in the picture's own pixels."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_base import BatchFeature
+from transformers.image_utils import PILImageResampling, SizeDict
+from transformers.processing_utils import ImagesKwargs
+
+from .decoding_db import DB_DECODING_DEFAULTS, decode_db
+from .image_loading import convert_to_rgb, describe_source, load_any_image
+from .polygons import bounding_box, clip_polygon, order_clockwise, polygon_area
+from .polygons import reading_order as sort_in_reading_order
+
+
+logger = logging.getLogger(__name__)
+
+
+class Decoder(NamedTuple):
+    """
+    How the maps of one detector become polygons.
+
+    Args:
+        function (`Callable`):
+            `function(map, **arguments) -> (polygons, scores)`. The map is a float32 array of shape `(height, width)`,
+            or `(channels, height, width)` when the detector has several channels, without the padded area. The
+            polygons are arrays of shape `(n, 2)` in map pixels, the scores floats in 0..1.
+        defaults (`dict`):
+            Default of every keyword argument of the function. Those named `score_threshold` and `shape` are the
+            `threshold` and `shape` of [`TCMImageProcessor.post_process_text_detection`].
+        activation (`str`, *optional*, defaults to `"sigmoid"`):
+            What is applied to the logits, in fp32: `"sigmoid"` or `"none"`.
+        stride (`int`, *optional*, defaults to 1):
+            Pixels of `pixel_values` per map pixel.
+    """
+
+    function: Callable[..., tuple[list[np.ndarray], np.ndarray]]
+    defaults: dict[str, Any]
+    activation: str = "sigmoid"
+    stride: int = 1
+
+
+DECODERS: dict[str, Decoder] = {"db": Decoder(decode_db, DB_DECODING_DEFAULTS)}
+
+
+def register_decoder(
+    name: str, function: Callable, defaults: dict[str, Any], activation: str = "sigmoid", stride: int = 1
+) -> None:
+    """
+    Adds the decoder of a detector, so that [`TCMImageProcessor`] can be made with `detector=name`.
+
+    Args:
+        name (`str`): name of the detector, as in `TCMConfig.detector`.
+        function, defaults, activation, stride: see [`Decoder`].
+
+    Raises:
+        ValueError: if the activation is unknown or the stride is not positive.
+    """
+    if activation not in ("sigmoid", "none"):
+        raise ValueError(f"activation of detector {name!r} must be 'sigmoid' or 'none', got {activation!r}")
+    if stride < 1:
+        raise ValueError(f"stride of detector {name!r} must be at least 1, got {stride}")
+    DECODERS[name] = Decoder(function, dict(defaults), activation, stride)
+
+
+class TCMImageProcessorKwargs(ImagesKwargs, total=False):
+    r"""
+    do_upscale (`bool`, *optional*, defaults to `self.do_upscale`):
+        Whether pictures smaller than `size` are enlarged.
+    size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
+        Padded heights and widths are multiples of this number of pixels.
+    detector (`str`, *optional*, defaults to `self.detector`):
+        Name of the detector whose outputs are decoded; only when the processor is made or loaded.
+    decoding (`dict`, *optional*, defaults to `self.decoding`):
+        Default arguments of post-processing; only when the processor is made or loaded.
+    """
+
+    do_upscale: bool | None
+    size_divisor: int | None
+    detector: str | None
+    decoding: dict | None
+
+
+class TCMImageProcessor(PilBackend):
+    r"""
+    Prepares pictures for TCM and turns the model's outputs into text polygons.
+
+    Pictures may be paths, `http(s)://` addresses, bytes of image files, PIL images, NumPy arrays, torch tensors, or a
+    list that mixes them and their sizes; see [`~image_loading.load_rgb_image`] for how each is read (EXIF orientation,
+    transparency, 16 bits, float arrays). They are resized with anti-aliasing as 8-bit pictures, rescaled, normalized
+    with the means of TCM's released models, and padded at the right and at the bottom with zeros.
+
+    Float arrays in 0..1 are not rescaled a second time, so `do_rescale` may stay on for them.
+
+    Args:
+        do_convert_rgb (`bool`, *optional*, defaults to `True`):
+            Whether to convert pictures to RGB. When off, all pictures of a batch need the same number of channels.
+        do_resize (`bool`, *optional*, defaults to `True`):
+            Whether to resize.
+        size (`dict[str, int]` or `int`, *optional*, defaults to `{"shortest_edge": 1024, "longest_edge": 2048}`):
+            Limits in pixels. With `shortest_edge` and/or `longest_edge`, or with `max_height` and `max_width`, the
+            picture keeps its proportions and fits all limits. With `height` and `width` it gets exactly this size. An
+            `int` is a shortest edge without a limit on the longest.
+        do_upscale (`bool`, *optional*, defaults to `False`):
+            Whether pictures smaller than `size` are enlarged. `height` and `width` always are exact.
+        resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`):
+            Resampling filter.
+        do_rescale (`bool`, *optional*, defaults to `True`), rescale_factor (`float`, *optional*, defaults to `1/255`):
+            Whether, and by what, values in 0..255 are multiplied.
+        do_normalize (`bool`, *optional*, defaults to `True`):
+            Whether to subtract `image_mean` and to divide by `image_std`.
+        image_mean (`list[float]`, *optional*, defaults to `(122.679, 116.669, 104.007)` divided by 255):
+            Mean of each RGB channel after rescaling.
+        image_std (`list[float]`, *optional*, defaults to `(58.395, 57.12, 57.375)` divided by 255):
+            Standard deviation of each RGB channel after rescaling.
+        do_pad (`bool`, *optional*, defaults to `True`):
+            Whether to pad to the largest height and width of the batch, rounded up to multiples of `size_divisor`, and
+            to return `pixel_mask`.
+        pad_size (`dict[str, int]`, *optional*):
+            Height and width to pad to instead.
+        size_divisor (`int`, *optional*, defaults to 32):
+            See `do_pad`.
+        detector (`str`, *optional*, defaults to `"db"`):
+            Name of the detector, a key of `DECODERS`.
+        decoding (`dict`, *optional*):
+            Defaults of [`~TCMImageProcessor.post_process_text_detection`] that differ from the detector's own.
+
+    Example:
+
+    ```python
+    >>> inputs = processor("photo.jpg", return_tensors="pt")
+    >>> outputs = model(**inputs)
+    >>> texts = processor.post_process_text_detection(outputs, target_sizes=[(height, width)])[0]
+    ```
+    """
+
+    valid_kwargs = TCMImageProcessorKwargs
+    model_input_names = ["pixel_values", "pixel_mask"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 1024, "longest_edge": 2048}
+    default_to_square = False
+    do_upscale = False
+    resample = PILImageResampling.BILINEAR
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = [122.679 / 255, 116.669 / 255, 104.007 / 255]
+    image_std = [58.395 / 255, 57.12 / 255, 57.375 / 255]
+    do_pad = True
+    size_divisor = 32
+    detector = "db"
+    decoding = None
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # Complete, so that preprocessor_config.json shows every threshold that is in force.
+        self.decoding = self.decoding_arguments()
+
+    # ------------------------------------------------------------------ pictures -> model inputs
+
+    def preprocess(self, images, *args, **kwargs) -> BatchFeature:
+        """
+        Prepares one picture or a list of pictures. Every argument of the class may be given for this call alone.
+
+        Args:
+            images: one picture or a list of them, see the class.
+            return_tensors (`str`, *optional*): `"pt"` for torch tensors, `"np"` for NumPy arrays, lists by default.
+            input_data_format (`str`, *optional*): `"channels_first"` or `"channels_last"` for arrays.
+
+        Returns:
+            `BatchFeature`: `pixel_values`, float32 of shape `(batch, channels, height, width)`, and (with `do_pad`)
+            `pixel_mask`, int64 of shape `(batch, height, width)`, 1 inside of the picture and 0 on padding.
+
+        Raises:
+            ValueError, OSError: if the list is empty, a picture cannot be read (the message names its path or place in
+                the list) or an argument has a wrong value.
+            TypeError: if there is an unknown argument.
+        """
+        for key in ("detector", "decoding"):
+            if key in kwargs:
+                raise TypeError(f"{key} belongs to post-processing: pass it when the processor is made or loaded")
+        return super().preprocess(images, *args, **kwargs)
+
+    def get_resized_size(
+        self, height: int, width: int, size: dict[str, int] | None = None, do_upscale: bool | None = None
+    ) -> tuple[int, int]:
+        """
+        Size in pixels that a picture gets, before padding.
+
+        Args:
+            height (`int`): height of the upright picture in pixels.
+            width (`int`): its width in pixels.
+            size (`dict[str, int]`, *optional*, defaults to `self.size`): limits, see the class.
+            do_upscale (`bool`, *optional*, defaults to `self.do_upscale`): see the class.
+
+        Returns:
+            `tuple[int, int]`: height and width, at least 1.
+
+        Raises:
+            ValueError: if `size` has other keys or a limit that is not positive.
+        """
+        size = dict(self.size if size is None else size)
+        do_upscale = self.do_upscale if do_upscale is None else do_upscale
+        if any(limit < 1 for limit in size.values()):
+            raise ValueError(f"size: every limit must be at least 1 pixel, got {size}")
+        if set(size) == {"height", "width"}:
+            return size["height"], size["width"]
+        if set(size) == {"max_height", "max_width"}:
+            limits = [size["max_height"] / height, size["max_width"] / width]
+        elif size and set(size) <= {"shortest_edge", "longest_edge"}:
+            sides = {"shortest_edge": min(height, width), "longest_edge": max(height, width)}
+            limits = [limit / sides[key] for key, limit in size.items()]
+        else:
+            raise ValueError(
+                "size needs the keys 'shortest_edge' and/or 'longest_edge', 'max_height' and 'max_width', or 'height' "
+                f"and 'width', got {sorted(size)}"
+            )
+        scale = min(limits) if do_upscale else min(*limits, 1.0)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def _validate_preprocess_kwargs(self, do_center_crop=None, size_divisor=None, **kwargs):
+        super()._validate_preprocess_kwargs(**kwargs)
+        if do_center_crop:
+            raise ValueError("do_center_crop is not supported: it would cut text off and shift the polygons")
+        if size_divisor is not None and size_divisor < 1:
+            raise ValueError(f"size_divisor must be at least 1, got {size_divisor}")
+
+    def _prepare_image_like_inputs(self, images, *args, **kwargs) -> list:
+        """Flattens the input to a list of single pictures. They are decoded later, one at a time, to save memory."""
+        if not isinstance(images, list | tuple):
+            images = [images]
+        flat = []
+        for image in images:
+            if isinstance(image, list | tuple):
+                flat.extend(image)
+            elif getattr(image, "ndim", None) == 4:
+                flat.extend(list(image))
+            else:
+                flat.append(image)
+        if not flat:
+            raise ValueError("there are no images: the list is empty; pass at least one picture")
+        return flat
+
+    def _preprocess(
+        self,
+        images: list,
+        do_convert_rgb: bool | None,
+        input_data_format: str | None,
+        do_resize: bool | None,
+        size: SizeDict | None,
+        do_upscale: bool | None,
+        resample: PILImageResampling | int | None,
+        do_rescale: bool | None,
+        rescale_factor: float | None,
+        do_normalize: bool | None,
+        image_mean: float | tuple[float, ...] | None,
+        image_std: float | tuple[float, ...] | None,
+        do_pad: bool | None,
+        pad_size: SizeDict | None,
+        size_divisor: int | None,
+        return_tensors: str | None,
+        **kwargs,
+    ) -> BatchFeature:
+        prepared = []
+        for index, source in enumerate(images):
+            image, unit_range = load_any_image(source, index=index, input_data_format=input_data_format)
+            if do_convert_rgb:
+                image = convert_to_rgb(image, name=describe_source(source, index))
+            elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+                raise ValueError(
+                    f"{describe_source(source, index)} has mode {image.mode}; leave do_convert_rgb on for it"
+                )
+            if do_resize:
+                height, width = self.get_resized_size(image.height, image.width, size, do_upscale)
+                _log_size_once(image.size, (width, height), size, do_upscale)
+                if (width, height) != image.size:
+                    image = image.resize(
+                        (width, height), PILImageResampling.BILINEAR if resample is None else resample
+                    )
+            prepared.append((np.atleast_3d(np.asarray(image)), unit_range))
+
+        arrays = [array for array, _ in prepared]
+        channels = {array.shape[-1] for array in arrays}
+        if len(channels) > 1:
+            raise ValueError(f"the images have {sorted(channels)} channels; leave do_convert_rgb on to batch them")
+        pixel_values, pixel_mask = self._allocate(arrays, channels.pop(), do_pad, pad_size, size_divisor)
+        for output, (array, unit_range) in zip(pixel_values, prepared):
+            # The pictures have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
+            factor = 1 / 255 if unit_range else (rescale_factor if do_rescale else 1.0)
+            table = _value_table(
+                factor, image_mean if do_normalize else 0.0, image_std if do_normalize else 1.0, output
+            )
+            for channel, plane in enumerate(output):
+                plane[: array.shape[0], : array.shape[1]] = table[channel][array[..., channel]]
+
+        data = {"pixel_values": pixel_values}
+        if do_pad:
+            data["pixel_mask"] = pixel_mask
+        if return_tensors is None:
+            data = {key: list(value) for key, value in data.items()}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _allocate(self, arrays, channels, do_pad, pad_size, size_divisor):
+        """Zeros for the batch, one array when padded, and the mask of the pixels that belong to a picture."""
+        if not do_pad:
+            return [np.empty((channels, *array.shape[:2]), dtype=np.float32) for array in arrays], None
+        height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
+        if pad_size:
+            if not (pad_size.height and pad_size.width) or pad_size.height < height or pad_size.width < width:
+                raise ValueError(
+                    f"pad_size must have 'height' and 'width' of at least {height} and {width} pixels, got "
+                    f"{dict(pad_size)}"
+                )
+            height, width = pad_size.height, pad_size.width
+        else:
+            divisor = size_divisor or 1
+            height, width = (-(-side // divisor) * divisor for side in (height, width))
+        mask = np.zeros((len(arrays), height, width), dtype=np.int64)
+        for index, array in enumerate(arrays):
+            mask[index, : array.shape[0], : array.shape[1]] = 1
+        return np.zeros((len(arrays), channels, height, width), dtype=np.float32), mask
+
+    # ------------------------------------------------------------------ model outputs -> polygons
+
+    def decoding_arguments(self, **overrides) -> dict[str, Any]:
+        """
+        Arguments of post-processing in force: the detector's defaults, changed by `self.decoding` and by `overrides`.
+
+        Args:
+            overrides: arguments of [`~TCMImageProcessor.post_process_text_detection`]; `None` keeps the default.
+
+        Returns:
+            `dict[str, Any]`: all arguments that the detector knows.
+
+        Raises:
+            ValueError: if the detector has no decoder here, or a value is out of range.
+            TypeError: if the detector does not know an argument.
+        """
+        if self.detector not in DECODERS:
+            raise ValueError(
+                f"unknown detector {self.detector!r}: known are {sorted(DECODERS)}; add another one with register_decoder"
+            )
+        arguments = {_public_name(key): value for key, value in DECODERS[self.detector].defaults.items()}
+        for source, changes in (("decoding", self.decoding or {}), ("post-processing", overrides)):
+            unknown = sorted(set(changes) - set(arguments))
+            if unknown:
+                raise TypeError(
+                    f"{source}: detector {self.detector!r} has no argument {', '.join(unknown)}; known are "
+                    f"{', '.join(sorted(arguments))}"
+                )
+            arguments.update({key: value for key, value in changes.items() if value is not None})
+        for key, value in arguments.items():
+            if key.endswith("threshold") and not 0 <= value <= 1:
+                raise ValueError(f"{key} must be between 0 and 1, got {value}")
+        if arguments.get("shape", "polygon") not in ("polygon", "quad", "box"):
+            raise ValueError(f"shape must be 'polygon', 'quad' or 'box', got {arguments['shape']!r}")
+        return arguments
+
+    def post_process_text_detection(
+        self,
+        outputs,
+        target_sizes: list[tuple[int, int]] | torch.Tensor | None = None,
+        *,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        unclip_ratio: float | None = None,
+        min_size: float | None = None,
+        max_candidates: int | None = None,
+        epsilon_ratio: float | None = None,
+        shape: str | None = None,
+        reading_order: bool = False,
+        **detector_arguments,
+    ) -> list[dict[str, Any]]:
+        """
+        Finds the text polygons in the outputs of [`TCMForTextDetection`].
+
+        Arguments that are `None` take the value of `self.decoding`. They are those of the DB detector; others have
+        their own, to be given by name.
+
+        Args:
+            outputs ([`TCMTextDetectionOutput`] or `dict`):
+                With `logits` of shape `(batch, channels, height, width)` in any floating dtype and `image_sizes` of
+                shape `(batch, 2)`: height and width of each picture in `pixel_values` without padding. When
+                `image_sizes` is `None` or absent, nothing is taken as padding.
+            target_sizes (`torch.Tensor` of shape `(batch, 2)` or `list[tuple[int, int]]`, *optional*):
+                Height and width in pixels of the original, upright pictures; the results are in their pixels. By
+                default the results are in the pixels of `pixel_values`.
+            threshold (`float`, *optional*):
+                Texts with a lower score are dropped.
+            mask_threshold (`float`, *optional*):
+                Probability above which a pixel belongs to a text kernel.
+            unclip_ratio (`float`, *optional*):
+                How far a kernel is expanded to the full text: distance = area * ratio / perimeter.
+            min_size (`float`, *optional*):
+                Texts with a shorter side, in pixels of the map, are dropped.
+            max_candidates (`int`, *optional*):
+                At most this many candidates are looked at in each picture.
+            epsilon_ratio (`float`, *optional*):
+                Tolerance of the contour's simplification, as a fraction of its length.
+            shape (`str`, *optional*):
+                `"polygon"`, `"quad"` (rotated rectangles) or `"box"` (upright rectangles).
+            reading_order (`bool`, *optional*, defaults to `False`):
+                Whether to sort the texts as they are read.
+
+        Returns:
+            `list[dict]`: for each picture `polygons` (`list` of float32 `np.ndarray` of shape `(n, 2)`, x to the right
+            and y downwards, clockwise from the top left, inside of the picture), `scores` (float32 tensor of shape
+            `(N,)`), `labels` (int64 tensor of shape `(N,)`, all 0) and `boxes` (float32 tensor of shape `(N, 4)`: left,
+            top, right, bottom).
+
+        Raises:
+            ValueError: if the numbers of pictures differ, a value is out of range, or the logits are not finite.
+            TypeError: if the detector does not know an argument.
+        """
+        arguments = self.decoding_arguments(
+            threshold=threshold,
+            **{
+                key: value
+                for key, value in {
+                    "mask_threshold": mask_threshold,
+                    "unclip_ratio": unclip_ratio,
+                    "min_size": min_size,
+                    "max_candidates": max_candidates,
+                    "epsilon_ratio": epsilon_ratio,
+                    "shape": shape,
+                    **detector_arguments,
+                }.items()
+                if value is not None
+            },
+        )
+        decoder = DECODERS[self.detector]
+        logits = _output_field(outputs, "logits")
+        if logits is None or logits.ndim != 4:
+            raise ValueError("outputs must have `logits` of shape (batch, channels, height, width)")
+        batch_size = len(logits)
+        input_sizes = _as_sizes(_output_field(outputs, "image_sizes"), batch_size, "outputs.image_sizes")
+        targets = _as_sizes(target_sizes, batch_size, "target_sizes")
+
+        results = []
+        for index in range(batch_size):
+            map_height, map_width = logits.shape[-2:]
+            if input_sizes is None:
+                height, width = map_height * decoder.stride, map_width * decoder.stride
+            else:
+                height, width = input_sizes[index]
+                map_height, map_width = (
+                    min(-(-a // decoder.stride), b) for a, b in zip((height, width), logits.shape[-2:])
+                )
+            # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
+            values = logits[index, :, :map_height, :map_width].detach().float()
+            if not torch.isfinite(values).all():
+                raise ValueError(
+                    f"the logits of image {index} are NaN or infinite; run the model in bfloat16 or float32 instead of "
+                    "float16, or check its weights"
+                )
+            values = (values.sigmoid() if decoder.activation == "sigmoid" else values).cpu().numpy()
+            polygons, scores = decoder.function(
+                values[0] if len(values) == 1 else values,
+                **{_decoder_name(key, decoder): value for key, value in arguments.items()},
+            )
+            target = (height, width) if targets is None else targets[index]
+            scale = np.array([target[1] / width, target[0] / height]) * decoder.stride
+            results.append(_to_result(polygons, scores, scale, target, arguments.get("shape"), reading_order))
+        return results
+
+    def post_process_object_detection(
+        self, outputs, threshold: float = 0.5, target_sizes: list[tuple[int, int]] | torch.Tensor | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """
+        Finds the upright boxes of texts, in the form that transformers' object detection tools expect.
+
+        Args:
+            outputs ([`TCMTextDetectionOutput`]): see [`~TCMImageProcessor.post_process_text_detection`].
+            threshold (`float`, *optional*, defaults to 0.5): texts with a lower score are dropped.
+            target_sizes (`torch.Tensor` or `list[tuple[int, int]]`, *optional*): height and width of each picture.
+
+        Returns:
+            `list[dict[str, torch.Tensor]]`: for each picture `scores`, `labels` and `boxes` (left, top, right, bottom).
+        """
+        results = self.post_process_text_detection(outputs, target_sizes, threshold=threshold)
+        return [{key: result[key] for key in ("scores", "labels", "boxes")} for result in results]
+
+
+_LOGGED_SIZES: set = set()
+
+
+def _log_size_once(before, after, size, do_upscale) -> None:
+    """Tells, for the first picture that a size limit changes, what becomes of it."""
+    key = (str(size), bool(do_upscale))
+    if before != after and key not in _LOGGED_SIZES:
+        _LOGGED_SIZES.add(key)
+        logger.info(
+            "pictures are resized to fit size=%s, do_upscale=%s: the first from %d x %d to %d x %d pixels (width x "
+            "height); pass another `size` if small text gets lost",
+            dict(size), bool(do_upscale), *before, *after,
+        )  # fmt: skip
+
+
+def _value_table(factor: float, mean, std, output: np.ndarray) -> np.ndarray:
+    """float32 table of shape `(channels, 256)`: the normalized value of every 8-bit value."""
+    channels = len(output)
+    statistics = []
+    for name, value in (("image_mean", mean), ("image_std", std)):
+        value = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        if len(value) not in (1, channels):
+            raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
+        statistics.append(np.broadcast_to(value, (channels,))[:, None])
+    return ((np.arange(256) * factor - statistics[0]) / statistics[1]).astype(np.float32)
+
+
+def _public_name(name: str) -> str:
+    return "threshold" if name == "score_threshold" else name
+
+
+def _decoder_name(name: str, decoder: Decoder) -> str:
+    return "score_threshold" if name == "threshold" and "score_threshold" in decoder.defaults else name
+
+
+def _output_field(outputs, name: str):
+    return outputs.get(name) if hasattr(outputs, "get") else getattr(outputs, name, None)
+
+
+def _as_sizes(sizes, batch_size: int, name: str) -> list[tuple[int, int]] | None:
+    if sizes is None:
+        return None
+    sizes = [tuple(int(side) for side in size) for size in (sizes.tolist() if hasattr(sizes, "tolist") else sizes)]
+    if len(sizes) != batch_size or any(len(size) != 2 or min(size) < 1 for size in sizes):
+        raise ValueError(f"{name} must hold one (height, width) for each of the {batch_size} images, got {sizes}")
+    return sizes
+
+
+def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
+    """Scales polygons to the original picture, cuts them at its border and collects one picture's result."""
+    height, width = target
+    kept, kept_scores = [], []
+    for polygon, score in zip(polygons, scores):
+        polygon = np.asarray(polygon, dtype=np.float64) * scale
+        inside = (polygon >= 0).all() and (polygon <= (width, height)).all()
+        if inside:
+            parts = [polygon]
+        elif shape in ("quad", "box"):
+            # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
+            parts = [np.clip(polygon, 0, (width, height))]
+        else:
+            parts = clip_polygon(polygon, width, height)
+        for part in parts:
+            part = np.clip(part, 0, (width, height))
+            if polygon_area(part) > 0:
+                kept.append(order_clockwise(part).astype(np.float32))
+                kept_scores.append(float(score))
+    order = list(range(len(kept)))
+    if reading_order and kept:
+        order = sort_in_reading_order(kept)
+    return {
+        "polygons": [kept[i] for i in order],
+        "scores": torch.tensor([kept_scores[i] for i in order], dtype=torch.float32),
+        "labels": torch.zeros(len(kept), dtype=torch.int64),
+        "boxes": torch.tensor([bounding_box(kept[i]) for i in order], dtype=torch.float32).reshape(-1, 4),
+    }

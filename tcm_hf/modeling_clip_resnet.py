@@ -1,0 +1,347 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""CLIP's ModifiedResNet image tower: a pyramid of four maps, a global and dense embeddings, for pictures of any size.
+
+The tower of "Learning Transferable Visual Models From Natural Language Supervision" (Radford et al. 2021, section 2.4)
+with the changes that TCM needs: all spatial tokens of the attention pooling are kept, the positional table is resampled
+to the picture, and padding neither leaks into the maps nor into the pooling.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+@dataclass
+class TowerOutput:
+    """What every image tower gives.
+
+    Args:
+        feature_maps (`tuple[torch.Tensor, ...]`): four maps at strides 4, 8, 16 and 32, each (batch, channels, h, w).
+        global_embedding (`torch.Tensor` or `None`): (batch, projection_dim); `None` without attention pooling.
+        dense_embeddings (`torch.Tensor` or `None`): (batch, projection_dim, H/32, W/32).
+        hidden_states (`tuple[torch.Tensor, ...]`): outputs of the stem and the stages, or of the ViT's layers.
+    """
+
+    feature_maps: tuple[torch.Tensor, ...]
+    global_embedding: torch.Tensor | None
+    dense_embeddings: torch.Tensor | None
+    hidden_states: tuple[torch.Tensor, ...]
+
+
+def stride_mask(image_sizes: torch.Tensor, height: int, width: int, stride: int, dtype: torch.dtype) -> torch.Tensor:
+    """
+    Mask of the cells of a feature map that see any pixel of the picture.
+
+    Args:
+        image_sizes (`torch.Tensor`): (batch, 2) height and width of each picture without padding, in pixels.
+        height (`int`): height of the feature map, in cells.
+        width (`int`): width of the feature map, in cells.
+        stride (`int`): pixels for each cell.
+        dtype (`torch.dtype`): of the result.
+
+    Returns:
+        `torch.Tensor`: (batch, 1, height, width) with 1 where the cell holds picture and 0 where it is padding.
+    """
+    cells = (image_sizes + stride - 1) // stride
+    rows = torch.arange(height, device=image_sizes.device)[None] < cells[:, :1]
+    columns = torch.arange(width, device=image_sizes.device)[None] < cells[:, 1:]
+    return (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype)
+
+
+def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int) -> torch.Tensor:
+    """
+    Matrix that resamples a table to a given number of cells, as bilinear interpolation with `align_corners=False` and
+    without antialiasing does. Rows past an image's own cells repeat the last entry.
+
+    Args:
+        cells (`torch.Tensor`): (batch,) cells of each image along this axis, without padding.
+        length (`int`): cells with padding.
+        table_length (`int`): entries of the table.
+
+    Returns:
+        `torch.Tensor`: (batch, length, table_length), fp32.
+    """
+    position = torch.arange(length, device=cells.device, dtype=torch.float32)[None] + 0.5
+    source = position * (table_length / cells.to(torch.float32))[:, None] - 0.5
+    source = source.clamp(0, table_length - 1)
+    entries = torch.arange(table_length, device=cells.device, dtype=torch.float32)
+    return (1 - (source[..., None] - entries).abs()).clamp(min=0)
+
+
+def resample_positions(
+    table: torch.Tensor, image_sizes: torch.Tensor | None, batch_size: int, height: int, width: int, stride: int
+) -> torch.Tensor:
+    """
+    Resamples the spatial part of a positional table to each image's own cells, so that an image gets the same
+    positions however much padding its batch adds.
+
+    Args:
+        table (`torch.Tensor`): (side * side, channels).
+        image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding in pixels; `None`: all cells.
+        batch_size (`int`): images in the batch.
+        height (`int`): rows of cells with padding.
+        width (`int`): columns of cells with padding.
+        stride (`int`): pixels for each cell.
+
+    Returns:
+        `torch.Tensor`: (batch or 1, height * width, channels) in the table's dtype.
+    """
+    side = round(table.shape[0] ** 0.5)
+    if image_sizes is None:
+        cells = torch.tensor([[height, width]], device=table.device)
+    else:
+        cells = (image_sizes + stride - 1) // stride
+    rows = linear_resampling_matrix(cells[:, 0], height, side)
+    columns = linear_resampling_matrix(cells[:, 1], width, side)
+    grid = table.to(torch.float32).view(side, side, -1)
+    # In two steps, rows first: the table is small beside the pictures' maps.
+    grid = torch.einsum("bhi,ijc->bhjc", rows, grid)
+    grid = torch.einsum("bwj,bhjc->bhwc", columns, grid)
+    return grid.flatten(1, 2).to(table.dtype)
+
+
+def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    """Plain attention, (batch, heads, tokens, channels) each; used where `attn_implementation="eager"` is asked for."""
+    weights = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2), weights
+
+
+def multi_head_attention(
+    module: nn.Module,
+    implementation: str | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    num_heads: int,
+    attention_mask: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    Multi-head attention on projected tokens.
+
+    Args:
+        module (`nn.Module`): the calling module.
+        implementation (`str`): name of transformers' attention function, e.g. `"sdpa"` or `"eager"`.
+        query (`torch.Tensor`): (batch, queries, channels).
+        key (`torch.Tensor`): (batch, keys, channels).
+        value (`torch.Tensor`): (batch, keys, channels).
+        num_heads (`int`): attention heads.
+        attention_mask (`torch.Tensor`, *optional*): additive, broadcast to (batch, heads, queries, keys).
+
+    Returns:
+        `tuple`: tokens (batch, queries, channels), and the weights (batch, heads, queries, keys) where the
+        implementation gives them.
+    """
+    head_dim = query.shape[-1] // num_heads
+    query, key, value = (x.unflatten(-1, (num_heads, head_dim)).transpose(1, 2) for x in (query, key, value))
+    function = ALL_ATTENTION_FUNCTIONS.get_interface(implementation or "sdpa", eager_attention)
+    tokens, weights = function(
+        module, query, key, value, attention_mask, dropout=0.0, scaling=head_dim**-0.5, is_causal=False
+    )
+    return tokens.flatten(2), weights
+
+
+def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype, leading: int = 0) -> torch.Tensor | None:
+    """
+    Additive attention mask that hides the padding.
+
+    Args:
+        mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
+        dtype (`torch.dtype`): of the attention.
+        leading (`int`, *optional*, defaults to 0): keys before the spatial ones, never hidden.
+
+    Returns:
+        `torch.Tensor` or `None`: (batch, 1, 1, leading + h * w).
+    """
+    if mask is None:
+        return None
+    bias = (1 - mask.flatten(2)[:, :, None].to(dtype)) * torch.finfo(dtype).min
+    return nn.functional.pad(bias, (leading, 0))
+
+
+class MaskedConvNorm(nn.Module):
+    """Convolution, batch normalisation, optionally ReLU, and zeros where there is padding."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, relu: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.norm(self.conv(x))
+        if self.relu:
+            x = nn.functional.relu(x)
+        return x if mask is None else x * mask
+
+
+class CLIPResNetBottleneck(GradientCheckpointingLayer):
+    """CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = MaskedConvNorm(in_channels, channels, 1)
+        self.conv2 = MaskedConvNorm(channels, channels, 3)
+        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3 = MaskedConvNorm(channels, channels * 4, 1, relu=False)
+        # A block starts as its shortcut, which CLIP does too.
+        self.conv3.norm.zero_init = True
+        self.shortcut = None
+        if stride > 1 or in_channels != channels * 4:
+            self.shortcut = MaskedConvNorm(in_channels, channels * 4, 1, relu=False)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, pooled_mask: torch.Tensor | None = None):
+        identity = x if self.shortcut is None else self.shortcut(self.pool(x))
+        x = self.conv3(self.pool(self.conv2(self.conv1(x, mask), mask)))
+        x = nn.functional.relu(x + identity)
+        return x if pooled_mask is None else x * pooled_mask
+
+
+class CLIPResNetStage(nn.Module):
+    """Bottlenecks of one stride."""
+
+    def __init__(self, in_channels: int, channels: int, depth: int, stride: int):
+        super().__init__()
+        blocks = [CLIPResNetBottleneck(in_channels, channels, stride)]
+        blocks += [CLIPResNetBottleneck(channels * 4, channels, 1) for _ in range(depth - 1)]
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, pooled_mask: torch.Tensor | None) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x, mask, pooled_mask)
+            mask = pooled_mask
+        return x
+
+
+class CLIPResNetAttentionPool(nn.Module):
+    """
+    CLIP's attention pooling over the mean token and all spatial tokens, all of which are kept: the first is the global
+    embedding, the others are the dense ones.
+
+    Args:
+        config (`CLIPResNetConfig`): the tower's configuration.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        channels = config.width * 32
+        self.num_heads = config.num_attention_heads
+        self.position_embedding = nn.Parameter(torch.zeros((config.image_size // 32) ** 2 + 1, channels))
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.c_proj = nn.Linear(channels, config.projection_dim)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None, image_sizes: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            x (`torch.Tensor`): (batch, channels, h, w), zero where there is padding.
+            mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
+            image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels.
+
+        Returns:
+            `tuple`: global embedding (batch, projection_dim) and dense embeddings (batch, projection_dim, h, w).
+        """
+        batch_size, _, height, width = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        if mask is None:
+            mean = tokens.mean(1, keepdim=True)
+        else:
+            mean = tokens.sum(1, keepdim=True) / mask.sum((2, 3)).clamp(min=1)[:, :, None]
+        positions = resample_positions(self.position_embedding[1:], image_sizes, batch_size, height, width, 32)
+        tokens = torch.cat([mean + self.position_embedding[:1], tokens + positions], dim=1)
+        tokens, _ = multi_head_attention(
+            self,
+            self.config._attn_implementation,
+            self.q_proj(tokens),
+            self.k_proj(tokens),
+            self.v_proj(tokens),
+            self.num_heads,
+            padding_bias(mask, tokens.dtype, leading=1),
+        )
+        tokens = self.c_proj(tokens)
+        dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        return tokens[:, 0], dense if mask is None else dense * mask
+
+
+class CLIPResNetTower(nn.Module):
+    """
+    CLIP's image tower of the ResNet kind. Picture sides have to be multiples of 32.
+
+    Args:
+        config (`CLIPResNetConfig`): the tower's configuration.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        width = config.width
+        self.channels = list(config.channels)
+        self.stem = nn.ModuleList(
+            [
+                MaskedConvNorm(config.num_channels, width // 2, 3, stride=2),
+                MaskedConvNorm(width // 2, width // 2, 3),
+                MaskedConvNorm(width // 2, width, 3),
+            ]
+        )
+        self.stem_pool = nn.AvgPool2d(2)
+        in_channels = [width, *self.channels[:3]]
+        self.stages = nn.ModuleList(
+            CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], stride=1 if i == 0 else 2)
+            for i in range(4)
+        )
+        self.attention_pool = CLIPResNetAttentionPool(config) if config.attention_pool else None
+
+    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
+            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+
+        Returns:
+            `TowerOutput`
+        """
+        height, width = pixel_values.shape[-2:]
+        masks = [None] * 5
+        if image_sizes is not None:
+            masks = [
+                stride_mask(image_sizes, height // stride, width // stride, stride, pixel_values.dtype)
+                for stride in (2, 4, 8, 16, 32)
+            ]
+        x = pixel_values
+        for layer in self.stem:
+            x = layer(x, masks[0])
+        x = self.stem_pool(x)
+        hidden_states = [x]
+        feature_maps = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x, masks[max(i, 1)], masks[i + 1])
+            feature_maps.append(x)
+        hidden_states += feature_maps
+        global_embedding = dense_embeddings = None
+        if self.attention_pool is not None:
+            global_embedding, dense_embeddings = self.attention_pool(x, masks[4], image_sizes)
+        return TowerOutput(tuple(feature_maps), global_embedding, dense_embeddings, tuple(hidden_states))

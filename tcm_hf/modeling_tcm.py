@@ -1,0 +1,481 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""TCM: CLIP's image and text towers turned into a detector of scene text.
+
+"Turning a CLIP Model into a Scene Text Detector" (Yu et al., CVPR 2023) and FastTCM of "Turning a CLIP Model into a Scene
+Text Spotter" (Yu et al., TPAMI 2024).
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import CLIPModel
+from transformers import initialization as init
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
+from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower, padding_bias, stride_mask
+from .modeling_tcm_db import DBDetector
+from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
+
+
+logger = logging.get_logger(__name__)
+
+DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector}
+
+
+def register_detector(name: str, detector_class: type[nn.Module], defaults: dict | None = None) -> None:
+    """
+    Makes a detector known under a name, so that `TCMConfig(detector=name)` builds it.
+
+    Args:
+        name (`str`): the name in the configuration.
+        detector_class (`type`): an `nn.Module` built as `detector_class(config, in_channels)` with the methods that
+            `DBDetector` has: `forward`, `loss`, `auxiliary_loss` and `mask_labels`.
+        defaults (`dict`, *optional*): its settings with their default values, the known keys of `detector_config`.
+    """
+    DETECTORS[name] = detector_class
+    DETECTOR_DEFAULTS[name] = dict(defaults or {})
+
+
+@dataclass
+class TCMModelOutput(ModelOutput):
+    """
+    Output of `TCMModel`.
+
+    Args:
+        score_map (`torch.FloatTensor`, *optional*):
+            (batch, 1, H/32, W/32) instance-language matching map: cosine of pixel and text embeddings, in -1..1. Over
+            the temperature it is the logit of eq. 9. `None` without text side.
+        text_embeddings (`torch.FloatTensor`, *optional*):
+            (batch, 1, projection_dim) text embedding before L2 normalisation.
+        visual_embeddings (`torch.FloatTensor`, *optional*):
+            (batch, projection_dim, H/32, W/32) dense embeddings with the visual prompt added.
+        global_embedding (`torch.FloatTensor`, *optional*):
+            (batch, projection_dim) the image's global embedding.
+        feature_maps (`tuple[torch.FloatTensor, ...]`):
+            Four maps at strides 4, 8, 16 and 32; the score map is concatenated to the last one.
+        image_sizes (`torch.LongTensor`, *optional*):
+            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`.
+        hidden_states (`tuple[torch.FloatTensor, ...]`, *optional*):
+            With `output_hidden_states=True`: the outputs of the image tower's stem and stages, or of a ViT's layers.
+        attentions (`tuple[torch.FloatTensor, ...]`, *optional*):
+            With `output_attentions=True` and `attn_implementation="eager"`: the pixels' self-attention weights in the
+            layers of the visual prompt generator, (batch, heads, pixels, pixels) each.
+    """
+
+    score_map: torch.FloatTensor | None = None
+    text_embeddings: torch.FloatTensor | None = None
+    visual_embeddings: torch.FloatTensor | None = None
+    global_embedding: torch.FloatTensor | None = None
+    feature_maps: tuple[torch.FloatTensor, ...] | None = None
+    image_sizes: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class TCMTextDetectionOutput(ModelOutput):
+    """
+    Output of `TCMForTextDetection`.
+
+    Args:
+        loss (`torch.FloatTensor`, *optional*):
+            With `labels`: the sum of the detector's terms and of the weighted auxiliary loss.
+        loss_dict (`dict[str, torch.FloatTensor]`, *optional*):
+            With `labels`: every term of the loss, already weighted.
+        logits (`torch.FloatTensor` or a tuple of them):
+            The detector's maps before any activation. DB: (batch, 1, H, W), the probability map's logits.
+        image_sizes (`torch.LongTensor`, *optional*):
+            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`; `None` where
+            nothing is padded.
+        score_map, text_embeddings, visual_embeddings, hidden_states, attentions:
+            As in `TCMModelOutput`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    loss_dict: dict[str, torch.FloatTensor] | None = None
+    logits: torch.FloatTensor | tuple[torch.FloatTensor, ...] | None = None
+    image_sizes: torch.LongTensor | None = None
+    score_map: torch.FloatTensor | None = None
+    text_embeddings: torch.FloatTensor | None = None
+    visual_embeddings: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class TCMPreTrainedModel(PreTrainedModel):
+    """Weights initialisation, loading and saving of TCM's models."""
+
+    config: TCMConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    # The loss is a mean over pixels; the Trainer must go on dividing it by the accumulation steps.
+    accepts_loss_kwargs = False
+    _no_split_modules = ["CLIPResNetStage", "CLIPEncoderLayer", "CLIPTextEmbeddings", "PromptDecoderLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d) and getattr(module, "zero_init", False):
+            init.zeros_(module.weight)
+        elif isinstance(module, CLIPResNetAttentionPool):
+            init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
+        elif isinstance(module, TCMTextTower) and module.context_vectors is not None:
+            init.normal_(module.context_vectors, std=self.config.initializer_range)
+        elif isinstance(module, TCMModel):
+            if module.visual_prompt_scale is not None:
+                init.constant_(module.visual_prompt_scale, self.config.visual_prompt_scale_init)
+            if module.context_scale is not None:
+                init.constant_(module.context_scale, self.config.context_scale_init)
+            if module.meta_query is not None:
+                init.normal_(module.meta_query, std=1.0)
+        elif isinstance(module, BimodalProjection):
+            init.copy_(module.weight, torch.eye(module.weight.shape[0]))
+
+
+class BimodalProjection(nn.Linear):
+    """FastTCM's square projection of the global embedding; it starts as the identity."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, bias=False)
+
+
+def _padded_to_stride(x: torch.Tensor, stride: int = 32) -> torch.Tensor:
+    """Pads height and width, the last two axes, with zeros to multiples of the stride."""
+    height, width = x.shape[-2:]
+    return nn.functional.pad(x, (0, -width % stride, 0, -height % stride))
+
+
+class TCMModel(TCMPreTrainedModel):
+    """
+    CLIP's towers joined by TCM's prompts: gives the feature maps, the text embedding and the matching map.
+
+    Args:
+        config (`TCMConfig`): the configuration.
+    """
+
+    def __init__(self, config: TCMConfig):
+        super().__init__(config)
+        if config.vision_config.model_type == "clip_vision_model":
+            self.vision_tower = CLIPViTTower(config)
+        else:
+            if not config.text_side:
+                # Without text side the attention pooling would have no gradient.
+                config.vision_config.attention_pool = False
+            self.vision_tower = CLIPResNetTower(config.vision_config)
+        # Channels of `feature_maps`, score map included.
+        self.channels = list(self.vision_tower.channels)
+        self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
+        self.context_scale = self.visual_prompt_scale = self.meta_query = self.bimodal_projection = None
+        if config.text_side:
+            self.channels[-1] += 1
+            channels = config.vision_config.projection_dim
+            self.text_tower = TCMTextTower(config)
+            if config.prompt_generator is not None:
+                self.prompt_generator = LanguagePromptGenerator(config)
+            if config.prompt_generator == "meta_query":
+                self.meta_query = nn.Parameter(torch.zeros(channels))
+                self.bimodal_projection = BimodalProjection(channels)
+            if config.context_decoder:
+                self.context_decoder = PromptDecoder(config, single_query=True)
+                self.context_scale = nn.Parameter(torch.zeros(channels))
+            if config.visual_prompt:
+                self.visual_prompt_generator = PromptDecoder(config, single_memory=True)
+                self.visual_prompt_scale = nn.Parameter(torch.zeros(()))
+        self.post_init()
+
+    def freeze_text_tower(self) -> None:
+        """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
+        if self.text_tower is not None:
+            self.text_tower.text_model.requires_grad_(False)
+            self.text_tower.text_projection.requires_grad_(False)
+
+    def embed_text(self, global_embedding: torch.Tensor) -> torch.Tensor:
+        """
+        The text embedding for each image, before the context decoder (eq. 4 and 5; FastTCM: with bimodal matching).
+
+        Args:
+            global_embedding (`torch.Tensor`): (batch, projection_dim).
+
+        Returns:
+            `torch.Tensor`: (batch, 1, projection_dim).
+        """
+        if self.prompt_generator is None:
+            return self.text_tower().expand(global_embedding.shape[0], -1, -1)
+        if self.meta_query is None:
+            return self.text_tower(self.prompt_generator(global_embedding))
+        text = self.text_tower(self.prompt_generator(self.meta_query[None]))
+        text = nn.functional.normalize(text, dim=-1)
+        image = nn.functional.normalize(self.bimodal_projection(global_embedding), dim=-1)[:, None]
+        return (image * text).sum(-1, keepdim=True) * image + text
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        pixel_mask: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> TCMModelOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor`):
+                (batch, 3, H, W) normalised pictures of any size.
+            pixel_mask (`torch.LongTensor`, *optional*):
+                (batch, H, W), 1 for picture and 0 for padding, which is at the right and at the bottom. Padding has no
+                influence on any result, so that an image gives the same maps alone and in a batch.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the image tower's hidden states; defaults to the configuration's.
+            output_attentions (`bool`, *optional*):
+                Whether to return the visual prompt generator's attention weights; needs
+                `attn_implementation="eager"`. Defaults to the configuration's.
+
+        Returns:
+            `TCMModelOutput`
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and self.config._attn_implementation != "eager":
+            logger.warning_once(
+                f'`output_attentions=True` gives no weights with `attn_implementation="'
+                f'{self.config._attn_implementation}"`; load the model with `attn_implementation="eager"`.'
+            )
+        height, width = pixel_values.shape[-2:]
+        image_sizes = None
+        if pixel_mask is not None:
+            image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
+            # Whatever the padding holds must not reach the picture.
+            pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
+        elif height % 32 or width % 32:
+            sizes = torch.tensor([[height, width]], device=pixel_values.device)
+            image_sizes = sizes.expand(pixel_values.shape[0], -1)
+        pixel_values = _padded_to_stride(pixel_values.to(self.dtype))
+
+        vision = self.vision_tower(pixel_values, image_sizes)
+        feature_maps = vision.feature_maps
+        text = dense = score_map = None
+        attentions = ()
+        if self.text_tower is not None:
+            text, dense, score_map, attentions = self._match(
+                vision.global_embedding, vision.dense_embeddings, image_sizes
+            )
+            feature_maps = (*feature_maps[:-1], torch.cat([feature_maps[-1], score_map], dim=1))
+        return TCMModelOutput(
+            score_map=score_map,
+            text_embeddings=text,
+            visual_embeddings=dense,
+            global_embedding=vision.global_embedding,
+            feature_maps=feature_maps,
+            image_sizes=image_sizes,
+            hidden_states=vision.hidden_states if output_hidden_states else None,
+            attentions=tuple(x for x in attentions if x is not None) if output_attentions else None,
+        )
+
+    def _match(self, global_embedding, dense, image_sizes):
+        """Text embedding, dense embeddings with visual prompt, matching map and attention weights."""
+        mask = None
+        height, width = dense.shape[-2:]
+        if image_sizes is not None:
+            mask = stride_mask(image_sizes, height, width, 32, dense.dtype)
+        pixels = dense.flatten(2).transpose(1, 2)
+        text = text_prompt = self.embed_text(global_embedding)
+        if self.context_decoder is not None:
+            memory = torch.cat([global_embedding[:, None], pixels], dim=1)
+            memory_bias = padding_bias(mask, pixels.dtype, leading=1)
+            text = text + self.context_scale * self.context_decoder(text, memory, memory_bias=memory_bias)[0]
+        attentions = ()
+        if self.visual_prompt_generator is not None:
+            query_bias = padding_bias(mask, pixels.dtype)
+            # The released models show the pixels the text embedding as it left the text encoder.
+            prompt, attentions = self.visual_prompt_generator(pixels, text_prompt, query_bias=query_bias)
+            pixels = pixels + self.visual_prompt_scale * prompt
+        score_map = nn.functional.normalize(pixels, dim=-1) @ nn.functional.normalize(text, dim=-1).transpose(1, 2)
+        score_map = score_map.transpose(1, 2).unflatten(2, (height, width))
+        dense = pixels.transpose(1, 2).unflatten(2, (height, width))
+        if mask is not None:
+            score_map, dense = score_map * mask, dense * mask
+        return text, dense, score_map, attentions
+
+
+class TCMForTextDetection(TCMPreTrainedModel):
+    """
+    TCM with a text detector that reads its feature maps and its matching map.
+
+    Args:
+        config (`TCMConfig`): the configuration; `config.detector` names the detector.
+
+    Example:
+
+    ```python
+    >>> import tcm_hf
+    >>> from tcm_hf import TCMForTextDetection, TCMImageProcessor
+
+    >>> processor = TCMImageProcessor.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
+    >>> model = TCMForTextDetection.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
+    >>> inputs = processor(image, return_tensors="pt")
+    >>> outputs = model(**inputs)
+    >>> processor.post_process_text_detection(outputs, target_sizes=[(image.height, image.width)])
+    ```
+    """
+
+    def __init__(self, config: TCMConfig):
+        super().__init__(config)
+        if config.detector not in DETECTORS:
+            raise ValueError(f"Unknown `detector` {config.detector!r}; known detectors: {sorted(DETECTORS)}.")
+        self.model = TCMModel(config)
+        self.detector = DETECTORS[config.detector](config, self.model.channels)
+        self.post_init()
+
+    def freeze_text_tower(self) -> None:
+        """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
+        self.model.freeze_text_tower()
+
+    @classmethod
+    def from_clip(cls, clip: "str | os.PathLike | CLIPModel", detector: str = "db", **config_kwargs):
+        """
+        A detector on the towers of a CLIP model: towers and projections are taken over, all else is new.
+
+        Args:
+            clip (`str`, `os.PathLike` or `CLIPModel`):
+                A CLIP model, or its directory or Hub id, e.g. `"openai/clip-vit-base-patch32"`.
+            detector (`str`, *optional*, defaults to `"db"`):
+                Name of the detector.
+            config_kwargs:
+                Any other field of `TCMConfig`.
+
+        Returns:
+            `TCMForTextDetection`: with CLIP's text encoder frozen, as in the paper.
+
+        Raises:
+            `ValueError`: where the directory does not hold a CLIP model of transformers' layout.
+        """
+        if not isinstance(clip, CLIPModel):
+            clip, loading = CLIPModel.from_pretrained(clip, output_loading_info=True)
+            if loading["missing_keys"]:
+                raise ValueError(
+                    f"The checkpoint lacks weights of a CLIP model: {sorted(loading['missing_keys'])[:5]} and others. "
+                    "`from_clip` needs a CLIP model in transformers' layout."
+                )
+        text_config, vision_config = clip.config.text_config.to_dict(), clip.config.vision_config.to_dict()
+        # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
+        text_config["projection_dim"] = vision_config["projection_dim"] = clip.config.projection_dim
+        config = TCMConfig(
+            text_config=text_config, vision_config=vision_config, detector=detector, **config_kwargs
+        )
+        model = cls(config)
+        tower = model.model.vision_tower
+        vision_state = clip.vision_model.state_dict()
+        if not config.text_side:
+            vision_state = {k: v for k, v in vision_state.items() if not k.startswith("post_layernorm.")}
+        tower.vision_model.load_state_dict(vision_state)
+        if config.text_side:
+            tower.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+            text_tower = model.model.text_tower
+            text_tower.text_model.load_state_dict(clip.text_model.state_dict())
+            text_tower.text_projection.load_state_dict(clip.text_projection.state_dict())
+        model.freeze_text_tower()
+        return model
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        pixel_mask: torch.LongTensor | None = None,
+        labels: dict[str, torch.Tensor] | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> TCMTextDetectionOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor`):
+                (batch, 3, H, W) normalised pictures of any size.
+            pixel_mask (`torch.LongTensor`, *optional*):
+                (batch, H, W), 1 for picture and 0 for padding; see `TCMModel.forward`.
+            labels (`dict[str, torch.Tensor]`, *optional*):
+                The detector's target maps. DB: `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask` of
+                `tcm_hf.targets.build_db_targets`, (batch, H, W) each.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the image tower's hidden states; defaults to the configuration's.
+            output_attentions (`bool`, *optional*):
+                Whether to return attention weights; see `TCMModel.forward`.
+
+        Returns:
+            `TCMTextDetectionOutput`
+        """
+        outputs = self.model(
+            pixel_values,
+            pixel_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        maps = self.detector(outputs.feature_maps, outputs.image_sizes, training_maps=labels is not None)
+        height, width = pixel_values.shape[-2:]
+        loss = loss_dict = None
+        if labels is not None:
+            loss, loss_dict = self._loss(maps, outputs.score_map, labels, pixel_mask, height, width)
+        return TCMTextDetectionOutput(
+            loss=loss,
+            loss_dict=loss_dict,
+            logits=maps["logits"][..., :height, :width],
+            image_sizes=outputs.image_sizes if pixel_mask is not None else None,
+            score_map=outputs.score_map,
+            text_embeddings=outputs.text_embeddings,
+            visual_embeddings=outputs.visual_embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(self, maps, score_map, labels, pixel_mask, height, width):
+        """Sum of the weighted terms, and the terms."""
+        if pixel_mask is not None:
+            labels = self.detector.mask_labels(labels, pixel_mask)
+        if height % 32 or width % 32:
+            # The maps have the padded size; zero in the labels' masks keeps the padding out of the loss.
+            labels = {name: _padded_to_stride(value) for name, value in labels.items()}
+        # Half precision is for the maps; a loss over a million pixels needs fp32.
+        with torch.autocast(score_map.device.type if score_map is not None else "cpu", enabled=False):
+            loss_dict = self.detector.loss(maps, labels)
+            if score_map is not None and self.config.auxiliary_loss_weight > 0:
+                matching_logits = score_map.float() / self.config.temperature
+                loss_dict["auxiliary"] = self.config.auxiliary_loss_weight * self.detector.auxiliary_loss(
+                    matching_logits, labels
+                )
+        return sum(loss_dict.values()), loss_dict
+
+
+__all__ = [
+    "TCMForTextDetection",
+    "TCMModel",
+    "TCMModelOutput",
+    "TCMPreTrainedModel",
+    "TCMTextDetectionOutput",
+    "register_detector",
+]

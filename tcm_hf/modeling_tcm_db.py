@@ -1,0 +1,166 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The DB detector: neck, head and loss of "Real-time Scene Text Detection with Differentiable Binarization" (Liao et
+al., AAAI 2020) on the feature maps of TCM."""
+
+import torch
+from torch import nn
+
+from .losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
+from .modeling_clip_resnet import stride_mask
+
+
+class DBNeck(nn.Module):
+    """
+    Feature pyramid whose four levels are smoothed to a quarter of the channels each and concatenated at stride 4.
+
+    Args:
+        in_channels (`list[int]`): channels of the feature maps, from stride 4 to stride 32.
+        channels (`int`): channels of the lateral convolutions and of the result.
+    """
+
+    def __init__(self, in_channels: list[int], channels: int):
+        super().__init__()
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(n, channels, 1, bias=False) for n in in_channels)
+        self.smooth_convs = nn.ModuleList(
+            nn.Conv2d(channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels
+        )
+
+    def forward(self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | None]) -> torch.Tensor:
+        levels = [conv(x) for conv, x in zip(self.lateral_convs, feature_maps)]
+        for i in range(len(levels) - 2, -1, -1):
+            levels[i] = levels[i] + nn.functional.interpolate(levels[i + 1], scale_factor=2, mode="nearest")
+        for i, mask in enumerate(masks):
+            if mask is not None:
+                levels[i] = levels[i] * mask
+        levels = [conv(x) for conv, x in zip(self.smooth_convs, levels)]
+        levels = [
+            x if i == 0 else nn.functional.interpolate(x, scale_factor=2**i, mode="nearest")
+            for i, x in enumerate(levels)
+        ]
+        x = torch.cat(levels, dim=1)
+        return x if masks[0] is None else x * masks[0]
+
+
+class DBBranch(nn.Sequential):
+    """Brings the neck's map from stride 4 to one logit for each pixel."""
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.ConvTranspose2d(channels, channels, 2, stride=2),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.ConvTranspose2d(channels, 1, 2, stride=2),
+        )
+
+
+class DBDetector(nn.Module):
+    """
+    DB's neck, head and losses.
+
+    Args:
+        config (`TCMConfig`): the model's configuration; `config.detector_config` holds DB's settings.
+        in_channels (`list[int]`): channels of the feature maps, from stride 4 to stride 32.
+    """
+
+    def __init__(self, config, in_channels: list[int]):
+        super().__init__()
+        self.settings = dict(config.detector_config)
+        self.auxiliary_negative_ratio = config.auxiliary_negative_ratio
+        self.neck = DBNeck(in_channels, self.settings["neck_channels"])
+        neck_channels = self.settings["neck_channels"] // 4 * len(in_channels)
+        self.probability_branch = DBBranch(neck_channels, self.settings["head_channels"])
+        self.threshold_branch = DBBranch(neck_channels, self.settings["head_channels"])
+
+    def forward(
+        self,
+        feature_maps: tuple[torch.Tensor, ...],
+        image_sizes: torch.Tensor | None = None,
+        training_maps: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            feature_maps (`tuple[torch.Tensor, ...]`): at strides 4, 8, 16 and 32.
+            image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels.
+            training_maps (`bool`, *optional*, defaults to `False`):
+                Whether to compute what only the loss reads: the threshold branch.
+
+        Returns:
+            `dict`: `"logits"` (batch, 1, H, W) of the probability map, and with `training_maps` also
+            `"threshold_logits"` of the same shape.
+        """
+        masks = [None] * len(feature_maps)
+        if image_sizes is not None:
+            masks = [stride_mask(image_sizes, *x.shape[-2:], 4 * 2**i, x.dtype) for i, x in enumerate(feature_maps)]
+        x = self.neck(feature_maps, masks)
+        maps = {"logits": self.probability_branch(x)}
+        if training_maps:
+            maps["threshold_logits"] = self.threshold_branch(x)
+        return maps
+
+    def loss(self, maps: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """
+        DB's three loss terms, already weighted (DB, eq. 7; the weights are settings).
+
+        Args:
+            maps (`dict`): what `forward` gave with `training_maps=True`.
+            labels (`dict`): `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask`, (batch, H, W) each.
+
+        Returns:
+            `dict`: `probability`, `threshold` and `binary`, fp32 scalars.
+        """
+        settings = self.settings
+        logits = maps["logits"][:, 0].float()
+        threshold = maps["threshold_logits"][:, 0].float().sigmoid()
+        shrink_map, shrink_mask = labels["shrink_map"], labels["shrink_mask"]
+        # sigmoid(k (P - T)) is eq. 2 of DB without an exp() that could overflow.
+        binary = (settings["binarization_steepness"] * (logits.sigmoid() - threshold)).sigmoid()
+        probability_loss = balanced_cross_entropy(logits, shrink_map, shrink_mask, settings["negative_ratio"])
+        threshold_loss = masked_l1_loss(threshold, labels["threshold_map"], labels["threshold_mask"])
+        binary_loss = dice_loss(binary, shrink_map, shrink_mask)
+        return {
+            "probability": settings["probability_loss_weight"] * probability_loss,
+            "threshold": settings["threshold_loss_weight"] * threshold_loss,
+            "binary": settings["binary_loss_weight"] * binary_loss,
+        }
+
+    def auxiliary_loss(self, matching_logits: torch.Tensor, labels: dict[str, torch.Tensor]) -> torch.Tensor:
+        """
+        Loss of the instance-language matching map against the shrunk text regions.
+
+        Args:
+            matching_logits (`torch.Tensor`): (batch, 1, H/32, W/32) cosine over temperature.
+            labels (`dict`): as in `loss`.
+
+        Returns:
+            `torch.Tensor`: an fp32 scalar.
+        """
+        target = labels["shrink_map"]
+        logits = nn.functional.interpolate(
+            matching_logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return per_image_balanced_cross_entropy(
+            logits[:, 0], target, labels["shrink_mask"], self.auxiliary_negative_ratio
+        )
+
+    def mask_labels(self, labels: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Takes padding, (batch, H, W) with 0, out of the labels' masks."""
+        labels = dict(labels)
+        for name in ("shrink_mask", "threshold_mask"):
+            labels[name] = labels[name] * pixel_mask.to(labels[name].dtype)
+        return labels

@@ -1,0 +1,314 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The text side of TCM: prompts, language and visual prompt generators, and CLIP's ViT tower behind the tower interface.
+
+Equation numbers are those of "Turning a CLIP Model into a Scene Text Detector" (CVPR 2023).
+"""
+
+import math
+
+import torch
+from torch import nn
+from transformers import CLIPTextModel, CLIPVisionModel
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .modeling_clip_resnet import (
+    MaskedConvNorm,
+    TowerOutput,
+    multi_head_attention,
+    padding_bias,
+    resample_positions,
+    stride_mask,
+)
+
+
+class CLIPViTTower(nn.Module):
+    """
+    CLIP's image tower of the ViT kind, with a simple feature pyramid (Li et al., ECCV 2022) on its last map.
+
+    Args:
+        config (`TCMConfig`): `config.vision_config` is the `CLIPVisionConfig`.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        vision_config = config.vision_config
+        self.patch_size = vision_config.patch_size
+        if self.patch_size not in (4, 8, 16, 32):
+            raise ValueError(
+                f"`vision_config.patch_size`={self.patch_size}: the feature pyramid needs patches of 4, 8, 16 or 32 "
+                "pixels; choose a CLIP such as ViT-B/32 or ViT-B/16."
+            )
+        self.vision_model = CLIPVisionModel(vision_config)
+        self.embeds = config.text_side
+        if self.embeds:
+            self.visual_projection = nn.Linear(vision_config.hidden_size, vision_config.projection_dim, bias=False)
+        else:
+            # It would have no gradient, which stops plain distributed training.
+            self.vision_model.post_layernorm = nn.Identity()
+        channels = config.pyramid_channels
+        self.channels = [channels] * 4
+        levels = []
+        for stride in (4, 8, 16, 32):
+            layers = []
+            for _ in range(int(math.log2(self.patch_size // stride)) if stride < self.patch_size else 0):
+                layers += [nn.ConvTranspose2d(vision_config.hidden_size, vision_config.hidden_size, 2, 2), nn.GELU()]
+            if stride > self.patch_size:
+                layers.append(nn.AvgPool2d(stride // self.patch_size))
+            levels.append(nn.Sequential(*layers))
+        self.rescale = nn.ModuleList(levels)
+        self.reduce = nn.ModuleList(MaskedConvNorm(vision_config.hidden_size, channels, 1) for _ in range(4))
+        self.smooth = nn.ModuleList(MaskedConvNorm(channels, channels, 3) for _ in range(4))
+
+    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
+            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+
+        Returns:
+            `TowerOutput`; `hidden_states` are the token sequences of the ViT's layers.
+        """
+        embeddings = self.vision_model.embeddings
+        x = embeddings.patch_embedding(pixel_values)
+        batch_size, _, height, width = x.shape
+        mask = None
+        if image_sizes is not None:
+            mask = stride_mask(image_sizes, height, width, self.patch_size, x.dtype)
+        positions = embeddings.position_embedding.weight
+        spatial = resample_positions(positions[1:], image_sizes, batch_size, height, width, self.patch_size)
+        tokens = x.flatten(2).transpose(1, 2) + spatial
+        first = (embeddings.class_embedding + positions[0]).expand(batch_size, 1, -1)
+        tokens = self.vision_model.pre_layrnorm(torch.cat([first, tokens], dim=1))
+        bias = padding_bias(mask, tokens.dtype, leading=1)
+        hidden_states = [tokens]
+        for layer in self.vision_model.encoder.layers:
+            tokens = layer(tokens, bias)
+            hidden_states.append(tokens)
+
+        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        feature_maps = []
+        for i in range(4):
+            stride = 4 * 2**i
+            x = self.rescale[i](grid if mask is None else grid * mask)
+            level_mask = None
+            if image_sizes is not None:
+                level_mask = stride_mask(image_sizes, *x.shape[-2:], stride, x.dtype)
+            feature_maps.append(self.smooth[i](self.reduce[i](x, level_mask), level_mask))
+
+        global_embedding = dense = None
+        if self.embeds:
+            tokens = self.visual_projection(self.vision_model.post_layernorm(tokens))
+            global_embedding = tokens[:, 0]
+            dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+            if mask is not None:
+                dense = dense * mask
+            dense = nn.functional.avg_pool2d(dense, 32 // self.patch_size)
+        return TowerOutput(tuple(feature_maps), global_embedding, dense, tuple(hidden_states))
+
+
+class TCMTextTower(nn.Module):
+    """
+    CLIP's text tower fed with embeddings: `[start, learned context vectors, prompt, end]`, to each of which the language
+    prompt generator's vector is added (eq. 3 to 5).
+
+    Args:
+        config (`TCMConfig`): the model's configuration.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        text_config = config.text_config
+        self.text_config = text_config
+        self.prompt_token_ids = list(config.prompt_token_ids)
+        self.text_model = CLIPTextModel(text_config)
+        self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
+        self.context_vectors = None
+        if config.num_context_vectors > 0:
+            self.context_vectors = nn.Parameter(torch.zeros(config.num_context_vectors, text_config.hidden_size))
+
+    def forward(self, prompt_offset: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            prompt_offset (`torch.Tensor`, *optional*): (batch, text hidden size), added to every token.
+
+        Returns:
+            `torch.Tensor`: (batch, 1, projection_dim) text embedding; batch is 1 without `prompt_offset`.
+        """
+        embedding = self.text_model.embeddings.token_embedding
+        token_ids = torch.tensor([self.prompt_token_ids], device=embedding.weight.device)
+        tokens = embedding(token_ids)
+        if self.context_vectors is not None:
+            tokens = torch.cat([tokens[:, :1], self.context_vectors[None], tokens[:, 1:]], dim=1)
+        if prompt_offset is not None:
+            tokens = tokens + prompt_offset[:, None]
+        tokens = self.text_model.embeddings(inputs_embeds=tokens)
+        attention_mask = create_causal_mask(
+            config=self.text_config, inputs_embeds=tokens, attention_mask=None, past_key_values=None
+        )
+        tokens = self.text_model.encoder(
+            inputs_embeds=tokens, attention_mask=attention_mask, is_causal=True
+        ).last_hidden_state
+        # The end token is the last one: nothing is padded.
+        return self.text_projection(self.text_model.final_layer_norm(tokens[:, -1:]))
+
+
+class LanguagePromptGenerator(nn.Module):
+    """
+    Two-layer perceptron from the image's global embedding, or FastTCM's meta query, to the vector that is added to the
+    prompt's tokens: `LN(act(LN(x) W1 + b1)) W2 + b2` (eq. 4).
+
+    Args:
+        config (`TCMConfig`): the model's configuration.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        channels = config.vision_config.projection_dim
+        self.norm1 = nn.LayerNorm(channels)
+        self.linear1 = nn.Linear(channels, channels)
+        self.act = ACT2FN[config.prompt_generator_act]
+        self.norm2 = nn.LayerNorm(channels)
+        self.linear2 = nn.Linear(channels, config.text_config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, projection_dim) to (batch, text hidden size)."""
+        return self.linear2(self.norm2(self.act(self.linear1(self.norm1(x)))))
+
+
+class PromptAttention(nn.Module):
+    """
+    Attention of the two decoders, without biases on query, key and value.
+
+    With a single key the softmax is 1 and the result is the projected value, whatever the query: `single_key=True`
+    leaves query and key projections out, which changes no output and saves their parameters and their time.
+
+    Args:
+        config (`TCMConfig`): the model's configuration.
+        single_key (`bool`): whether there is always just one key.
+    """
+
+    def __init__(self, config, single_key: bool):
+        super().__init__()
+        self.config = config
+        channels = config.decoder_hidden_size
+        self.num_heads = config.decoder_attention_heads
+        self.single_key = single_key
+        if not single_key:
+            self.q_proj = nn.Linear(channels, channels, bias=False)
+            self.k_proj = nn.Linear(channels, channels, bias=False)
+        self.v_proj = nn.Linear(channels, channels, bias=False)
+        self.out_proj = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(config.decoder_dropout)
+
+    def forward(
+        self, x: torch.Tensor | None, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        tokens, weights = self.v_proj(memory), None
+        if not self.single_key:
+            tokens, weights = multi_head_attention(
+                self,
+                self.config._attn_implementation,
+                self.q_proj(x),
+                self.k_proj(memory),
+                tokens,
+                self.num_heads,
+                attention_mask,
+            )
+        return self.dropout(self.out_proj(tokens)), weights
+
+
+class PromptDecoderLayer(GradientCheckpointingLayer):
+    """Pre-norm decoder layer: self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, config, single_query: bool, single_memory: bool):
+        super().__init__()
+        channels = config.decoder_hidden_size
+        self.norm1 = nn.LayerNorm(channels)
+        self.self_attention = PromptAttention(config, single_key=single_query)
+        # With one memory token the query does not matter, and so its normalisation is left out too.
+        self.norm2 = nn.Identity() if single_memory else nn.LayerNorm(channels)
+        self.cross_attention = PromptAttention(config, single_key=single_memory)
+        self.norm3 = nn.LayerNorm(channels)
+        self.linear1 = nn.Linear(channels, config.decoder_ffn_dim)
+        self.linear2 = nn.Linear(config.decoder_ffn_dim, channels)
+        self.dropout = nn.Dropout(config.decoder_dropout)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        memory: torch.Tensor,
+        query_bias: torch.Tensor | None = None,
+        memory_bias: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        normed = self.norm1(x)
+        tokens, weights = self.self_attention(normed, normed, query_bias)
+        x = x + tokens
+        x = x + self.cross_attention(self.norm2(x), memory, memory_bias)[0]
+        tokens = self.linear2(self.dropout(nn.functional.gelu(self.linear1(self.norm3(x)))))
+        return x + self.dropout(tokens), weights
+
+
+class PromptDecoder(nn.Module):
+    """
+    Transformer decoder between embeddings: the visual prompt generator (queries = pixels, memory = text) and the
+    context decoder (query = text, memory = global embedding and pixels) are both one of it.
+
+    Args:
+        config (`TCMConfig`): the model's configuration.
+        single_query (`bool`): whether there is always just one query.
+        single_memory (`bool`): whether there is always just one memory token.
+    """
+
+    def __init__(self, config, single_query: bool = False, single_memory: bool = False):
+        super().__init__()
+        channels, width = config.vision_config.projection_dim, config.decoder_hidden_size
+        self.memory_norm1 = nn.LayerNorm(channels)
+        self.memory_proj = nn.Linear(channels, width)
+        self.memory_norm2 = nn.LayerNorm(width)
+        self.query_norm = nn.LayerNorm(channels)
+        self.query_proj = nn.Linear(channels, width)
+        self.layers = nn.ModuleList(
+            PromptDecoderLayer(config, single_query, single_memory) for _ in range(config.decoder_layers)
+        )
+        self.out_norm = nn.LayerNorm(width)
+        self.out_proj = nn.Linear(width, channels)
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        memory: torch.Tensor,
+        query_bias: torch.Tensor | None = None,
+        memory_bias: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+        """
+        Args:
+            query (`torch.Tensor`): (batch, queries, projection_dim).
+            memory (`torch.Tensor`): (batch, memory tokens, projection_dim).
+            query_bias (`torch.Tensor`, *optional*): additive mask of the self-attention, hides padding pixels.
+            memory_bias (`torch.Tensor`, *optional*): additive mask of the cross-attention.
+
+        Returns:
+            `tuple`: (batch, queries, projection_dim), and the self-attention weights of every layer (`None` where the
+            attention implementation does not give them).
+        """
+        memory = self.memory_norm2(self.memory_proj(self.memory_norm1(memory)))
+        x = self.query_proj(self.query_norm(query))
+        attentions = []
+        for layer in self.layers:
+            x, weights = layer(x, memory, query_bias, memory_bias)
+            attentions.append(weights)
+        return self.out_proj(self.out_norm(x)), tuple(attentions)

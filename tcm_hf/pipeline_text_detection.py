@@ -1,0 +1,158 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The `text-detection` pipeline: pictures in, text polygons out."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers.pipelines.base import Pipeline
+
+from .image_loading import load_rgb_image
+
+
+class TextDetectionPipeline(Pipeline):
+    """
+    Finds text in pictures with any model that was trained as [`TCMForTextDetection`].
+
+    All call arguments may also be given to `pipeline(...)`, as defaults for every call.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+    >>> import tcm_hf
+
+    >>> detector = pipeline("text-detection")
+    >>> detector("photo.jpg", reading_order=True)
+    [{'score': 0.94, 'label': 'text', 'box': {'xmin': 31, 'ymin': 12, 'xmax': 160, 'ymax': 58}, 'polygon': [[31.2, 14.0], ...]}, ...]
+    ```
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def _sanitize_parameters(self, timeout=None, size=None, do_upscale=None, reading_order=None, **decoding):
+        if self.image_processor is None:
+            raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
+        preprocess_params = {"timeout": timeout, "size": size, "do_upscale": do_upscale}
+        postprocess_params = {"reading_order": reading_order, **decoding}
+        # Unknown names and wrong values are reported here, before any picture is read.
+        self.image_processor.decoding_arguments(**decoding)
+        given = [
+            {key: value for key, value in params.items() if value is not None}
+            for params in (preprocess_params, postprocess_params)
+        ]
+        return given[0], {}, given[1]
+
+    def __call__(self, inputs: Any, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """
+        Finds text in one picture or in many.
+
+        Args:
+            inputs: a picture, or many of them.
+
+                - one picture: a path, an `http(s)://` address, bytes of an image file, a `PIL.Image.Image`, a NumPy
+                  array or a torch tensor; see [`~image_loading.load_rgb_image`] for how each is read;
+                - many pictures: a list, a tuple, an array or tensor with a batch dimension, a generator, a column of a
+                  `datasets.Dataset`, or a `KeyDataset`. Sizes and kinds may be mixed.
+            threshold, mask_threshold, unclip_ratio, min_size, max_candidates, epsilon_ratio, shape (*optional*):
+                see [`TCMImageProcessor.post_process_text_detection`]; `shape` is `"polygon"`, `"quad"` or `"box"`.
+            reading_order (`bool`, *optional*, defaults to `False`):
+                Whether to sort the texts as they are read.
+            size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
+                Size that pictures are resized to for detection, see [`TCMImageProcessor`].
+            timeout (`float`, *optional*, defaults to 60.0):
+                Seconds to wait for the download of one picture.
+            batch_size (`int`, *optional*, defaults to 1):
+                Pictures per forward pass. They are padded to a common size, so similar sizes waste least.
+
+        Returns:
+            For one picture a list of its texts; for a list, a tuple or an array a list of such lists; for a generator
+            or a dataset an iterator of such lists. Each text is a `dict` with `score` (`float`), `label` (`str`), `box`
+            (`dict` of the integers `xmin`, `ymin`, `xmax`, `ymax`: the smallest that hold the polygon) and `polygon`
+            (list of `[x, y]` floats, clockwise from the top left), in pixels of the upright picture and inside of it.
+
+        Raises:
+            ValueError, OSError: if a picture cannot be read, see [`~image_loading.load_rgb_image`].
+            TypeError: if there is an unknown argument.
+        """
+        if isinstance(inputs, str | bytes | bytearray | memoryview) or hasattr(inputs, "read"):
+            return super().__call__(inputs, **kwargs)
+        if getattr(inputs, "ndim", None) == 4:
+            inputs = list(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if isinstance(inputs, Iterator):
+            return super().__call__((item for item in inputs), **kwargs)
+        if isinstance(inputs, Sequence) and not isinstance(inputs, list | torch.utils.data.Dataset):
+            # Tuples and dataset columns: read one by one, since a list would hold every decoded picture.
+            return list(super().__call__((item for item in inputs), **kwargs))
+        return super().__call__(inputs, **kwargs)
+
+    def preprocess(self, inputs, timeout=60.0, **size_arguments) -> dict[str, Any]:
+        image = load_rgb_image(inputs, timeout=timeout)
+        features = self.image_processor(image, do_pad=True, return_tensors="pt", **size_arguments).to(self.dtype)
+        # Lists, because transformers' collate function can only concatenate tensors of one size.
+        return {
+            "pixel_values": list(features["pixel_values"]),
+            "pixel_mask": list(features["pixel_mask"]),
+            "target_sizes": [(image.height, image.width)],
+        }
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per picture
+            model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
+        outputs = self.model(
+            pixel_values=_stack(model_inputs["pixel_values"]), pixel_mask=_stack(model_inputs["pixel_mask"])
+        )
+        # Only what post-processing needs: the rest would be kept, and copied from the device, for nothing.
+        return {
+            "logits": outputs.logits,
+            "image_sizes": outputs.image_sizes,
+            "target_sizes": torch.tensor(model_inputs["target_sizes"]),
+        }
+
+    def postprocess(self, model_outputs: dict[str, Any], **parameters) -> list[dict[str, Any]]:
+        (height, width), *_ = model_outputs["target_sizes"].tolist()
+        result = self.image_processor.post_process_text_detection(
+            model_outputs, model_outputs["target_sizes"], **parameters
+        )[0]
+        texts = []
+        for polygon, score, label, box in zip(
+            result["polygons"], result["scores"].tolist(), result["labels"].tolist(), result["boxes"].tolist()
+        ):
+            xmin, ymin, xmax, ymax = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+            texts.append(
+                {
+                    "score": score,
+                    "label": self.model.config.id2label[label],
+                    "box": {"xmin": xmin, "ymin": ymin, "xmax": min(xmax, width), "ymax": min(ymax, height)},
+                    "polygon": polygon.tolist(),
+                }
+            )
+        return texts
+
+
+def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stacks tensors whose last two dimensions differ, padded with zeros at the right and at the bottom."""
+    height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1))
+    batch = tensors[0].new_zeros((len(tensors), *tensors[0].shape[:-2], height, width))
+    for item, tensor in zip(batch, tensors):
+        item[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    return batch

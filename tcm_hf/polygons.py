@@ -1,0 +1,297 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Geometry of text polygons: numpy arrays of shape `(n, 2)`, x to the right, y downwards, in pixels."""
+
+import numpy as np
+
+
+try:
+    import shapely
+except ImportError as error:  # pragma: no cover
+    raise ImportError("tcm_hf needs shapely for polygons; install it with `pip install shapely`") from error
+
+
+# Segments per quarter circle of a round join: the chord stays within 0.5 % of the offset distance.
+ROUND_JOIN_SEGMENTS = 8
+
+
+def as_polygon(points) -> np.ndarray:
+    """
+    Checks and converts the points of one polygon.
+
+    Args:
+        points (array-like of shape `(n, 2)` or flat `(2 * n,)`): Points in pixels, n >= 3.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(n, 2)`.
+
+    Raises:
+        ValueError: if there are fewer than three points, the shape is another one, or a coordinate is not finite.
+    """
+    polygon = np.asarray(points, dtype=np.float64)
+    if polygon.ndim == 1 and polygon.size % 2 == 0:
+        polygon = polygon.reshape(-1, 2)
+    if polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3:
+        raise ValueError(f"a polygon needs at least 3 points as an (n, 2) array, got shape {np.shape(points)}")
+    if not np.isfinite(polygon).all():
+        raise ValueError("a polygon has a coordinate that is not finite (NaN or infinity); remove or repair it")
+    return polygon
+
+
+def signed_area(polygon) -> float:
+    """
+    Area by the shoelace formula, with the sign of the orientation.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels.
+
+    Returns:
+        `float`: square pixels, positive when the points run clockwise as seen on screen (y down).
+    """
+    x, y = as_polygon(polygon).T
+    # Differences to the first point: large offsets would otherwise cost digits.
+    x, y = x - x[0], y - y[0]
+    return float(0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def polygon_area(polygon) -> float:
+    """Unsigned area in square pixels of a polygon of shape `(n, 2)`, by the shoelace formula."""
+    return abs(signed_area(polygon))
+
+
+def polygon_perimeter(polygon) -> float:
+    """Length in pixels of the closed contour of a polygon of shape `(n, 2)`."""
+    polygon = as_polygon(polygon)
+    return float(np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1).sum())
+
+
+def bounding_box(polygon) -> tuple[float, float, float, float]:
+    """Upright bounding box `(xmin, ymin, xmax, ymax)` in pixels of a polygon of shape `(n, 2)`."""
+    polygon = as_polygon(polygon)
+    (xmin, ymin), (xmax, ymax) = polygon.min(axis=0), polygon.max(axis=0)
+    return float(xmin), float(ymin), float(xmax), float(ymax)
+
+
+def _exteriors(geometry) -> list[np.ndarray]:
+    """Outer rings, without the closing point, of every polygon inside a shapely geometry."""
+    if geometry.geom_type == "Polygon":
+        parts = [geometry]
+    else:
+        # A geometry collection may nest multipolygons, hence twice.
+        parts = shapely.get_parts(shapely.get_parts(geometry))
+    rings = [shapely.get_coordinates(part.exterior)[:-1] for part in parts if part.geom_type == "Polygon"]
+    return [ring for ring in rings if len(ring) >= 3 and polygon_area(ring) > 0]
+
+
+def valid_geometry(polygon):
+    """
+    Converts a polygon to a valid shapely geometry.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels.
+
+    Returns:
+        `shapely.Geometry`: the polygon itself when it is valid; otherwise everything that its contour encloses, as a
+        polygon, a multipolygon or an empty geometry.
+    """
+    geometry = shapely.Polygon(as_polygon(polygon))
+    if geometry.is_valid:
+        return geometry
+    parts = _exteriors(shapely.make_valid(geometry))
+    # Filling the holes can make parts overlap: only their union is valid again.
+    return shapely.union_all([shapely.make_valid(shapely.Polygon(part)) for part in parts])
+
+
+def repair_polygon(polygon) -> list[np.ndarray]:
+    """
+    Splits a polygon that crosses or touches itself into valid ones.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels.
+
+    Returns:
+        `list[np.ndarray]`: float64 arrays of shape `(m, 2)`, without holes: the polygon itself when it is valid, one
+        entry per areal part otherwise, an empty list when it encloses no area.
+    """
+    return _exteriors(valid_geometry(polygon))
+
+
+def offset_polygon(polygon, distance: float) -> list[np.ndarray]:
+    """
+    Moves the contour of a polygon outwards or inwards, with round joins.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels. It is repaired first when it crosses itself.
+        distance (`float`): Pixels; positive expands, negative shrinks.
+
+    Returns:
+        `list[np.ndarray]`: float64 arrays of shape `(m, 2)`, holes filled. Shrinking can give several parts, or none.
+    """
+    return _exteriors(shapely.buffer(valid_geometry(polygon), float(distance), quad_segs=ROUND_JOIN_SEGMENTS))
+
+
+def clip_polygon(polygon, width: float, height: float) -> list[np.ndarray]:
+    """
+    Cuts a polygon at the border of an image.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels.
+        width (`float`): Width of the image; x is kept in `[0, width]`.
+        height (`float`): Height of the image; y is kept in `[0, height]`.
+
+    Returns:
+        `list[np.ndarray]`: float64 arrays of shape `(m, 2)`: none when nothing lies inside, several when the border
+        cuts the polygon into pieces.
+    """
+    xmin, ymin, xmax, ymax = bounding_box(polygon)
+    if xmin >= 0 and ymin >= 0 and xmax <= width and ymax <= height:
+        return repair_polygon(polygon)
+    if xmax <= 0 or ymax <= 0 or xmin >= width or ymin >= height:
+        return []
+    parts = _exteriors(shapely.intersection(valid_geometry(polygon), shapely.box(0, 0, width, height)))
+    # Intersection points carry rounding noise, and callers rely on the bounds.
+    return [np.clip(part, 0, (width, height)) for part in parts]
+
+
+def polygon_iou(a, b) -> float:
+    """
+    Intersection over union of two polygons.
+
+    Args:
+        a (`np.ndarray` of shape `(n, 2)`): Points in pixels; repaired first when the polygon crosses itself.
+        b (`np.ndarray` of shape `(m, 2)`): As `a`.
+
+    Returns:
+        `float`: in [0, 1]; 0 when neither encloses an area.
+    """
+    a, b = valid_geometry(a), valid_geometry(b)
+    intersection = shapely.intersection(a, b).area
+    union = a.area + b.area - intersection
+    return min(float(intersection / union), 1.0) if union > 0 else 0.0
+
+
+def _start_at_top_left(quad: np.ndarray) -> np.ndarray:
+    """Rotates the order of a clockwise quad so that its points lie closest to those of its bounding box."""
+    xmin, ymin, xmax, ymax = bounding_box(quad)
+    corners = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
+    shifted = [np.roll(quad, -shift, axis=0) for shift in range(4)]
+    # A square turned by 45 degrees has ties, resolved for the highest start rather than by rounding noise.
+    costs = [(round(float(((points - corners) ** 2).sum()), 6), *points[0, ::-1]) for points in shifted]
+    return shifted[min(range(4), key=costs.__getitem__)]
+
+
+def minimum_area_quad(polygon) -> np.ndarray:
+    """
+    Rectangle of minimum area, at any angle, around a polygon.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(4, 2)`, clockwise on screen from the top-left corner. Points on one line
+        give a rectangle without width.
+    """
+    hull = shapely.get_coordinates(shapely.MultiPoint(as_polygon(polygon)).convex_hull)
+    edges = np.diff(hull, axis=0)
+    lengths = np.linalg.norm(edges, axis=1)
+    edges, lengths = edges[lengths > 0], lengths[lengths > 0]
+    if not len(edges):
+        return np.repeat(hull[:1], 4, axis=0)
+    # A rectangle of minimum area has a side on an edge of the hull, so trying every edge is exact.
+    along = edges / lengths[:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    centered = hull - hull[0]
+    u, v = centered @ along.T, centered @ across.T
+    u0, u1, v0, v1 = u.min(axis=0), u.max(axis=0), v.min(axis=0), v.max(axis=0)
+    best = int(np.argmin((u1 - u0) * (v1 - v0)))
+    corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
+    quad = np.array([hull[0] + a[best] * along[best] + b[best] * across[best] for a, b in corners])
+    return _start_at_top_left(quad)
+
+
+def order_clockwise(polygon) -> np.ndarray:
+    """
+    Orders the points clockwise as seen on screen, from the top-left or reading start.
+
+    A quad starts at the corner that plays the top-left part of its bounding box. Any other polygon starts at the
+    vertex closest to the top-left corner of its minimum-area rectangle. The points themselves stay as they are.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels, in either direction from any start.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(n, 2)`.
+    """
+    polygon = as_polygon(polygon)
+    if signed_area(polygon) < 0:
+        polygon = polygon[::-1]
+    if len(polygon) == 4:
+        return _start_at_top_left(polygon)
+    distances = np.linalg.norm(polygon - minimum_area_quad(polygon)[0], axis=1)
+    return np.roll(polygon, -int(np.argmin(distances)), axis=0)
+
+
+def resample_polygon(polygon, n: int) -> np.ndarray:
+    """
+    Places points at equal distances along the closed contour of a polygon.
+
+    Args:
+        polygon (`np.ndarray` of shape `(m, 2)`): Points in pixels.
+        n (`int`): Number of points wanted, at least 3.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(n, 2)`; its first point is that of `polygon`, the direction is kept.
+
+    Raises:
+        ValueError: if `n` is below 3.
+    """
+    if n < 3:
+        raise ValueError(f"a polygon needs at least 3 points, got n={n}")
+    closed = as_polygon(polygon)
+    closed = np.concatenate([closed, closed[:1]])
+    travelled = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    wanted = np.arange(n) * (travelled[-1] / n)
+    return np.stack([np.interp(wanted, travelled, closed[:, axis]) for axis in range(2)], axis=1)
+
+
+def reading_order(polygons) -> list[int]:
+    """
+    Sorts regions line by line from top to bottom, left to right inside a line.
+
+    A region continues a line when its vertical extent and that of the line's right-most region share more than half
+    of the smaller one; comparing neighbours only lets a line slope. Columns are not told apart.
+
+    Args:
+        polygons (list of `np.ndarray` of shape `(n, 2)`): Regions in pixels.
+
+    Returns:
+        `list[int]`: indices into `polygons`, in reading order.
+    """
+    boxes = [bounding_box(polygon) for polygon in polygons]
+    lines: list[list[int]] = []
+    for index in sorted(range(len(boxes)), key=lambda i: (boxes[i][0], boxes[i][1])):
+        _, top, _, bottom = boxes[index]
+        best, best_share = None, 0.5
+        for line in lines:
+            _, line_top, _, line_bottom = boxes[line[-1]]
+            smaller = min(bottom - top, line_bottom - line_top)
+            share = (min(bottom, line_bottom) - max(top, line_top)) / smaller if smaller > 0 else 0.0
+            if share > best_share:
+                best, best_share = line, share
+        if best is None:
+            lines.append([index])
+        else:
+            best.append(index)
+    lines.sort(key=lambda line: sum(boxes[i][1] + boxes[i][3] for i in line) / len(line))
+    return [index for line in lines for index in line]

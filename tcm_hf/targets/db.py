@@ -1,0 +1,158 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Targets of the DB detector: the shrunk-kernel map and the threshold band around every contour."""
+
+import math
+
+import cv2
+import numpy as np
+
+from ..polygons import as_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
+
+
+def _fill(canvas: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
+    """Rasterises polygons one by one (in a single call, overlapping ones would cancel each other)."""
+    for polygon in polygons:
+        cv2.fillPoly(canvas, [np.rint(polygon).astype(np.int32)], value)
+
+
+def _band_distance(polygon: np.ndarray, reach: float, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """
+    Distance to the contour, in pixels and capped at `reach`, of the pixels `[top:bottom, left:right]`.
+
+    An edge only matters inside its bounding box padded by `reach`, so each edge is evaluated there and nowhere else.
+    Outside the circle that has the edge as its diameter the distance to the nearer end point stands in for the
+    perpendicular one: the rule of the published DB targets.
+    """
+    squared = np.full((bottom - top, right - left), reach * reach, dtype=np.float32)
+    x = np.arange(right - left, dtype=np.float32)
+    y = np.arange(bottom - top, dtype=np.float32)[:, None]
+    # Coordinates of the window, as Python floats: they keep the arrays in float32 and are faster than numpy scalars.
+    points = (polygon - (left, top)).tolist()
+    for (start_x, start_y), (end_x, end_y) in zip(points, points[1:] + points[:1]):
+        length = math.hypot(end_x - start_x, end_y - start_y)
+        x0 = max(math.floor(min(start_x, end_x) - reach), 0)
+        x1 = min(math.ceil(max(start_x, end_x) + reach) + 1, right - left)
+        y0 = max(math.floor(min(start_y, end_y) - reach), 0)
+        y1 = min(math.ceil(max(start_y, end_y) + reach) + 1, bottom - top)
+        if length == 0.0 or x0 >= x1 or y0 >= y1:
+            continue
+        dx, dy = x[x0:x1] - start_x, y[y0:y1] - start_y
+        nearer_end = dx * dx + dy * dy
+        perpendicular = dy * ((end_x - start_x) / length) - dx * ((end_y - start_y) / length)
+        perpendicular *= perpendicular
+        dx, dy = x[x0:x1] - end_x, y[y0:y1] - end_y
+        other_end = dx * dx + dy * dy
+        in_circle = nearer_end + other_end <= length * length
+        np.minimum(nearer_end, other_end, out=nearer_end)
+        np.copyto(nearer_end, perpendicular, where=in_circle)
+        window = squared[y0:y1, x0:x1]
+        np.minimum(window, nearer_end, out=window)
+    return np.sqrt(squared, out=squared)
+
+
+def build_db_targets(
+    polygons,
+    ignore,
+    height: int,
+    width: int,
+    *,
+    shrink_ratio: float = 0.4,
+    threshold_min: float = 0.3,
+    threshold_max: float = 0.7,
+    min_text_size: float = 8.0,
+) -> dict[str, np.ndarray]:
+    """
+    Builds the four training maps of the DB detector for one image.
+
+    A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded by
+    the same distance to its band; a kernel that falls apart keeps all its parts. Polygons marked in `ignore`, those thinner than `min_text_size`, those below one square
+    pixel and those whose kernel vanishes have neither kernel nor band, and the loss skips their pixels (`shrink_mask` 0).
+    Polygons may reach over the image border.
+
+    Args:
+        polygons (list of array-like of shape `(n, 2)`): Text regions in pixels of the (augmented) image.
+        ignore (list of `bool`): One flag per polygon, true for text whose detection is neither wanted nor punished.
+        height (`int`): Height of the maps in pixels.
+        width (`int`): Width of the maps in pixels.
+        shrink_ratio (`float`, *optional*, defaults to 0.4): r of the formula above, in [0, 1).
+        threshold_min (`float`, *optional*, defaults to 0.3): Threshold at the rim of the band and away from text.
+        threshold_max (`float`, *optional*, defaults to 0.7): Threshold on the contour.
+        min_text_size (`float`, *optional*, defaults to 8.0): Pixels; a polygon is ignored when the shorter side of its
+            minimum-area rectangle is below it.
+
+    Returns:
+        `dict[str, np.ndarray]`: maps of shape `(height, width)`: `shrink_map` uint8 (1 = kernel), `shrink_mask` uint8
+        (0 = ignored), `threshold_map` float32, `threshold_mask` uint8 (1 = inside a band or a text).
+
+    Raises:
+        ValueError: if the lists differ in length, a polygon is malformed or a setting is out of range.
+    """
+    if len(polygons) != len(ignore):
+        raise ValueError(f"`ignore` needs one flag per polygon: got {len(ignore)} flags for {len(polygons)} polygons")
+    if height < 1 or width < 1:
+        raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
+    if not 0.0 <= shrink_ratio < 1.0:
+        raise ValueError(f"`shrink_ratio` must be in [0, 1), got {shrink_ratio}")
+    if not threshold_min <= threshold_max:
+        raise ValueError(f"`threshold_min` ({threshold_min}) must not exceed `threshold_max` ({threshold_max})")
+
+    shrink_map = np.zeros((height, width), dtype=np.uint8)
+    shrink_mask = np.ones((height, width), dtype=np.uint8)
+    closeness = np.zeros((height, width), dtype=np.float32)
+    threshold_mask = np.zeros((height, width), dtype=np.uint8)
+
+    for index, (points, ignored) in enumerate(zip(polygons, ignore)):
+        try:
+            polygon = as_polygon(points)
+        except ValueError as error:
+            raise ValueError(f"polygons[{index}]: {error}") from None
+        (xmin, ymin), (xmax, ymax) = polygon.min(axis=0), polygon.max(axis=0)
+        # The maps are drawn from the pixels that hold the vertices, as in the published targets.
+        pixels = np.floor(polygon)
+        kernels: list[np.ndarray] = []
+        distance = 0.0
+        if not ignored and min(cv2.minAreaRect(polygon.astype(np.float32))[1]) >= min_text_size:
+            # Area and contour of what is filled: of the parts, when an annotation crosses itself.
+            parts = repair_polygon(polygon)
+            area = sum(polygon_area(part) for part in parts)
+            if area >= 1.0:
+                distance = area * (1.0 - shrink_ratio**2) / sum(polygon_perimeter(part) for part in parts)
+                kernels = offset_polygon(pixels, -distance)
+        if xmax + distance < 0 or ymax + distance < 0 or xmin - distance > width or ymin - distance > height:
+            continue
+        if not kernels:
+            _fill(shrink_mask, [pixels], 0)
+            continue
+        _fill(shrink_map, kernels, 1)
+        _fill(threshold_mask, offset_polygon(pixels, distance), 1)
+        left, top = max(int(np.floor(xmin - distance)), 0), max(int(np.floor(ymin - distance)), 0)
+        right = min(int(np.ceil(xmax + distance)) + 1, width)
+        bottom = min(int(np.ceil(ymax + distance)) + 1, height)
+        if left >= right or top >= bottom:
+            continue
+        band = _band_distance(polygon, distance, left, top, right, bottom)
+        band *= -1.0 / distance
+        band += 1.0
+        window = closeness[top:bottom, left:right]
+        np.maximum(window, band, out=window)
+
+    closeness *= threshold_max - threshold_min
+    closeness += threshold_min
+    return {
+        "shrink_map": shrink_map,
+        "shrink_mask": shrink_mask,
+        "threshold_map": closeness,
+        "threshold_mask": threshold_mask,
+    }
