@@ -117,7 +117,9 @@ def build_dataset(arguments: DataArguments, processor: TCMImageProcessor, seed: 
     frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
     records = read_icdar2015(arguments.image_dir, arguments.gt_dir, record_size=frame_size)
     if arguments.holdout_last_digit is not None:
-        records = [r for r in records if not str(r.image).rsplit(".", 1)[0].endswith(str(arguments.holdout_last_digit))]
+        records = [
+            r for r in records if not str(r.image).rsplit(".", 1)[0].endswith(str(arguments.holdout_last_digit))
+        ]
     logger.info("%d photos with %d words", len(records), sum(len(record.polygons) for record in records))
     synthetic = None
     if arguments.synthetic_fraction > 0 or arguments.paste_probability > 0:

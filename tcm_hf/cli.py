@@ -193,11 +193,11 @@ def _detect(arguments: argparse.Namespace) -> int:
     pictures: deque = deque()
     bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=len(paths) < MIN_IMAGES_FOR_PROGRESS)
 
-    def report(problem: str, error: Exception) -> str:
+    def report(error: Exception) -> str:
         nonlocal failures
         failures += 1
         message = _one_line(error)
-        bar.write(f"tcm-hf detect: {problem}: {message}", file=sys.stderr)
+        bar.write(f"tcm-hf detect: {message}", file=sys.stderr)
         return message
 
     def images():
@@ -205,7 +205,7 @@ def _detect(arguments: argparse.Namespace) -> int:
             try:
                 image = load_rgb_image(path)
             except (OSError, ValueError) as error:
-                pending.append({"image": path, "error": report(f"cannot read {path!r}", error)})
+                pending.append({"image": path, "error": report(error)})
                 bar.update()
                 continue
             pictures.append(image if names is not None else None)
@@ -227,7 +227,7 @@ def _detect(arguments: argparse.Namespace) -> int:
                 try:
                     draw_detections(picture, detections, show_scores=arguments.show_scores).save(target, quality=90)
                 except (OSError, ValueError) as error:
-                    report(f"cannot write {str(target)!r}", error)
+                    report(OSError(f"cannot write {str(target)!r} ({error})"))
             write({**record, "detections": [_rounded(detection) for detection in detections]})
             bar.update()
         for record in failed():

@@ -31,7 +31,7 @@ try:
     import shapely
 except ImportError as error:  # pragma: no cover
     raise ImportError(
-        "tcm_hf needs OpenCV and shapely to decode maps; install them with `pip install opencv-python-headless shapely`"
+        "tcm_hf needs OpenCV and shapely to decode maps; `pip install opencv-python-headless shapely`"
     ) from error
 
 
@@ -73,7 +73,9 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
     left, top, width, height = cv2.boundingRect(contour)
     inside = np.zeros((height, width), dtype=np.uint8)
     cv2.fillPoly(inside, [contour - (left, top)], 1)
-    return float(cv2.mean(probabilities[top : top + height, left : left + width], inside)[0])
+    values = probabilities[top : top + height, left : left + width][inside.view(bool)]
+    # In double precision: a region of constant probability must score exactly that, also at the threshold.
+    return float(values.mean(dtype=np.float64))
 
 
 def _expand(contour: np.ndarray, distance: float) -> np.ndarray | None:
@@ -107,9 +109,9 @@ def decode_db(
     """
     Turns the probability map of the DB detector into text regions.
 
-    Every outer contour of the binarised map is a shrunk text region. It is scored by the mean probability inside it, and
-    expanded by `area * unclip_ratio / perimeter` pixels; one that closes into a ring on the way is dropped. Coordinates count from the centre of the first pixel, are not
-    rounded, and may reach over the border of the map.
+    Every outer contour of the binarised map is a shrunk text region. It is scored by the mean probability inside it,
+    and expanded by `area * unclip_ratio / perimeter` pixels; one that closes into a ring on the way is dropped.
+    Coordinates count from the centre of the first pixel, are not rounded, and may reach over the border of the map.
 
     Args:
         probability_map (array-like of shape `(height, width)`): Text probability of every pixel, in [0, 1].

@@ -174,7 +174,7 @@ def _too_many_pixels(name: str) -> ValueError:
 
 
 def _download(url: str, name: str, timeout: float | None) -> bytes:
-    import httpx  # comes with huggingface_hub
+    from huggingface_hub.utils import httpx  # the HTTP client that huggingface_hub itself uses
 
     try:
         response = httpx.get(url, timeout=timeout, follow_redirects=True)

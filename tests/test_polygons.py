@@ -153,7 +153,8 @@ def test_offset_of_special_polygons():
     assert bounding_box(shrunk) == (14, 24, 26, 36)
     assert offset_polygon(SQUARE, -10.5) == []
     halves = offset_polygon(DUMBBELL, -2)
-    assert sorted(bounding_box(half) for half in halves) == [(2, 2, 18, 18), (42, 2, 58, 18)]
+    # The bridge, 2 pixels high, vanishes; round joins leave a small bulge at its ends.
+    assert np.allclose(sorted(bounding_box(half) for half in halves), [(2, 2, 18, 18), (42, 2, 58, 18)], atol=0.3)
     assert sum(polygon_area(part) for part in offset_polygon(BOW_TIE, -1)) < 50 * 0.6
 
 
@@ -214,7 +215,8 @@ def test_minimum_area_quad_is_the_smallest_rectangle(polygon):
 
 def test_minimum_area_quad_of_a_line_and_a_point():
     line = minimum_area_quad([[0, 0], [4, 4], [8, 8]])
-    assert polygon_area(line) == 0 and bounding_box(line) == (0, 0, 8, 8)
+    assert polygon_area(line) == pytest.approx(0)
+    assert bounding_box(line) == pytest.approx((0, 0, 8, 8))
     assert np.array_equal(minimum_area_quad([[3, 5]] * 3), [[3, 5]] * 4)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..polygons import clip_polygon, order_clockwise, polygon_area, repair_polygon
 
+
 try:
     import cv2
 except ImportError as error:  # pragma: no cover

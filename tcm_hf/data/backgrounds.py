@@ -22,6 +22,7 @@ import numpy as np
 from .augment import pixel_matrix
 from .formats import TextRecord
 
+
 try:
     import cv2
 except ImportError as error:  # pragma: no cover

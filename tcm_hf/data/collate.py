@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from .augment import TextAugmentation
 from .formats import TextRecord, load_image
 from .synthetic import SyntheticTextGenerator
+
 
 try:
     import cv2
@@ -170,6 +171,9 @@ class TextDetectionDataset(Dataset):
         return self.augmentation(image, polygons, ignore, rng, frame_size=frame_size)
 
     def __getitem__(self, index: int) -> dict:
+        if get_worker_info() is not None and cv2.getNumThreads() != 1:
+            # Workers are the parallelism; OpenCV's threads on top would fight over the same cores.
+            cv2.setNumThreads(1)
         image, polygons, ignore = self.sample(index)
         height, width = image.shape[:2]
         targets = self.build_targets(polygons, ignore, height, width)

@@ -28,6 +28,7 @@ from PIL import Image
 
 from ..image_loading import load_rgb_image
 
+
 try:
     import cv2
 except ImportError as error:  # pragma: no cover

@@ -34,6 +34,7 @@ from .backgrounds import photo_background, random_background
 from .formats import TextRecord, load_image
 from .words import random_word
 
+
 try:
     import cv2
 except ImportError as error:  # pragma: no cover
@@ -140,7 +141,7 @@ class SyntheticTextGenerator:
         outline (`float`, *optional*, defaults to 0.12): chance of outlined letters.
 
     Raises:
-        ValueError: if a range makes no sense.
+        ValueError: if a range or a probability makes no sense.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+
 _SIGN_TEXT = """
 open closed exit entrance push pull sale new free food drink coffee tea bar cafe hotel shop store market bank station
 street road avenue lane park parking garden school office police fire hospital clinic pharmacy museum library theatre

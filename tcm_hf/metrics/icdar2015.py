@@ -15,9 +15,9 @@
 The ICDAR-2015 detection protocol (Robust Reading Competition, incidental scene text, task 4.1).
 
 A detection is right when its intersection over union with a still unmatched ground-truth region exceeds 0.5. Pairs are
-formed greedily in the order of the ground truth, then of the detections: first hit, not best hit. Regions marked "###" are
-"don't care": they are not asked for, and a detection with more than half of its area inside one is left out of the count,
-before any matching. Precision and recall of a data set are ratios of sums over its images.
+formed greedily in the order of the ground truth, then of the detections: first hit, not best hit. Regions marked "###"
+are "don't care": they are not asked for, and a detection with more than half of its area inside one is left out of the
+count, before any matching. Precision and recall of a data set are ratios of sums over its images.
 """
 
 from collections.abc import Hashable, Sequence
@@ -81,8 +81,8 @@ class Icdar2015Evaluator:
 
     Args:
         iou_threshold (`float`, *optional*, defaults to 0.5): A match needs a larger intersection over union.
-        ignore_threshold (`float`, *optional*, defaults to 0.5): A detection is left out when a larger share of its area
-            lies in one don't-care region.
+        ignore_threshold (`float`, *optional*, defaults to 0.5): A detection is left out when a larger share of its
+            area lies in one don't-care region.
 
     Example:
 
@@ -128,7 +128,8 @@ class Icdar2015Evaluator:
                 the result.
 
         Raises:
-            ValueError: if lists differ in length, a polygon is malformed, a score is NaN or the image was added before.
+            ValueError: if lists differ in length, a polygon is malformed, a score is NaN or the image was added
+                before.
         """
         image_id = len(self._images) if image_id is None else image_id
         if image_id in self._images:
@@ -264,8 +265,8 @@ def evaluate_icdar2015(
     """
     if len(ground_truths) != len(predictions):
         raise ValueError(
-            f"every image needs a prediction, an empty one if nothing was found: got {len(ground_truths)} ground truths "
-            f"and {len(predictions)} predictions"
+            "every image needs a prediction, an empty one if nothing was found: "
+            f"got {len(ground_truths)} ground truths and {len(predictions)} predictions"
         )
     evaluator = Icdar2015Evaluator(iou_threshold=iou_threshold)
     for truth, prediction in zip(ground_truths, predictions):

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Training targets: polygons to the maps that a detector learns. Built with numpy and cv2 in the data loader's workers."""
+"""Training targets: polygons to the maps that a detector learns; built in the data loader's workers, without torch."""
 
 from .db import build_db_targets
 

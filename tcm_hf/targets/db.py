@@ -76,10 +76,10 @@ def build_db_targets(
     """
     Builds the four training maps of the DB detector for one image.
 
-    A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded by
-    the same distance to its band; a kernel that falls apart keeps all its parts. Polygons marked in `ignore`, those thinner than `min_text_size`, those below one square
-    pixel and those whose kernel vanishes have neither kernel nor band, and the loss skips their pixels (`shrink_mask` 0).
-    Polygons may reach over the image border.
+    A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded
+    by the same distance to its band; a kernel that falls apart keeps all its parts. Polygons marked in `ignore`, those
+    thinner than `min_text_size`, those below one square pixel and those whose kernel vanishes have neither kernel nor
+    band, and the loss skips their pixels (`shrink_mask` 0). Polygons may reach over the image border.
 
     Args:
         polygons (list of array-like of shape `(n, 2)`): Text regions in pixels of the (augmented) image.

@@ -1,0 +1,208 @@
+"""The training dataset and its batches."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tcm_hf.data.augment import TextAugmentation
+from tcm_hf.data.collate import TextDetectionDataset, normalize_image, text_detection_collate
+from tcm_hf.data.formats import TextRecord
+from tcm_hf.data.synthetic import SyntheticTextGenerator
+from tcm_hf.targets.db import build_db_targets
+
+
+def make_records(count=3):
+    rng = np.random.default_rng(0)
+    records = []
+    for _ in range(count):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (90, 120, 3)).astype(np.uint8), (0, 0), 2)
+        quads = [
+            np.array([[10, 10], [60, 10], [60, 30], [10, 30]]),
+            np.array([[70, 50], [115, 55], [110, 80], [68, 75]]),
+        ]
+        records.append(TextRecord(image, quads, [False, True]))
+    return records
+
+
+def make_dataset(records=None, **arguments):
+    arguments.setdefault("augmentation", TextAugmentation(64, scale=(0.8, 1.5)))
+    arguments.setdefault("synthetic", SyntheticTextGenerator(size=64, text_height=(8, 16), max_words=3))
+    return TextDetectionDataset(make_records() if records is None else records, build_db_targets, **arguments)
+
+
+def equal(a, b):
+    return torch.equal(a["pixel_values"], b["pixel_values"]) and all(
+        torch.equal(a["labels"][name], b["labels"][name]) for name in a["labels"]
+    )
+
+
+def test_items_have_normalised_pixels_and_targets():
+    dataset = make_dataset()
+    item = dataset[1]
+    assert item["pixel_values"].shape == (3, 64, 64) and item["pixel_values"].dtype == torch.float32
+    assert set(item["labels"]) == {"shrink_map", "shrink_mask", "threshold_map", "threshold_mask"}
+    assert all(value.shape == (64, 64) for value in item["labels"].values())
+    image, polygons, ignore = dataset.sample(1)
+    mean, std = np.array((122.679, 116.669, 104.007)), np.array((58.395, 57.12, 57.375))
+    expected = ((image.astype(np.float64) - mean) / std).transpose(2, 0, 1)
+    assert np.abs(item["pixel_values"].numpy() - expected).max() < 1e-4
+    targets = build_db_targets(polygons, ignore, 64, 64)
+    assert all(np.array_equal(item["labels"][name].numpy(), value) for name, value in targets.items())
+
+
+def test_samples_depend_on_seed_epoch_and_index():
+    dataset, twin = (make_dataset(synthetic_fraction=0.4, paste_probability=0.5, length=8, seed=3) for _ in range(2))
+    # In any order, as after a resume.
+    later = [twin[index] for index in (7, 2, 5)]
+    assert all(equal(dataset[index], item) for index, item in zip((7, 2, 5), later, strict=True))
+    before = dataset[2]
+    dataset.set_epoch(1)
+    assert not torch.equal(before["pixel_values"], dataset[2]["pixel_values"])
+    dataset.set_epoch(0)
+    assert equal(before, dataset[2])
+    other = make_dataset(synthetic_fraction=0.4, paste_probability=0.5, length=8, seed=4)
+    assert not torch.equal(before["pixel_values"], other[2]["pixel_values"])
+
+
+def test_workers_give_the_same_batches_and_see_new_epochs():
+    dataset = make_dataset(synthetic_fraction=0.5, length=4)
+    loader = DataLoader(dataset, 2, collate_fn=text_detection_collate, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        batches = list(loader)
+        expected = [text_detection_collate([dataset[0], dataset[1]]), text_detection_collate([dataset[2], dataset[3]])]
+        assert len(batches) == 2 and all(equal(a, b) for a, b in zip(batches, expected, strict=True))
+        assert batches[0]["pixel_values"].shape == (2, 3, 64, 64)
+        assert batches[0]["labels"]["shrink_map"].shape == (2, 64, 64)
+
+
+def test_synthetic_fraction_is_the_share_of_rendered_samples():
+    dataset = make_dataset(synthetic_fraction=0.5, length=200)
+    calls = []
+    original = dataset.synthetic.generate
+    dataset.synthetic.generate = lambda rng: calls.append(1) or original(rng)
+    for index in range(200):
+        dataset.sample(index)
+    assert 75 <= len(calls) <= 125
+
+
+def test_rendered_samples_need_no_records():
+    dataset = make_dataset([], synthetic_fraction=1.0, length=5)
+    assert len(dataset) == 5
+    assert max(int(dataset[index]["labels"]["shrink_map"].sum()) for index in range(5)) > 0
+
+
+def test_pasted_words_are_labelled_and_the_photo_is_kept():
+    records = make_records(1)
+    records[0] = TextRecord(records[0].image, [], size=(180, 240))
+    before = records[0].image.copy()
+    still = TextAugmentation(
+        256,
+        scale=(1, 1),
+        rotation=0,
+        flip=0,
+        aspect=0,
+        brightness=0,
+        contrast=0,
+        saturation=0,
+        color_cast=0,
+        blur=0,
+        noise=0,
+    )
+    arguments = {"augmentation": still, "length": 6}
+    pasted, bare = make_dataset(records, paste_probability=1.0, **arguments), make_dataset(records, **arguments)
+    words = 0
+    for index in range(6):
+        image, polygons, _ = pasted.sample(index)
+        words += len(polygons)
+        assert bare.sample(index)[1] == []
+        # The photo (120 x 90) fills a frame of 240 x 180; words lie inside of it, as do their outlines.
+        picture = np.abs(image.astype(int) - (123, 117, 104)).max(axis=2) > 0
+        ys, xs = np.nonzero(picture)
+        for polygon in polygons:
+            assert (polygon.min(axis=0) >= (xs.min() - 1, ys.min() - 1)).all()
+            assert (polygon.max(axis=0) <= (xs.max() + 2, ys.max() + 2)).all()
+    assert words >= 6
+    assert np.array_equal(records[0].image, before)
+
+
+def test_epochs_walk_through_all_records():
+    records = [TextRecord(np.full((64, 64, 3), 40 * number, np.uint8)) for number in range(5)]
+    still = TextAugmentation(
+        64,
+        scale=(1, 1),
+        rotation=0,
+        flip=0,
+        aspect=0,
+        brightness=0,
+        contrast=0,
+        saturation=0,
+        color_cast=0,
+        blur=0,
+        noise=0,
+    )
+    dataset = make_dataset(records, augmentation=still, length=2)
+    seen = []
+    for epoch in range(5):
+        dataset.set_epoch(epoch)
+        seen += [int(dataset.sample(index)[0][30, 30, 0]) // 40 for index in range(2)]
+    assert seen == [0, 1, 2, 3, 4] * 2
+
+
+def test_decoded_pictures_are_kept_but_not_pickled(tmp_path):
+    records = make_records(2)
+    for number, record in enumerate(records):
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), record.image)
+        record.image = path
+    dataset = make_dataset(records)
+    dataset.preload()
+    expected = dataset[0]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(dataset._images) == 2 and len(copy._images) == 0
+    assert equal(copy[0], expected)
+    for record in records:
+        record.image.unlink()
+    assert equal(dataset[0], expected)
+    with pytest.raises(FileNotFoundError, match=r"1\.png"):
+        copy[1]
+
+
+def test_normalize_image_matches_the_formula():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    result = normalize_image(image, np.array([1.0, 2, 3]), np.array([4.0, 5, 6]))
+    assert result.dtype == np.float32 and result.shape == (3, 5, 7)
+    assert np.allclose(result[2], (image[:, :, 2] - 3.0) / 6.0, atol=1e-5)
+
+
+def test_batches_of_mixed_sizes_are_refused():
+    a, b = ({"pixel_values": torch.zeros(3, s, s), "labels": {"m": torch.zeros(s, s)}} for s in (4, 8))
+    with pytest.raises(ValueError, match="one size"):
+        text_detection_collate([a, b])
+    with pytest.raises(ValueError, match="different labels"):
+        text_detection_collate([a, {"pixel_values": torch.zeros(3, 4, 4), "labels": {}}])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"synthetic_fraction": 1.5}, "synthetic_fraction"),
+        ({"synthetic": None, "paste_probability": 0.5}, "needs a `synthetic` generator"),
+        ({"records": []}, "`records` is empty"),
+        ({"records": [], "synthetic_fraction": 1.0}, "`length` is needed"),
+        ({"synthetic_fraction": 0.5, "augmentation": TextAugmentation(96)}, "crop size 96"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset(**arguments)
+
+
+def test_an_index_out_of_range_is_refused():
+    dataset = make_dataset()
+    with pytest.raises(IndexError):
+        dataset[3]

@@ -1,0 +1,200 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+import inspect
+import json
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+from conftest import shared_path
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcm_hf.decoding_db import DB_DECODING_DEFAULTS, decode_db
+from tcm_hf.polygons import bounding_box, minimum_area_quad, polygon_iou, signed_area
+from tcm_hf.targets import build_db_targets
+
+
+def block_map(*blocks, shape=(100, 160)):
+    """Map with rectangles (x0, y0, x1, y1, probability), borders included."""
+    probabilities = np.zeros(shape, dtype=np.float32)
+    for x0, y0, x1, y1, value in blocks:
+        probabilities[y0 : y1 + 1, x0 : x1 + 1] = value
+    return probabilities
+
+
+def test_defaults_are_those_of_the_signature():
+    parameters = inspect.signature(decode_db).parameters
+    assert DB_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "probability_map"}
+
+
+@pytest.mark.parametrize("name", ["default_quad", "default_poly", "ic15", "td", "ctw", "tt", "vis_poly_filter"])
+def test_agrees_with_the_published_post_processing(name):
+    reference = json.loads(shared_path("parity/postprocess/boundaries_cv5.0.0.json").read_text())["db"][name]
+    with np.load(shared_path("parity/postprocess/inputs_db.npz")) as file:
+        probabilities = file["prob_uint8"].astype(np.float32) / 255
+    config = reference["config"]
+    polygons, scores = decode_db(
+        probabilities,
+        mask_threshold=config.get("mask_thr", 0.3),
+        score_threshold=config.get("min_text_score", 0.3),
+        unclip_ratio=config.get("unclip_ratio", 1.5),
+        min_size=config.get("min_text_width", 5),
+        max_candidates=config.get("max_candidates", 1000),
+        epsilon_ratio=config.get("arcLength_ratio", 0.01) if config.get("use_approxPolyDP", True) else None,
+        shape={"quad": "quad", "poly": "polygon"}[config["text_repr_type"]],
+    )
+    assert len(polygons) == len(scores) == len(reference["boundaries"])
+    taken = set()
+    for *flat, expected_score in reference["boundaries"]:
+        expected = np.array(flat).reshape(-1, 2)
+        ious = [polygon_iou(polygon, expected) for polygon in polygons]
+        best = int(np.argmax(ious))
+        taken.add(best)
+        quad = minimum_area_quad(expected)
+        side = min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1]))
+        # The published code rounds vertices to integers: up to half a pixel on every side.
+        assert ious[best] > min(0.98, 1 - 2 / side)
+        assert scores[best] == pytest.approx(expected_score, abs=1e-6)
+    assert len(taken) == len(polygons)
+
+
+def test_one_block():
+    # Contour of 60 x 10 pixels: expanded by 600 * 1.5 / 140.
+    distance = 600 * 1.5 / 140
+    polygons, scores = decode_db(block_map((40, 30, 100, 40, 0.8)), shape="box")
+    expected = [[40 - distance, 30 - distance], [100 + distance, 30 - distance]]
+    expected += [[100 + distance, 40 + distance], [40 - distance, 40 + distance]]
+    assert np.allclose(polygons[0], expected, atol=1e-4)
+    assert len(polygons) == 1 and polygons[0].dtype == np.float32
+    assert scores == pytest.approx([0.8]) and scores.dtype == np.float32
+    (rounded,), _ = decode_db(block_map((40, 30, 100, 40, 0.8)))
+    exact = shapely.box(40, 30, 100, 40).buffer(distance, quad_segs=64)
+    assert polygon_iou(rounded, shapely.get_coordinates(exact.exterior)[:-1]) > 0.995
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_shapes_describe_the_same_regions(seed):
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).random((70, 90), dtype=np.float32), (0, 0), 4)
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    results = {
+        shape: decode_db(noise, mask_threshold=0.6, shape=shape, min_size=0) for shape in ("polygon", "quad", "box")
+    }
+    polygons, scores = results["polygon"]
+    assert (np.diff(scores) <= 0).all()
+    for other in ("quad", "box"):
+        assert np.array_equal(results[other][1], scores)
+    for polygon, quad, box in zip(polygons, results["quad"][0], results["box"][0]):
+        assert quad.shape == box.shape == (4, 2)
+        assert all(signed_area(points) > 0 for points in (polygon, quad, box))
+        assert bounding_box(box) == pytest.approx(bounding_box(polygon))
+        for outer in (quad, box):
+            assert shapely.Polygon(outer).buffer(1e-3).contains(shapely.Polygon(polygon))
+        assert shapely.Polygon(polygon).is_valid
+
+
+@pytest.mark.parametrize("degrees", [0, 12, -30])
+def test_targets_decode_to_the_text_they_came_from(degrees):
+    center, size = np.array([150.0, 130.0]), np.array([140.0, 36.0])
+    turn = np.deg2rad(degrees)
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * size
+    text = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + center
+    kernel = build_db_targets([text], [False], 260, 300)["shrink_map"]
+    (quad,), scores = decode_db(kernel, shape="quad", unclip_ratio=2.0)
+    assert scores[0] > 0.95  # the simplified contour may leave the kernel by a pixel
+    assert polygon_iou(quad, text) > 0.9
+    assert np.abs(quad - text).max() < 4  # same corners in the same order
+
+
+def test_thresholds():
+    probabilities = block_map((10, 10, 60, 20, 0.9), (10, 40, 60, 50, 0.6), (10, 70, 60, 80, 0.45))
+    assert len(decode_db(probabilities, score_threshold=0.4)[0]) == 3
+    assert decode_db(probabilities, score_threshold=0.5)[1] == pytest.approx([0.9, 0.6])
+    assert decode_db(probabilities, score_threshold=0.0, mask_threshold=0.7)[1] == pytest.approx([0.9])
+    # A pixel exactly at the threshold is no text.
+    half = block_map((10, 10, 60, 20, 0.5))
+    assert decode_db(half, mask_threshold=0.5)[0] == []
+    assert len(decode_db(half, mask_threshold=0.499)[0]) == 1
+
+
+def test_min_size_counts_after_the_expansion():
+    # Contour of 40 x 2: expanded by 80 * 1.5 / 84 to a height of 4.86.
+    probabilities = block_map((20, 20, 60, 22, 0.9))
+    for shape in ("polygon", "quad", "box"):
+        assert len(decode_db(probabilities, shape=shape, min_size=4.8)[0]) == 1
+        assert decode_db(probabilities, shape=shape, min_size=4.9)[0] == []
+
+
+def test_unclip_ratio_zero_returns_the_contour():
+    (box,), _ = decode_db(block_map((20, 20, 60, 32, 0.9)), unclip_ratio=0.0, shape="box")
+    assert bounding_box(box) == (20, 20, 60, 32)
+
+
+@pytest.mark.parametrize("epsilon_ratio", [0, None])
+def test_raw_contour(epsilon_ratio):
+    image = np.zeros((200, 200), dtype=np.uint8)
+    cv2.circle(image, (100, 100), 60, 1, -1)
+    (raw,), _ = decode_db(image, epsilon_ratio=epsilon_ratio, unclip_ratio=0.0)
+    (simple,), _ = decode_db(image, epsilon_ratio=0.02, unclip_ratio=0.0)
+    assert len(simple) < 20 < len(raw)
+    assert np.abs(np.linalg.norm(raw - 100, axis=1) - 60).max() < 1
+
+
+def test_max_candidates_keeps_the_largest():
+    probabilities = block_map((10, 10, 20, 16, 0.9), (10, 40, 150, 60, 0.6), (10, 80, 60, 90, 0.8))
+    _, scores = decode_db(probabilities, max_candidates=2)
+    assert scores == pytest.approx([0.8, 0.6])
+
+
+def test_rings_and_holes():
+    ring = block_map((20, 20, 120, 80, 0.9), (40, 40, 100, 60, 0.0))
+    # Its hole is no text; a score counts everything the contour encloses.
+    share = 1 - 61 * 21 / (101 * 61)
+    assert decode_db(ring, score_threshold=0.5)[1] == pytest.approx([0.9 * share], abs=1e-5)
+    # Text inside a ring is found.
+    nested = block_map((5, 5, 155, 95, 0.9), (9, 9, 151, 91, 0.0), (50, 40, 100, 60, 0.8))
+    assert decode_db(nested)[1] == pytest.approx([0.8], abs=1e-5)
+    # A horseshoe that the expansion would close has no contour without a hole.
+    horseshoe = block_map((20, 20, 120, 80, 0.9), (30, 30, 110, 70, 0.0), (69, 60, 71, 80, 0.0))
+    assert decode_db(horseshoe, score_threshold=0.0)[0] == []
+    # A speck does not cost the region.
+    speck = block_map((20, 20, 120, 80, 0.9), (70, 78, 70, 80, 0.0))
+    assert len(decode_db(speck)[0]) == 1
+
+
+def test_degenerate_contours_are_skipped():
+    dots = block_map((10, 10, 10, 10, 1.0), (30, 10, 31, 10, 1.0), (50, 10, 50, 30, 1.0), (70, 10, 100, 10, 1.0))
+    for epsilon_ratio in (None, 0.002, 0.5):
+        polygons, scores = decode_db(dots, epsilon_ratio=epsilon_ratio, min_size=0)
+        assert polygons == [] and scores.shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (1, 1), (1, 50), (3, 3), (64, 64)])
+def test_maps_without_text(shape):
+    polygons, scores = decode_db(np.zeros(shape, dtype=np.float32))
+    assert polygons == [] and scores.shape == (0,) and scores.dtype == np.float32
+
+
+def test_full_map_and_other_dtypes():
+    for dtype in (np.float16, np.float64, np.uint8, bool):
+        (box,), scores = decode_db(np.ones((40, 60), dtype=dtype), unclip_ratio=0.0, shape="box")
+        assert bounding_box(box) == (0, 0, 59, 39) and scores == pytest.approx([1.0])
+
+
+def test_bad_input_is_named():
+    for value in (np.nan, np.inf, -np.inf):
+        broken = block_map((10, 10, 60, 20, 0.9))
+        broken[50, 70] = value
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            decode_db(broken)
+    with pytest.raises(ValueError, match="sigmoid"):
+        decode_db(block_map((10, 10, 60, 20, 4.2)))
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\)"):
+        decode_db(np.zeros((1, 4, 4)))
+    with pytest.raises(ValueError, match="'rectangle'"):
+        decode_db(np.zeros((4, 4)), shape="rectangle")
+    with pytest.raises(ValueError, match="unclip_ratio"):
+        decode_db(np.zeros((4, 4)), unclip_ratio=-1)
+    with pytest.raises(ValueError, match="max_candidates"):
+        decode_db(np.zeros((4, 4)), max_candidates=0)

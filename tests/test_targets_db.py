@@ -1,0 +1,178 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+import importlib.util
+
+import numpy as np
+import pytest
+from conftest import shared_path
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcm_hf.targets import build_db_targets
+
+
+def quad(x0, y0, x1, y1):
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+
+
+def published_polygons(name):
+    spec = importlib.util.spec_from_file_location("fixture_inputs", shared_path("parity/fixture_inputs.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    polygons = module.POLYGON_SETS[name]
+    flat = polygons["polys"] + polygons["ignore"]
+    flags = [False] * len(polygons["polys"]) + [True] * len(polygons["ignore"])
+    return [np.array(points, dtype=np.float32).reshape(-1, 2) for points in flat], flags
+
+
+def differing(a, b):
+    return float(np.mean(a != b))
+
+
+@pytest.mark.parametrize("name", ["empty", "quads_axis", "quads_rot", "mixed"])
+def test_agrees_with_the_published_targets(name):
+    with np.load(shared_path(f"parity/targets/{name}__db.npz")) as file:
+        expected = {key: file[key][0] for key in file.files}
+    polygons, ignore = published_polygons(name)
+    targets = build_db_targets(polygons, ignore, 640, 640)
+
+    kernels = expected["gt_shrink"] > 0
+    if name == "mixed":
+        # The published code keeps one part of a kernel that falls apart (the right half of the dumbbell) and so
+        # teaches that the other half is background; here both are kept.
+        left = (slice(300, 361), slice(300, 400))
+        assert kernels[left].sum() == 0 and targets["shrink_map"][left].sum() > 1000
+        kernels[left] = targets["shrink_map"][left]
+    assert differing(targets["shrink_map"], kernels) < 0.0015
+    assert differing(targets["shrink_mask"], expected["gt_shrink_mask"]) == 0
+    assert differing(targets["threshold_mask"], expected["gt_thr_mask"]) < 0.0005
+    far = np.abs(targets["threshold_map"] - expected["gt_thr"]) > 1e-3
+    assert far.mean() < 0.0001
+
+
+def test_maps_of_one_axis_aligned_quad():
+    # 80 x 20: distance = 1600 * (1 - 0.16) / 200 = 6.72.
+    targets = build_db_targets([quad(40, 30, 120, 50)], [False], 96, 160)
+    assert {name: (value.shape, value.dtype.name) for name, value in targets.items()} == {
+        "shrink_map": ((96, 160), "uint8"),
+        "shrink_mask": ((96, 160), "uint8"),
+        "threshold_map": ((96, 160), "float32"),
+        "threshold_mask": ((96, 160), "uint8"),
+    }
+    rows, columns = np.nonzero(targets["shrink_map"])
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (47, 37, 113, 43)
+    assert targets["shrink_mask"].all()
+    rows, columns = np.nonzero(targets["threshold_mask"])
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (33, 23, 127, 57)
+    # A straight line across the upper edge: 0.7 on it, 0.3 at the distance of 6.72, linear between.
+    profile = 0.7 - 0.4 * np.minimum(np.abs(np.arange(20, 40) - 30) / 6.72, 1)
+    assert np.allclose(targets["threshold_map"][20:40, 80], profile, atol=1e-5)
+    corner = 0.7 - 0.4 * np.hypot(3, 4) / 6.72
+    assert targets["threshold_map"][30 - 4, 40 - 3] == pytest.approx(corner, abs=1e-5)
+    assert targets["threshold_map"].min() == pytest.approx(0.3)
+
+
+def test_settings_reach_the_maps():
+    polygon = quad(20, 20, 80, 60)
+    targets = build_db_targets(
+        [polygon], [False], 100, 100, shrink_ratio=0.0, threshold_min=0.1, threshold_max=0.9, min_text_size=0.0
+    )
+    # Ratio 0: distance = 2400 / 200 = 12.
+    rows, columns = np.nonzero(targets["shrink_map"])
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (32, 32, 68, 48)
+    assert targets["threshold_map"][20, 50] == pytest.approx(0.9)
+    assert targets["threshold_map"][0, 0] == pytest.approx(0.1)
+    assert targets["threshold_map"][14, 50] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "ignored", "min_text_size"),
+    [
+        (quad(40, 40, 80, 60), True, 8.0),  # marked
+        (quad(40, 40, 80, 47), False, 8.0),  # thinner than the smallest text
+        (quad(40, 40, 40.5, 40.5), False, 0.0),  # below one square pixel
+        (quad(40.1, 40.1, 90.9, 40.9), False, 0.0),  # nothing is left after shrinking on the pixel grid
+    ],
+)
+def test_ignored_polygons_are_only_masked(polygon, ignored, min_text_size):
+    targets = build_db_targets([polygon], [ignored], 100, 120, min_text_size=min_text_size)
+    assert not targets["shrink_map"].any() and not targets["threshold_mask"].any()
+    assert np.allclose(targets["threshold_map"], 0.3)
+    rows, columns = np.nonzero(targets["shrink_mask"] == 0)
+    (x0, y0), (x1, y1) = np.floor(polygon.min(axis=0)), np.floor(polygon.max(axis=0))
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (x0, y0, x1, y1)
+    assert len(rows) == (x1 - x0 + 1) * (y1 - y0 + 1)
+
+
+def test_text_of_the_smallest_size_is_kept():
+    targets = build_db_targets([quad(40, 40, 80, 49)], [False], 100, 120)
+    assert targets["shrink_map"].any() and targets["shrink_mask"].all()
+
+
+def test_an_ignored_region_does_not_unmask_or_erase_other_text():
+    targets = build_db_targets([quad(20, 20, 80, 50), quad(60, 20, 110, 50)], [False, True], 80, 120)
+    alone = build_db_targets([quad(20, 20, 80, 50)], [False], 80, 120)
+    for name in ("shrink_map", "threshold_map", "threshold_mask"):
+        assert np.array_equal(targets[name], alone[name])
+    assert (targets["shrink_mask"][20:51, 60:111] == 0).all() and targets["shrink_mask"][:, :60].all()
+
+
+def test_crossing_contour_gets_kernels_in_both_parts():
+    bow_tie = np.array([[10.0, 10.0], [110.0, 70.0], [110.0, 10.0], [10.0, 70.0]])
+    targets = build_db_targets([bow_tie], [False], 80, 120)
+    assert targets["shrink_map"][40, 25] == 1 and targets["shrink_map"][40, 95] == 1
+    assert targets["shrink_map"][40, 60] == 0 and targets["shrink_mask"].all()
+
+
+def test_border_and_outside():
+    shifted = build_db_targets([quad(-30, 20, 50, 50)], [False], 80, 120)
+    whole = build_db_targets([quad(70, 20, 150, 50)], [False], 80, 220)
+    for name, value in shifted.items():
+        assert np.allclose(value[:, :100], whole[name][:, 100:200], atol=1e-5)
+    empty = build_db_targets([], [], 80, 120)
+    for polygon in (quad(500, 20, 580, 50), quad(-900, -90, -500, -60), quad(20, 1e5, 80, 1e5 + 30)):
+        for flag in (False, True):
+            outside = build_db_targets([polygon], [flag], 80, 120)
+            assert all(np.array_equal(outside[name], empty[name]) for name in empty)
+
+
+def test_a_polygon_far_larger_than_the_crop():
+    targets = build_db_targets([quad(-2e4, -50, 2e4, 130)], [False], 80, 120)
+    assert targets["shrink_map"][40].all()
+    assert targets["threshold_mask"].all()
+
+
+def test_bad_input_is_named():
+    good = quad(20, 20, 80, 50)
+    with pytest.raises(ValueError, match="1 flags for 2 polygons"):
+        build_db_targets([good, good], [False], 80, 120)
+    with pytest.raises(ValueError, match=r"polygons\[1\].*not finite"):
+        build_db_targets([good, good * np.nan], [False, False], 80, 120)
+    with pytest.raises(ValueError, match=r"polygons\[0\].*at least 3 points"):
+        build_db_targets([good[:2]], [True], 80, 120)
+    with pytest.raises(ValueError, match="shrink_ratio"):
+        build_db_targets([good], [False], 80, 120, shrink_ratio=1.0)
+    with pytest.raises(ValueError, match="threshold_min"):
+        build_db_targets([good], [False], 80, 120, threshold_min=0.9)
+    with pytest.raises(ValueError, match="height"):
+        build_db_targets([good], [False], 0, 120)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.floats(-40, 140), st.floats(-40, 140)), min_size=3, max_size=8), st.booleans()
+        ),
+        max_size=4,
+    )
+)
+def test_any_polygons_give_consistent_maps(regions):
+    polygons, ignore = [np.array(points) for points, _ in regions], [flag for _, flag in regions]
+    targets = build_db_targets(polygons, ignore, 90, 110)
+    assert set(np.unique(targets["shrink_map"])) <= {0, 1} and set(np.unique(targets["shrink_mask"])) <= {0, 1}
+    assert targets["threshold_map"].min() >= 0.3 - 1e-6 and targets["threshold_map"].max() <= 0.7 + 1e-6
+    # Kernels lie inside the band's outline, and the threshold only rises where the mask lets the loss see it (up to
+    # the pixel that rasterisation may cut off).
+    assert (targets["threshold_mask"][targets["shrink_map"] == 1] == 1).all()
+    again = build_db_targets(polygons[::-1], ignore[::-1], 90, 110)
+    assert all(np.array_equal(targets[name], again[name]) for name in targets)
