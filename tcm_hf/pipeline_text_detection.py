@@ -14,10 +14,12 @@
 """The `text-detection` pipeline: pictures in, text polygons out."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
@@ -46,6 +48,16 @@ class TextDetectionPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
+
+    def __init__(self, model, *args, **kwargs):
+        missing = getattr(model, "missing_weights", ())
+        if missing:
+            names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise ValueError(
+                f"the checkpoint {model.name_or_path!r} lacks {len(missing)} weights of {type(model).__name__} ({names}), so "
+                "its answers would be random; use a complete checkpoint, or train the model first"
+            )
+        super().__init__(model, *args, **kwargs)
 
     def _sanitize_parameters(self, timeout=None, size=None, do_upscale=None, reading_order=None, **decoding):
         if self.image_processor is None:
@@ -104,6 +116,22 @@ class TextDetectionPipeline(Pipeline):
             # Tuples and dataset columns: read one by one, since a list would hold every decoded picture.
             return list(super().__call__((item for item in inputs), **kwargs))
         return super().__call__(inputs, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """
+        Saves the model, the image processor and the code, so that the checkpoint also works where this package is not
+        installed: `pipeline("text-detection", model=save_directory, trust_remote_code=True)`.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): the directory; it is made when it does not exist.
+        """
+        # What the checkpoint tells about its pipeline. A registered class has the path of this installation's default
+        # checkpoint in it, and a class that came with a checkpoint has no such entry at all.
+        task = {"impl": type(self), "pt": (AutoModelForObjectDetection,), "type": "image"}
+        self._registered_impl = {"text-detection": task}
+        super().save_pretrained(save_directory, **kwargs)
+        if hasattr(self.model.config, "custom_pipelines"):
+            del self.model.config.custom_pipelines
 
     def preprocess(self, inputs, timeout=60.0, **size_arguments) -> dict[str, Any]:
         image = load_rgb_image(inputs, timeout=timeout)

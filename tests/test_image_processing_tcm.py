@@ -213,7 +213,8 @@ def test_modes(tmp_path):
     frames = [Image.new("RGB", (53, 37), color) for color in ("red", "lime")]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    inverted = Image.fromarray(np.dstack([255 - PICTURE, np.zeros_like(gray)]), mode="CMYK")
+    inks = [*(255 - PICTURE).transpose(2, 0, 1), np.zeros_like(gray)]
+    inverted = Image.merge("CMYK", [Image.fromarray(ink) for ink in inks])
 
     def gray_rgb(array):
         return np.repeat(np.asarray(array)[..., None], 3, axis=-1)

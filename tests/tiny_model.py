@@ -46,12 +46,12 @@ def tiny_config() -> TCMConfig:
     )
 
 
-def tiny_pipeline(size: int = 96, **kwargs) -> TextDetectionPipeline:
+def tiny_pipeline(shortest_edge: int = 96, **kwargs) -> TextDetectionPipeline:
     """The pipeline around a random model: its texts mean nothing, but they depend on every part of the model."""
     torch.manual_seed(0)
     return TextDetectionPipeline(
         model=TCMForTextDetection(tiny_config()).eval(),
-        image_processor=TCMImageProcessor(size={"shortest_edge": size, "longest_edge": 2 * size}),
+        image_processor=TCMImageProcessor(size={"shortest_edge": shortest_edge, "longest_edge": 2 * shortest_edge}),
         task="text-detection",
         device="cpu",
         **kwargs,
@@ -65,9 +65,9 @@ def find_white(pixel_values, pixel_mask=None, **kwargs) -> TCMTextDetectionOutpu
     return TCMTextDetectionOutput(logits=torch.where(white, 2.1972246, -8.0), image_sizes=sizes)
 
 
-def white_pipeline(monkeypatch, size: int = 1024, **kwargs) -> TextDetectionPipeline:
+def white_pipeline(monkeypatch, shortest_edge: int = 1024, **kwargs) -> TextDetectionPipeline:
     """The pipeline with `find_white`, without expansion of what is found, so that answers are known."""
-    pipe = tiny_pipeline(size, **{"unclip_ratio": 0.0, **kwargs})
+    pipe = tiny_pipeline(shortest_edge, **{"unclip_ratio": 0.0, **kwargs})
     monkeypatch.setattr(pipe.model, "forward", find_white)
     return pipe
 

@@ -427,7 +427,7 @@ class SyntheticTextGenerator:
         opacity = rng.uniform(0.65, 1.0) if rng.random() < 0.3 else 1.0
         # Thin strokes of small letters cover their pixels only in part, which costs contrast as opacity does.
         coverage = np.percentile(block.mask[block.mask > 32], 80) / 255
-        least = min(30 / (opacity * coverage), 100)
+        least = min(36 / (opacity * coverage), 100)
 
         layers: list[tuple[np.ndarray, np.ndarray]] = []
         color = None

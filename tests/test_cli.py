@@ -1,0 +1,233 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import json
+import os
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import black_picture, tiny_pipeline, white_pipeline
+
+from tcm_hf import cli, image_loading
+
+
+BOX = (40, 30, 99, 49)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two directories with pictures, among them equal names and files that cannot be read."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        black_picture(200, 100, BOX).save(tmp_path / name / "photo.png")
+    black_picture(120, 90).save(tmp_path / "a" / "blank.JPG")
+    black_picture(200, 100, BOX).save(tmp_path / "b" / "photo.webp", lossless=True)
+    (tmp_path / "b" / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command with a detector of white areas; returns exit code, JSON from stdout and stderr."""
+    loaded = []
+
+    def load(arguments):
+        options = {"threshold": arguments.threshold, "shape": arguments.shape, "size": arguments.size}
+        options = {key: value for key, value in options.items() if value is not None}
+        loaded.append(white_pipeline(monkeypatch, reading_order=arguments.reading_order, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr(cli, "_load_pipeline", load)
+
+    def call(*arguments):
+        code = cli.main(["detect", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    return call
+
+
+def test_stdout(run, photos):
+    code, entries, err = run(photos / "a", photos / "b" / "photo.png", photos / "a" / "photo.png")
+    assert code == 0 and err == ""
+    assert [entry["image"] for entry in entries] == [
+        str(photos / "a" / "blank.JPG"),
+        str(photos / "a" / "photo.png"),
+        str(photos / "b" / "photo.png"),
+    ]
+    assert [(entry["width"], entry["height"], len(entry["detections"])) for entry in entries] == [
+        (120, 90, 0),
+        (200, 100, 1),
+        (200, 100, 1),
+    ]
+    (text,) = entries[1]["detections"]
+    assert text["box"] == dict(zip(("xmin", "ymin", "xmax", "ymax"), BOX)) and text["score"] == 0.9
+    assert len(text["polygon"]) == 4 and text["label"] == "text"
+
+
+def test_unreadable_files_do_not_stop_the_rest(run, photos):
+    bad = photos / "b" / "bad.png"
+    bad.write_text("no picture")
+    truncated = photos / "a" / "zz.jpg"
+    data = (photos / "a" / "blank.JPG").read_bytes()
+    truncated.write_bytes(data[: len(data) // 2])
+    inputs = [bad, photos / "a" / "photo.png", truncated, photos / "absent.jpg", photos / "b" / "photo.png"]
+    for batch_size in (1, 2, 4):
+        code, entries, err = run(*inputs, "--batch-size", batch_size)
+        assert code == 1
+        assert [entry["image"] for entry in entries] == [str(path) for path in inputs]
+        assert ["error" in entry for entry in entries] == [True, False, True, True, False]
+        lines = [line.strip() for line in err.replace("\r", "\n").splitlines() if line.strip().startswith("tcm-hf")]
+        assert len(lines) == 3
+        for line, path in zip(lines, (bad, truncated, photos / "absent.jpg")):
+            assert str(path) in line
+    code, entries, _ = run(bad, photos / "absent.jpg")
+    assert code == 1 and all("error" in entry for entry in entries)
+
+
+def test_output_file_is_complete_or_absent(run, photos, monkeypatch):
+    target = photos / "deep" / "out.json"
+    code, entries, _ = run(photos / "a", "--output", target)
+    assert code == 0 and entries is None
+    assert len(json.loads(target.read_text())) == 2
+    umask = os.umask(0)
+    os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("out of memory")
+
+    target.write_text("older result")
+    monkeypatch.setattr(cli, "_rounded", broken)
+    with pytest.raises(RuntimeError):
+        run(photos / "a", "--output", target)
+    assert target.read_text() == "older result" and os.listdir(target.parent) == ["out.json"]
+
+
+def test_drawings_never_overwrite(run, photos):
+    drawings = photos / "drawings"
+    code, _, _ = run(photos / "a", photos / "b", "--draw", drawings, "--batch-size", 3)
+    assert code == 0
+    assert sorted(os.listdir(drawings)) == ["blank.jpg", "photo.jpg", "photo_2.jpg", "photo_3.jpg"]
+    drawn = np.asarray(Image.open(drawings / "photo.jpg")).astype(int)
+    assert drawn.shape == (100, 200, 3) and drawn[:28].max() < 30
+    assert (drawn[..., 0] - drawn[..., 1]).max() > 100  # the outline's colour
+    # Into the directory of the pictures themselves.
+    before = (photos / "a" / "blank.JPG").read_bytes()
+    run(photos / "a", "--draw", photos / "a")
+    assert (photos / "a" / "blank.JPG").read_bytes() == before
+    assert (photos / "a" / "blank_2.jpg").exists()
+
+
+def test_options_reach_the_detector(run, photos):
+    photo = photos / "a" / "photo.png"
+    assert run(photo, "--threshold", 0.95)[1][0]["detections"] == []
+    assert run(photo, "--shape", "box")[1][0]["detections"][0]["box"]["xmin"] == 40
+    boxes = [run(photo, "--size", size)[1][0]["detections"][0]["box"] for size in ("50", "50,100", "50,60")]
+    assert boxes[0] == boxes[1] != boxes[2]
+
+
+def test_loading_options(photos, tmp_path, capsys):
+    checkpoint = tmp_path / "checkpoint"
+    tiny_pipeline().save_pretrained(checkpoint)
+    parse = cli.build_parser().parse_args
+    options = ["--shape", "quad", "--threshold", "0.1", "--mask-threshold", "0.4", "--unclip-ratio", "1", "--upscale"]
+    options += ["--size", "64,100", "--reading-order", "--device", "cpu"]
+    pipe = cli._load_pipeline(parse(["detect", "x", "--model", str(checkpoint), *options]))
+    assert pipe._postprocess_params == {
+        "shape": "quad",
+        "threshold": 0.1,
+        "mask_threshold": 0.4,
+        "unclip_ratio": 1.0,
+        "reading_order": True,
+    }
+    assert pipe._preprocess_params == {"size": {"shortest_edge": 64, "longest_edge": 100}, "do_upscale": True}
+    capsys.readouterr()
+    os.unlink(checkpoint / "model.safetensors")
+    (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
+    assert cli.main(["detect", str(photos / "a" / "photo.png"), "--model", str(checkpoint)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.strip().splitlines()) == 1 and "cannot load model" in err
+    assert "safetensors" in err and "Traceback" not in err
+
+
+def test_usage_errors(run, photos, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments in (
+        [],
+        [tmp_path / "empty"],
+        [tmp_path / "*.tiff"],
+        [photos / "a", "--threshold", "1.5"],
+        [photos / "a", "--threshold", "much"],
+        [photos / "a", "--batch-size", "0"],
+        [photos / "a", "--size", "100,50"],
+        [photos / "a", "--size", "1,2,3"],
+        [photos / "a", "--shape", "circle"],
+        [photos / "a", "--output", tmp_path],
+        [photos / "a", "--draw", photos / "b" / "notes.txt"],
+    ):
+        code, entries, err = run(*arguments)
+        assert code == 2 and entries is None and "error: " in err, arguments
+    assert cli.main([]) == 2 and cli.main(["--help"]) == 0 and cli.main(["detect", "--help"]) == 0
+    assert "--threshold" in capsys.readouterr().out
+
+
+def test_find_images(photos):
+    assert cli.find_images([str(photos / "**" / "*.png")]) == [str(photos / n / "photo.png") for n in "ab"]
+    assert [os.path.basename(path) for path in cli.find_images([str(photos / "b")])] == ["photo.png", "photo.webp"]
+    assert cli.find_images(["http://host/x*.jpg", "absent.png"]) == ["http://host/x*.jpg", "absent.png"]
+    strange = photos / "[1].png"
+    strange.touch()
+    assert cli.find_images([str(strange)]) == [str(strange)]
+
+
+def test_progress_bar_only_for_many(run, photos):
+    assert run(photos / "a")[2] == ""
+    assert "4/4" in run(photos / "a", photos / "b")[2]
+
+
+def test_pictures_are_not_kept(run, photos, monkeypatch):
+    paths = []
+    for index in range(30):
+        paths.append(photos / f"{index}.png")
+        black_picture(50, 40).save(paths[-1])
+    references, most, load = [], [], image_loading.load_rgb_image
+
+    def counted(source, **kwargs):
+        image = load(source, **kwargs)
+        if isinstance(source, str):
+            references.append(weakref.ref(image))
+            most.append(sum(reference() is not None for reference in references))
+        return image
+
+    monkeypatch.setattr(image_loading, "load_rgb_image", counted)
+    assert run(*paths, "--batch-size", 3, "--draw", photos / "drawings")[0] == 0
+    assert len(most) == 30 and max(most) <= 5
+
+
+def test_large_photo_needs_little_memory(tmp_path):
+    Image.effect_noise((4000, 3000), 90).convert("RGB").save(tmp_path / "large.jpg")
+    tiny_pipeline(shortest_edge=1024).save_pretrained(tmp_path / "checkpoint")
+    command = [sys.executable, "-m", "tcm_hf.cli", "detect", "large.jpg", "--model", "checkpoint", "--draw", "out"]
+    root = os.path.dirname(os.path.dirname(cli.__file__))
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+        entries = json.loads(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0 and entries[0]["width"] == 4000
+    assert usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) < 2e9
