@@ -39,6 +39,8 @@ SHAPES = ("polygon", "quad", "box")
 
 # Share of a region's area that holes may take before the region counts as a ring.
 MAX_HOLE_SHARE = 0.01
+# Pixels of the map by which a simplified round corner may miss the exact one.
+ROUND_CORNER_TOLERANCE = 0.25
 
 DB_DECODING_DEFAULTS = {
     "mask_threshold": 0.3,
@@ -176,6 +178,9 @@ def decode_db(
             xmin, ymin, xmax, ymax = bounding_box(region)
             region = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
         else:
+            if epsilon_ratio:
+                # The expansion's round corners add dozens of points that a fraction of a pixel does not need.
+                region = cv2.approxPolyDP(region.astype(np.float32)[:, None], ROUND_CORNER_TOLERANCE, True)[:, 0]
             region = order_clockwise(region)
         polygons.append(region.astype(np.float32))
         scores.append(score)

@@ -70,7 +70,8 @@ def test_one_block():
     assert scores == pytest.approx([0.8]) and scores.dtype == np.float32
     (rounded,), _ = decode_db(block_map((40, 30, 100, 40, 0.8)))
     exact = shapely.box(40, 30, 100, 40).buffer(distance, quad_segs=64)
-    assert polygon_iou(rounded, shapely.get_coordinates(exact.exterior)[:-1]) > 0.995
+    # Corners are simplified to a quarter of a pixel.
+    assert polygon_iou(rounded, shapely.get_coordinates(exact.exterior)[:-1]) > 0.99
 
 
 @settings(max_examples=25, deadline=None)
@@ -88,7 +89,8 @@ def test_shapes_describe_the_same_regions(seed):
     for polygon, quad, box in zip(polygons, results["quad"][0], results["box"][0]):
         assert quad.shape == box.shape == (4, 2)
         assert all(signed_area(points) > 0 for points in (polygon, quad, box))
-        assert bounding_box(box) == pytest.approx(bounding_box(polygon))
+        # Polygons are simplified to a quarter of a pixel, quads and boxes are not.
+        assert bounding_box(box) == pytest.approx(bounding_box(polygon), abs=0.26)
         for outer in (quad, box):
             assert shapely.Polygon(outer).buffer(1e-3).contains(shapely.Polygon(polygon))
         assert shapely.Polygon(polygon).is_valid

@@ -110,7 +110,7 @@ with torch.no_grad():
     base = AutoModel.from_pretrained(directory, trust_remote_code=True)
     report["base"] = [type(base).__name__, torch.equal(base(**inputs).score_map, outputs.score_map)]
 texts = processor.post_process_text_detection(outputs, target_sizes=[(image.height, image.width)])[0]
-report["parts"] = [[score, polygon.tolist()] for score, polygon in zip(texts["scores"].tolist(), texts["polygons"])]
+report["parts"] = [polygon.tolist() for polygon in texts["polygons"]]
 
 # Saved once more, from here.
 pipe.save_pretrained(again)
@@ -137,10 +137,14 @@ def pipe(picture):
     decoding = {"threshold": 0.1, "mask_threshold": 0.5, "unclip_ratio": 0.3, "min_size": 1.0}
     processor = TCMImageProcessor(size={"shortest_edge": 96, "longest_edge": 192}, decoding=decoding)
     with torch.no_grad():
-        # A random model has nearly the same probability everywhere. Now half of the picture is text.
+        # A random model has nearly the same probability everywhere. Now about half of the picture is text, and no pixel
+        # so close to the threshold that rounding could change an answer.
         last = model.detector.probability_branch[-1]
         last.weight.mul_(50.0)
-        last.bias.sub_(model(**processor(picture, return_tensors="pt")).logits.median())
+        logits = model(**processor(picture, return_tensors="pt")).logits.flatten().sort().values
+        middle = logits[len(logits) * 2 // 5 : len(logits) * 3 // 5]
+        gap = middle.diff().argmax()
+        last.bias.sub_((middle[gap] + middle[gap + 1]) / 2)
     return TextDetectionPipeline(model=model, image_processor=processor, task="text-detection", device="cpu")
 
 
@@ -181,12 +185,12 @@ def published(hub, checkpoint, tmp_path_factory) -> dict:
     return report
 
 
-def run(script: str, directory: Path, hub: HubServer, **arguments: str) -> dict:
+def run(script: str, home: Path, hub: HubServer, **arguments: str) -> dict:
     """Runs a script in a fresh process that has an empty cache and knows only the hub; returns its `report`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
     environment.update(
         HF_ENDPOINT=hub.url,
-        HF_HOME=str(directory / "home"),
+        HF_HOME=str(home / "cache"),
         HF_HUB_DISABLE_XET="1",
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_TOKEN="hf_test",
@@ -196,7 +200,7 @@ def run(script: str, directory: Path, hub: HubServer, **arguments: str) -> dict:
     )
     process = subprocess.run(
         [sys.executable, "-c", script + "\nprint(json.dumps(report))", json.dumps(arguments)],
-        cwd=directory,
+        cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,  # a question would fail
         capture_output=True,
@@ -204,6 +208,13 @@ def run(script: str, directory: Path, hub: HubServer, **arguments: str) -> dict:
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])
+
+
+def assert_same(texts: list[dict], expected: list[dict]) -> None:
+    """Same answers; scores are free in what the alignment of memory changes."""
+    strip = [[{key: text[key] for key in ("label", "box", "polygon")} for text in many] for many in (texts, expected)]
+    assert strip[0] == strip[1]
+    assert [text["score"] for text in texts] == pytest.approx([text["score"] for text in expected], abs=1e-4)
 
 
 @pytest.fixture
@@ -263,7 +274,7 @@ def test_directory_with_package(checkpoint, pipe, picture, expected, tmp_path, n
             loaded = pipeline("text-detection", model=str(directory), **options)
             assert type(loaded) is TextDetectionPipeline and type(loaded.model) is TCMForTextDetection
             assert type(loaded.image_processor) is TCMImageProcessor
-            assert loaded(str(picture)) == expected
+            assert_same(loaded(str(picture)), expected)
         assert type(AutoModel.from_pretrained(directory)) is TCMModel
         assert type(AutoModelForObjectDetection.from_pretrained(directory)) is TCMForTextDetection
         assert type(AutoImageProcessor.from_pretrained(directory)) is TCMImageProcessor
@@ -303,7 +314,7 @@ def test_checkpoint_lacks_weights(checkpoint, tmp_path):
     directory = copy_without_weights(checkpoint, tmp_path / "incomplete")
     kept = {key: value for key, value in weights.items() if key not in missing}
     save_file(kept, directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=rf"incomplete lacks {len(missing)} weights.*{re.escape(missing[0])}"):
+    with pytest.raises(ValueError, match=rf"incomplete' lacks {len(missing)} weights.*{re.escape(missing[0])}"):
         pipeline("text-detection", model=str(directory))
     # It can be loaded to be trained, and then it is complete.
     model, info = TCMForTextDetection.from_pretrained(directory, output_loading_info=True)
@@ -338,7 +349,8 @@ def test_published_files(published, hub, checkpoint):
 
 def test_hub_with_package(published, hub, picture, expected, tmp_path):
     report = run(PRELUDE + USE_WITH_PACKAGE, tmp_path, hub, picture=str(picture))
-    assert report["whole"] == report["parts"] == report["revision"] == expected
+    for name in ("whole", "parts", "revision"):
+        assert_same(report[name], expected)
     assert re.search("tester/absent is not a local folder and is not a valid model identifier", report["absent"])
     assert "tester/absent is not a local folder" in report["absent_pipeline"]
     assert "absent is not a valid git identifier" in report["absent_revision"]
@@ -360,8 +372,8 @@ def test_without_package(published, hub, checkpoint, picture, expected, tmp_path
     assert "trust_remote_code=True" in report["no_trust"]
     assert report["task_from_config"] == "text-detection"
     for name in ("directory", "again", "whole", "hub_parts", "hub_again"):
-        assert report[name] == expected, name
-    assert report["parts"] == [[text["score"], text["polygon"]] for text in expected]
+        assert_same(report[name], expected)
+    assert report["parts"] == [text["polygon"] for text in expected]
     assert report["processors"] == ["TCMImageProcessor", "TCMImageProcessor"]
     assert report["base"] == ["TCMModel", True]
     # What is saved without the package is what is saved with it.

@@ -426,7 +426,9 @@ class SyntheticTextGenerator:
             blur = rng.uniform(0.5, 0.05 * block.text_height)
         opacity = rng.uniform(0.65, 1.0) if rng.random() < 0.3 else 1.0
         # Thin strokes of small letters cover their pixels only in part, which costs contrast as opacity does.
-        coverage = np.percentile(block.mask[block.mask > 32], 80) / 255
+        # The faintest fonts have no pixel above the floor at small sizes; they get the strongest contrast.
+        inked = block.mask[block.mask > 32]
+        coverage = np.percentile(inked, 80) / 255 if inked.size else 0.1
         least = min(36 / (opacity * coverage), 100)
 
         layers: list[tuple[np.ndarray, np.ndarray]] = []
