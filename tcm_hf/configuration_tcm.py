@@ -137,6 +137,9 @@ class TCMConfig(PreTrainedConfig):
             learned query, followed by bimodal similarity matching) or `None`.
         prompt_generator_act (`str`, *optional*, defaults to `"relu"`):
             Activation inside of the language prompt generator.
+        fused_text (`bool`, *optional*, defaults to `False`):
+            Whether the text embedding is stored as a constant and there is no text tower; set by `fuse_text()` of the
+            models, and possible where the prompt generator is not `"conditional"`.
         visual_prompt (`bool`, *optional*, defaults to `True`):
             Whether the pixels attend to the text embedding (visual prompt generator).
         context_decoder (`bool`, *optional*, defaults to `True`):
@@ -196,6 +199,7 @@ class TCMConfig(PreTrainedConfig):
     num_context_vectors: int = 4
     prompt_generator: str | None = "conditional"
     prompt_generator_act: str = "relu"
+    fused_text: bool = False
     visual_prompt: bool = True
     context_decoder: bool = True
     decoder_layers: int = 3
@@ -228,6 +232,11 @@ class TCMConfig(PreTrainedConfig):
         if self.detector in DETECTOR_DEFAULTS:
             # Unknown settings stay in, so that `validate_detector` can name them.
             self.detector_config = {**DETECTOR_DEFAULTS[self.detector], **(self.detector_config or {})}
+        if self.vision_config is None:
+            self.vision_config = CLIPResNetConfig()
+        if not self.text_side and self.vision_config.model_type == CLIPResNetConfig.model_type:
+            # Nothing would read the embeddings, and so the attention pooling would have no gradient.
+            self.vision_config.attention_pool = False
         if self.id2label is None:
             self.id2label = {0: "text"}
             self.label2id = {"text": 0}
@@ -255,6 +264,11 @@ class TCMConfig(PreTrainedConfig):
             )
         if not self.text_side:
             return
+        if self.fused_text and self.prompt_generator == "conditional":
+            raise ValueError(
+                "`fused_text` needs a text embedding that does not depend on the image; with `prompt_generator="
+                '"conditional"` it does.'
+            )
         if self.prompt_token_ids is None:
             raise ValueError(
                 f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "

@@ -233,6 +233,8 @@ class TCMPreTrainedModel(PreTrainedModel):
                 init.constant_(module.context_scale, self.config.context_scale_init)
             if module.meta_query is not None:
                 init.normal_(module.meta_query, std=1.0)
+            if self.config.text_side and self.config.fused_text:
+                init.normal_(module.text_embedding, std=1.0)
         elif isinstance(module, BimodalProjection):
             init.copy_(module.weight, torch.eye(module.weight.shape[0]))
 
@@ -278,9 +280,6 @@ class TCMModel(TCMPreTrainedModel):
         if config.vision_config.model_type == "clip_vision_model":
             self.vision_tower = CLIPViTTower(config)
         else:
-            if not config.text_side:
-                # Without text side the attention pooling would have no gradient.
-                config.vision_config.attention_pool = False
             self.vision_tower = CLIPResNetTower(config.vision_config)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
@@ -289,11 +288,15 @@ class TCMModel(TCMPreTrainedModel):
         if config.text_side:
             self.channels[-1] += 1
             channels = config.vision_config.projection_dim
-            self.text_tower = TCMTextTower(config)
-            if config.prompt_generator is not None:
-                self.prompt_generator = LanguagePromptGenerator(config)
+            if config.fused_text:
+                self.text_embedding = nn.Buffer(torch.zeros(1, 1, channels))
+            else:
+                self.text_tower = TCMTextTower(config)
+                if config.prompt_generator is not None:
+                    self.prompt_generator = LanguagePromptGenerator(config)
+                if config.prompt_generator == "meta_query":
+                    self.meta_query = nn.Parameter(torch.zeros(channels))
             if config.prompt_generator == "meta_query":
-                self.meta_query = nn.Parameter(torch.zeros(channels))
                 self.bimodal_projection = BimodalProjection(channels)
             if config.context_decoder:
                 self.context_decoder = PromptDecoder(config, single_query=True)
@@ -309,6 +312,34 @@ class TCMModel(TCMPreTrainedModel):
             self.text_tower.text_model.requires_grad_(False)
             self.text_tower.text_projection.requires_grad_(False)
 
+    def fuse_text(self) -> None:
+        """
+        Stores the text embedding, where it does not depend on the image, and drops the text tower: FastTCM's inference.
+        Outputs stay exactly the same. The model is saved and loaded like this from then on, and its prompts cannot be
+        trained any more.
+
+        Raises:
+            ValueError: if the text embedding depends on the image, or there is no text side.
+        """
+        if not self.config.text_side or self.config.prompt_generator == "conditional":
+            raise ValueError(
+                "Only a text embedding that does not depend on the image can be stored: `fuse_text` needs a model with "
+                '`text_side=True` and `prompt_generator="meta_query"` (FastTCM) or `None`.'
+            )
+        if self.config.fused_text:
+            return
+        with torch.no_grad():
+            self.text_tower.eval()
+            self.text_embedding = nn.Buffer(self._constant_text().clone())
+        self.text_tower = self.prompt_generator = self.meta_query = None
+        self.config.fused_text = True
+
+    def _constant_text(self) -> torch.Tensor:
+        """(1, 1, projection_dim): the text encoder's embedding of the prompt where no image conditions it."""
+        if self.config.fused_text:
+            return self.text_embedding
+        return self.text_tower(None if self.meta_query is None else self.prompt_generator(self.meta_query[None]))
+
     def embed_text(self, global_embedding: torch.Tensor) -> torch.Tensor:
         """
         The text embedding for each image, before the context decoder (eq. 4 and 5; FastTCM: with bimodal matching).
@@ -319,11 +350,11 @@ class TCMModel(TCMPreTrainedModel):
         Returns:
             `torch.Tensor`: (batch, 1, projection_dim).
         """
-        if self.prompt_generator is None:
-            return self.text_tower().expand(global_embedding.shape[0], -1, -1)
-        if self.meta_query is None:
+        if self.config.prompt_generator == "conditional":
             return self.text_tower(self.prompt_generator(global_embedding))
-        text = self.text_tower(self.prompt_generator(self.meta_query[None]))
+        text = self._constant_text()
+        if self.config.prompt_generator is None:
+            return text.expand(global_embedding.shape[0], -1, -1)
         text = nn.functional.normalize(text, dim=-1)
         image = nn.functional.normalize(self.bimodal_projection(global_embedding), dim=-1)[:, None]
         return (image * text).sum(-1, keepdim=True) * image + text
@@ -377,7 +408,7 @@ class TCMModel(TCMPreTrainedModel):
         feature_maps = vision.feature_maps
         text = dense = score_map = None
         attentions = ()
-        if self.text_tower is not None:
+        if self.config.text_side:
             text, dense, score_map, attentions = self._match(
                 vision.global_embedding, vision.dense_embeddings, image_sizes
             )
@@ -451,6 +482,10 @@ class TCMForTextDetection(TCMPreTrainedModel):
     def freeze_text_tower(self) -> None:
         """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
         self.model.freeze_text_tower()
+
+    def fuse_text(self) -> None:
+        """Stores a constant text embedding and drops the text tower, see [`TCMModel.fuse_text`]."""
+        self.model.fuse_text()
 
     @classmethod
     def from_clip(cls, clip: "str | os.PathLike | CLIPModel", detector: str = "db", **config_kwargs):

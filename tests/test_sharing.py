@@ -225,6 +225,10 @@ def no_questions(monkeypatch):
     monkeypatch.setattr("builtins.input", ask)
 
 
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
 def copy_without_weights(checkpoint: Path, directory: Path) -> Path:
     shutil.copytree(checkpoint, directory)
     (directory / "model.safetensors").unlink()
@@ -235,7 +239,7 @@ def copy_without_weights(checkpoint: Path, directory: Path) -> Path:
 
 
 def test_saved_pipeline_is_complete(checkpoint):
-    config = json.loads((checkpoint / "config.json").read_text())
+    config = read_json(checkpoint / "config.json")
     assert config["auto_map"] == {
         "AutoConfig": "configuration_tcm.TCMConfig",
         "AutoModel": "modeling_tcm.TCMModel",
@@ -248,7 +252,7 @@ def test_saved_pipeline_is_complete(checkpoint):
             "type": "image",
         }
     }
-    preprocessor = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    preprocessor = read_json(checkpoint / "preprocessor_config.json")
     assert preprocessor["auto_map"] == {"AutoImageProcessor": "image_processing_tcm.TCMImageProcessor"}
     for file in checkpoint.glob("*.py"):
         assert file.read_bytes() == (Path(tcm_hf.__file__).parent / file.name).read_bytes()
@@ -261,7 +265,7 @@ def test_saved_pipeline_is_complete(checkpoint):
 @pytest.mark.parametrize("model_class", [TCMModel, TCMForTextDetection])
 def test_saved_model_names_all_classes(model_class, tmp_path):
     model_class(tiny_config()).save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_json(tmp_path / "config.json")
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForObjectDetection"}
     assert "custom_pipelines" not in config
 
@@ -280,7 +284,7 @@ def test_directory_with_package(checkpoint, pipe, picture, expected, tmp_path, n
         assert type(AutoImageProcessor.from_pretrained(directory)) is TCMImageProcessor
     # A model that came from a whole checkpoint does not name the pipeline's file, which it does not save.
     AutoModelForObjectDetection.from_pretrained(checkpoint).save_pretrained(tmp_path / "again")
-    assert "custom_pipelines" not in json.loads((tmp_path / "again" / "config.json").read_text())
+    assert "custom_pipelines" not in read_json(tmp_path / "again" / "config.json")
 
 
 def test_pickle_is_refused(checkpoint, pipe, tmp_path):
@@ -342,8 +346,12 @@ def test_published_files(published, hub, checkpoint):
     whole, parts = hub.files("tester/whole"), hub.files("tester/parts")
     assert set(whole) == names | {"README.md", ".gitattributes"}
     assert set(parts) == set(whole) - {"pipeline_text_detection.py"}
-    assert all(whole[name] == (checkpoint / name).read_bytes() for name in names)
+    for name in names - {"config.json"}:
+        assert whole[name] == (checkpoint / name).read_bytes(), name
     assert parts["model.safetensors"] == whole["model.safetensors"]
+    config, parts_config = json.loads(whole["config.json"]), json.loads(parts["config.json"])
+    assert config.pop("custom_pipelines") == read_json(checkpoint / "config.json")["custom_pipelines"]
+    assert config == parts_config
     assert hub.branches["tester/parts"]["next"] == published["parts_revision"]
 
 
@@ -378,9 +386,9 @@ def test_without_package(published, hub, checkpoint, picture, expected, tmp_path
     assert report["base"] == ["TCMModel", True]
     # What is saved without the package is what is saved with it.
     assert {path.name for path in (tmp_path / "again").iterdir()} == {path.name for path in checkpoint.iterdir()}
-    assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads(
-        (checkpoint / "config.json").read_text()
-    )
+    configs = [read_json(directory / "config.json") for directory in (tmp_path / "again", checkpoint)]
+    for key in ("auto_map", "custom_pipelines", "architectures", "model_type"):
+        assert configs[0][key] == configs[1][key]
     assert "custom_pipelines" not in report["model_config"]
     assert set(report["model_config"]["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForObjectDetection"}
     assert report["again_parts"] == len(load_file(checkpoint / "model.safetensors"))
