@@ -94,9 +94,6 @@ class DataArguments:
 
 def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     """Builds the model from the one source that was given."""
-    sources = [arguments.model_name_or_path, arguments.config_name, arguments.clip_name_or_path]
-    if sum(source is not None for source in sources) != 1:
-        raise ValueError("Give exactly one of --model_name_or_path, --config_name and --clip_name_or_path.")
     if arguments.model_name_or_path is not None:
         # Optimizers need full-precision weights, also when the checkpoint is stored in half precision.
         model = TCMForTextDetection.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
@@ -177,6 +174,9 @@ def main():
     # The collator needs all that the dataset gives.
     training_arguments.remove_unused_columns = False
     set_seed(training_arguments.seed)
+    sources = [model_arguments.model_name_or_path, model_arguments.config_name, model_arguments.clip_name_or_path]
+    if sum(source is not None for source in sources) != 1:
+        parser.error("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
 
     source = model_arguments.model_name_or_path
     processor = TCMImageProcessor.from_pretrained(source) if source else TCMImageProcessor()

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
