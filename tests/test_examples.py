@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from tiny_model import tiny_config
 
-from tcm_hf import TCMForTextDetection
+from tcm_hf import TCMForTextDetection, TCMImageProcessor
 
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -94,3 +94,33 @@ def test_evaluation_prints_the_protocols_figures(toy_data, trained):
     figures = json.loads(result.stdout)
     assert figures["images"] == 4 and figures["score_threshold"] == 0.9
     assert 0 <= figures["hmean"] <= 1
+
+
+def test_exported_checkpoint_is_half_the_size_and_gives_the_same_maps(trained, tmp_path):
+    card = tmp_path / "card.md"
+    card.write_text("# A card\n", encoding="utf-8")
+    # Statistics that fp16 cannot hold, as trained detectors have them.
+    model = TCMForTextDetection.from_pretrained(trained)
+    norm = model.detector.probability_branch[1]
+    norm.running_var.fill_(250_000.0)
+    model.save_pretrained(tmp_path / "source")
+    TCMImageProcessor.from_pretrained(trained).save_pretrained(tmp_path / "source")
+    target = tmp_path / "out" / "target"
+    result = run("export_checkpoint.py", tmp_path / "source", target, "--card", card, "--threshold", 0.7)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert {file.name for file in target.parent.iterdir()} == {"target"}
+    assert {file.name for file in target.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "README.md",
+    }
+    exported = TCMForTextDetection.from_pretrained(target)
+    assert exported.dtype == torch.float32
+    assert TCMImageProcessor.from_pretrained(target).decoding["threshold"] == 0.7
+    full_size = (trained / "model.safetensors").stat().st_size
+    assert (target / "model.safetensors").stat().st_size < 0.7 * full_size
+    pixel_values = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected, logits = model.eval()(pixel_values).logits, exported(pixel_values).logits
+    assert torch.allclose(logits, expected, atol=0.02 * expected.std().item())
