@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tcm-hf", description="Scene text detection with TCM.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_detect(commands)
+    _add_convert(commands)
     return parser
 
 
@@ -112,6 +113,74 @@ def _add_detect(commands) -> None:
         "--trust-remote-code", action="store_true", help="run the code that comes with the model; only if you trust it"
     )
     parser.set_defaults(run=_detect)
+
+
+def _add_convert(commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="convert CLIP weights or an official TCM checkpoint",
+        description="Makes a model directory from CLIP weights (OpenAI, open_clip, timm, transformers), with a new detector "
+        "to be trained, or from an official checkpoint of TCM, FastTCM or DBNet. Prints what became of the weights; "
+        "conversion_report.json in the directory has it in full.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="file, directory or Hub id")
+    parser.add_argument("output", metavar="OUT_DIR", help="the directory to make")
+    parser.add_argument("--preset", metavar="NAME", help="test size and thresholds: ic15, td500, ctw1500, totaltext")
+    parser.add_argument("--detector", metavar="NAME", help="detector on a bare CLIP: db, pan, fce (default: db)")
+    parser.add_argument("--no-text-side", action="store_true", help="on a bare CLIP: the detector without text side")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="FIELD=JSON",
+        help='field of the configuration, e.g. num_context_vectors=32 or \'text_config={"hidden_act": "gelu"}\'; may be '
+        "given several times",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read pickle files that hold more than weights, which can run any code; only from a trusted source",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that is in OUT_DIR")
+    parser.set_defaults(run=_convert)
+
+
+def _setting(text: str) -> tuple[str, object]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text} is not FIELD=JSON")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    fields = dict(arguments.set)
+    if arguments.detector is not None:
+        fields["detector"] = arguments.detector
+    if arguments.no_text_side:
+        fields["text_side"] = False
+
+    from .convert import convert_checkpoint
+
+    try:
+        report = convert_checkpoint(
+            arguments.source,
+            arguments.output,
+            preset=arguments.preset,
+            allow_pickle=arguments.allow_pickle,
+            overwrite=arguments.overwrite,
+            revision=arguments.revision,
+            **fields,
+        )
+    except (OSError, ValueError, TypeError) as error:
+        print(f"tcm-hf convert: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    print(f"{report.summary()}\nwritten to {arguments.output}")
+    return 0
 
 
 def _fraction(text: str) -> float:

@@ -13,6 +13,8 @@
 # limitations under the License.
 """Configurations of TCM and of CLIP's ResNet tower."""
 
+from dataclasses import fields
+
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, CLIPVisionConfig
 from transformers.configuration_utils import PreTrainedConfig
@@ -40,6 +42,27 @@ DETECTOR_DEFAULTS: dict[str, dict] = {
         "binary_loss_weight": 1.0,
         "negative_ratio": 3.0,  # hard negatives for every positive pixel in the balanced cross-entropy
     },
+    "fce": {
+        "neck_channels": 256,  # channels of the three levels
+        "fourier_degree": 5,  # K: a contour has the frequencies -K to K
+        "num_points": 50,  # points at which the loss compares contours
+        "text_loss_weight": 1.0,
+        "center_loss_weight": 1.0,
+        "regression_loss_weight": 1.0,
+        "negative_ratio": 3.0,  # hard negatives for every positive cell in the text regions' balanced cross-entropy
+    },
+    "pan": {
+        "neck_channels": 128,  # channels of each of the four levels
+        "num_enhancements": 2,  # feature pyramid enhancement modules in a row
+        "embedding_channels": 4,  # length of the embedding that tells instances apart
+        "aggregation_margin": 0.5,  # distance of a pixel to its kernel that costs nothing
+        "discrimination_margin": 3.0,  # distance of two kernels from which on they cost nothing
+        "text_loss_weight": 1.0,
+        "kernel_loss_weight": 0.5,
+        "aggregation_loss_weight": 0.25,
+        "discrimination_loss_weight": 0.25,
+        "negative_ratio": 3.0,  # hard negatives for every positive pixel in the text map's dice loss
+    },
 }
 
 
@@ -62,8 +85,6 @@ class CLIPResNetConfig(PreTrainedConfig):
             Inputs of any other size are fine, the table is resampled to them.
         num_channels (`int`, *optional*, defaults to 3):
             Channels of the input picture.
-        attention_pool (`bool`, *optional*, defaults to `True`):
-            Whether there is an attention pooling. Without it the tower has feature maps but no embeddings.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of normally initialised weights.
     """
@@ -77,7 +98,6 @@ class CLIPResNetConfig(PreTrainedConfig):
     projection_dim: int = 1024
     image_size: int = 224
     num_channels: int = 3
-    attention_pool: bool = True
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs):
@@ -234,13 +254,30 @@ class TCMConfig(PreTrainedConfig):
             self.detector_config = {**DETECTOR_DEFAULTS[self.detector], **(self.detector_config or {})}
         if self.vision_config is None:
             self.vision_config = CLIPResNetConfig()
-        if not self.text_side and self.vision_config.model_type == CLIPResNetConfig.model_type:
-            # Nothing would read the embeddings, and so the attention pooling would have no gradient.
-            self.vision_config.attention_pool = False
         if self.id2label is None:
             self.id2label = {0: "text"}
             self.label2id = {"text": 0}
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """
+        Builds the configuration from a saved one, see [`~transformers.PreTrainedConfig.from_dict`].
+
+        Fields among the keyword arguments replace the saved ones as if they had been saved, checks included. With
+        another `detector` the settings of the saved one are left behind, and so are the token ids with another `prompt`.
+        """
+        # transformers sets them on the finished configuration, past what is derived from them and past the checks.
+        own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)}
+        changes = {name: kwargs.pop(name) for name in own - set(cls.sub_configs_defaults) if name in kwargs}
+        config_dict = dict(config_dict)
+        for name, dependent in (("detector", "detector_config"), ("prompt", "prompt_token_ids")):
+            saved = config_dict.get(name, getattr(cls, name))
+            if changes.get(name, saved) != saved:
+                config_dict.pop(dependent, None)
+        if isinstance(changes.get("detector_config"), dict):
+            changes["detector_config"] = {**(config_dict.get("detector_config") or {}), **changes["detector_config"]}
+        return super().from_dict({**config_dict, **changes}, **kwargs)
 
     def validate_detector(self):
         """Part of `@strict`-powered validation."""
@@ -281,6 +318,9 @@ class TCMConfig(PreTrainedConfig):
                 "`prompt_token_ids` needs a start and an end token, all of them below `text_config.vocab_size`="
                 f"{self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
             )
+        for name, least in (("num_context_vectors", 0), ("decoder_layers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` has to be at least {least}, got {getattr(self, name)}.")
         length = len(self.prompt_token_ids) + self.num_context_vectors
         if length > self.text_config.max_position_embeddings:
             raise ValueError(

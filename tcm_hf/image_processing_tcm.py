@@ -25,6 +25,9 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 from .decoding_db import DB_DECODING_DEFAULTS, decode_db
+from .decoding_fce import FCE_DECODING_DEFAULTS, decode_fce
+from .decoding_fce import STRIDES as FCE_STRIDES
+from .decoding_pan import PAN_DECODING_DEFAULTS, decode_pan
 from .image_loading import convert_to_rgb, describe_source, load_any_image
 from .polygons import bounding_box, clip_polygon, order_clockwise, polygon_area
 from .polygons import reading_order as sort_in_reading_order
@@ -41,27 +44,36 @@ class Decoder(NamedTuple):
         function (`Callable`):
             `function(map, **arguments) -> (polygons, scores)`. The map is a float32 array of shape `(height, width)`,
             or `(channels, height, width)` when the detector has several channels, without the padded area. The
-            polygons are arrays of shape `(n, 2)` in map pixels, the scores floats in 0..1.
+            polygons are arrays of shape `(n, 2)` in map pixels, the scores floats in 0..1. A detector of several levels
+            has a tuple of maps; the function gets the list of them, and its polygons are in pixels of `pixel_values`.
         defaults (`dict`):
             Default of every keyword argument of the function. Those named `score_threshold` and `shape` are the
             `threshold` and `shape` of [`TCMImageProcessor.post_process_text_detection`].
         activation (`str`, *optional*, defaults to `"sigmoid"`):
             What is applied to the logits, in fp32: `"sigmoid"` or `"none"`.
-        stride (`int`, *optional*, defaults to 1):
-            Pixels of `pixel_values` per map pixel.
+        stride (`int` or `tuple[int, ...]`, *optional*, defaults to 1):
+            Pixels of `pixel_values` per map pixel, or those of every level.
     """
 
     function: Callable[..., tuple[list[np.ndarray], np.ndarray]]
     defaults: dict[str, Any]
     activation: str = "sigmoid"
-    stride: int = 1
+    stride: int | tuple[int, ...] = 1
 
 
-DECODERS: dict[str, Decoder] = {"db": Decoder(decode_db, DB_DECODING_DEFAULTS)}
+DECODERS: dict[str, Decoder] = {
+    "db": Decoder(decode_db, DB_DECODING_DEFAULTS),
+    "fce": Decoder(decode_fce, FCE_DECODING_DEFAULTS, activation="none", stride=FCE_STRIDES),
+    "pan": Decoder(decode_pan, PAN_DECODING_DEFAULTS, activation="none", stride=4),
+}
 
 
 def register_decoder(
-    name: str, function: Callable, defaults: dict[str, Any], activation: str = "sigmoid", stride: int = 1
+    name: str,
+    function: Callable,
+    defaults: dict[str, Any],
+    activation: str = "sigmoid",
+    stride: int | tuple[int, ...] = 1,
 ) -> None:
     """
     Adds the decoder of a detector, so that [`TCMImageProcessor`] can be made with `detector=name`.
@@ -71,11 +83,11 @@ def register_decoder(
         function, defaults, activation, stride: see [`Decoder`].
 
     Raises:
-        ValueError: if the activation is unknown or the stride is not positive.
+        ValueError: if the activation is unknown or a stride is not positive.
     """
     if activation not in ("sigmoid", "none"):
         raise ValueError(f"activation of detector {name!r} must be 'sigmoid' or 'none', got {activation!r}")
-    if stride < 1:
+    if min(stride, default=0) < 1 if isinstance(stride, tuple) else stride < 1:
         raise ValueError(f"stride of detector {name!r} must be at least 1, got {stride}")
     DECODERS[name] = Decoder(function, dict(defaults), activation, stride)
 
@@ -398,9 +410,9 @@ class TCMImageProcessor(PilBackend):
 
         Args:
             outputs ([`TCMTextDetectionOutput`] or `dict`):
-                With `logits` of shape `(batch, channels, height, width)` in any floating dtype and `image_sizes` of
-                shape `(batch, 2)`: height and width of each picture in `pixel_values` without padding. When
-                `image_sizes` is `None` or absent, nothing is taken as padding.
+                With `logits` of shape `(batch, channels, height, width)` in any floating dtype, or a tuple of them for
+                a detector of several levels, and `image_sizes` of shape `(batch, 2)`: height and width of each picture
+                in `pixel_values` without padding. When `image_sizes` is `None` or absent, nothing is taken as padding.
             target_sizes (`torch.Tensor` of shape `(batch, 2)` or `list[tuple[int, int]]`, *optional*):
                 Height and width in pixels of the original, upright pictures; the results are in their pixels. By
                 default the results are in the pixels of `pixel_values`.
@@ -449,36 +461,39 @@ class TCMImageProcessor(PilBackend):
         )
         decoder = DECODERS[self.detector]
         logits = _output_field(outputs, "logits")
-        if logits is None or logits.ndim != 4:
+        several = isinstance(decoder.stride, tuple)
+        levels, strides = (logits, decoder.stride) if several else ((logits,), (decoder.stride,))
+        if several and not (isinstance(levels, tuple | list) and len(levels) == len(strides)):
+            raise ValueError(f"outputs must have `logits` of {len(strides)} levels, those of the strides {strides}")
+        if any(getattr(level, "ndim", None) != 4 for level in levels):
             raise ValueError("outputs must have `logits` of shape (batch, channels, height, width)")
-        batch_size = len(logits)
+        batch_size = len(levels[0])
         input_sizes = _as_sizes(_output_field(outputs, "image_sizes"), batch_size, "outputs.image_sizes")
         targets = _as_sizes(target_sizes, batch_size, "target_sizes")
 
         results = []
         for index in range(batch_size):
-            map_height, map_width = logits.shape[-2:]
             if input_sizes is None:
-                height, width = map_height * decoder.stride, map_width * decoder.stride
+                height, width = (side * strides[0] for side in levels[0].shape[-2:])
             else:
                 height, width = input_sizes[index]
-                map_height, map_width = (
-                    min(-(-a // decoder.stride), b) for a, b in zip((height, width), logits.shape[-2:])
-                )
-            # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
-            values = logits[index, :, :map_height, :map_width].detach().float()
-            if not torch.isfinite(values).all():
-                raise ValueError(
-                    f"the logits of image {index} are NaN or infinite; run the model in bfloat16 or float32 instead of "
-                    "float16, or check its weights"
-                )
-            values = (values.sigmoid() if decoder.activation == "sigmoid" else values).cpu().numpy()
+            maps = []
+            for level, stride in zip(levels, strides):
+                # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
+                values = level[index, :, : -(-height // stride), : -(-width // stride)].detach().float()
+                if not torch.isfinite(values).all():
+                    raise ValueError(
+                        f"the logits of image {index} are NaN or infinite; run the model in bfloat16 or float32 instead "
+                        "of float16, or check its weights"
+                    )
+                values = (values.sigmoid() if decoder.activation == "sigmoid" else values).cpu().numpy()
+                maps.append(values[0] if len(values) == 1 else values)
             polygons, scores = decoder.function(
-                values[0] if len(values) == 1 else values,
+                maps if several else maps[0],
                 **{_decoder_name(key, decoder): value for key, value in arguments.items()},
             )
             target = (height, width) if targets is None else targets[index]
-            scale = np.array([target[1] / width, target[0] / height]) * decoder.stride
+            scale = np.array([target[1] / width, target[0] / height]) * (1 if several else decoder.stride)
             results.append(_to_result(polygons, scores, scale, target, arguments.get("shape"), reading_order))
         return results
 

@@ -19,7 +19,12 @@ from torch import nn
 
 
 def balanced_cross_entropy(
-    logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, negative_ratio: float = 3.0, eps: float = 1e-6
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor,
+    negative_ratio: float = 3.0,
+    eps: float = 1e-6,
+    negatives_without_text: int = 0,
 ) -> torch.Tensor:
     """
     Binary cross-entropy over all positive pixels and the hardest negative ones (DB, section 3.5).
@@ -30,16 +35,18 @@ def balanced_cross_entropy(
         mask (`torch.Tensor`): of the same shape, 0 for pixels that do not count.
         negative_ratio (`float`, *optional*, defaults to 3.0): negative pixels for every positive one.
         eps (`float`, *optional*, defaults to 1e-6): added to the number of pixels.
+        negatives_without_text (`int`, *optional*, defaults to 0): negative pixels where there is no positive one.
 
     Returns:
-        `torch.Tensor`: a scalar; 0 where there is no positive pixel.
+        `torch.Tensor`: a scalar; by default 0 where there is no positive pixel.
     """
     mask = mask.float()
     positive = target.float() * mask
     negative = (1 - target.float()) * mask
     loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
     num_positive = int(positive.sum())
-    num_negative = min(int(negative.sum()), int(num_positive * negative_ratio))
+    num_negative = int(num_positive * negative_ratio) if num_positive else negatives_without_text
+    num_negative = min(int(negative.sum()), num_negative)
     negative_loss = (loss * negative).flatten()
     if num_negative < negative_loss.numel():
         negative_loss = negative_loss.topk(num_negative, sorted=False).values

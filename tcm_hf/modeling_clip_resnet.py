@@ -44,6 +44,11 @@ class TowerOutput:
     hidden_states: tuple[torch.Tensor, ...]
 
 
+def round_up(length: int, stride: int = 32) -> int:
+    """The next multiple of the stride, in operations that `torch.compile` and `torch.export` follow symbolically."""
+    return (length + stride - 1) // stride * stride
+
+
 def stride_mask(image_sizes: torch.Tensor, height: int, width: int, stride: int, dtype: torch.dtype) -> torch.Tensor:
     """
     Mask of the cells of a feature map that see any pixel of the picture.
@@ -85,7 +90,7 @@ def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int
 
 
 def resample_positions(
-    table: torch.Tensor, image_sizes: torch.Tensor | None, batch_size: int, height: int, width: int, stride: int
+    table: torch.Tensor, image_sizes: torch.Tensor | None, height: int, width: int, stride: int
 ) -> torch.Tensor:
     """
     Resamples the spatial part of a positional table to each image's own cells, so that an image gets the same
@@ -94,7 +99,6 @@ def resample_positions(
     Args:
         table (`torch.Tensor`): (side * side, channels).
         image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding in pixels; `None`: all cells.
-        batch_size (`int`): images in the batch.
         height (`int`): rows of cells with padding.
         width (`int`): columns of cells with padding.
         stride (`int`): pixels for each cell.
@@ -197,7 +201,12 @@ class MaskedConvNorm(nn.Module):
 
 
 class CLIPResNetBottleneck(GradientCheckpointingLayer):
-    """CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map."""
+    """
+    CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map.
+
+    Under activation checkpointing the forward pass runs twice, and so the batch statistics enter the running ones
+    twice; gradients are the same.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -266,13 +275,13 @@ class CLIPResNetAttentionPool(nn.Module):
         Returns:
             `tuple`: global embedding (batch, projection_dim) and dense embeddings (batch, projection_dim, h, w).
         """
-        batch_size, _, height, width = x.shape
+        height, width = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
         if mask is None:
             mean = tokens.mean(1, keepdim=True)
         else:
             mean = tokens.sum(1, keepdim=True) / mask.sum((2, 3)).clamp(min=1)[:, :, None]
-        positions = resample_positions(self.position_embedding[1:], image_sizes, batch_size, height, width, 32)
+        positions = resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
         tokens = torch.cat([mean + self.position_embedding[:1], tokens + positions], dim=1)
         tokens, _ = multi_head_attention(
             self,
@@ -294,9 +303,11 @@ class CLIPResNetTower(nn.Module):
 
     Args:
         config (`CLIPResNetConfig`): the tower's configuration.
+        embeds (`bool`, *optional*, defaults to `True`):
+            Whether there is an attention pooling. Without it the tower has feature maps but no embeddings.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, embeds: bool = True):
         super().__init__()
         width = config.width
         self.channels = list(config.channels)
@@ -313,7 +324,7 @@ class CLIPResNetTower(nn.Module):
             CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], stride=1 if i == 0 else 2)
             for i in range(4)
         )
-        self.attention_pool = CLIPResNetAttentionPool(config) if config.attention_pool else None
+        self.attention_pool = CLIPResNetAttentionPool(config) if embeds else None
 
     def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
         """

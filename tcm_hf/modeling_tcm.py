@@ -30,14 +30,16 @@ from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NA
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
-from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower, padding_bias, stride_mask
+from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower, padding_bias, round_up, stride_mask
 from .modeling_tcm_db import DBDetector
+from .modeling_tcm_fce import FCEDetector
+from .modeling_tcm_pan import PANDetector
 from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
 
 
 logger = logging.get_logger(__name__)
 
-DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector}
+DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector, "fce": FCEDetector, "pan": PANDetector}
 
 # Where a checkpoint's own code has the classes that transformers' Auto classes load without this package.
 AUTO_MAP = {
@@ -67,6 +69,8 @@ class TCMModelOutput(ModelOutput):
     Output of `TCMModel`.
 
     Args:
+        last_hidden_state (`torch.FloatTensor`):
+            (batch, channels, H/32, W/32) the last of the feature maps.
         score_map (`torch.FloatTensor`, *optional*):
             (batch, 1, H/32, W/32) instance-language matching map: cosine of pixel and text embeddings, in -1..1. Over
             the temperature it is the logit of eq. 9. `None` without text side.
@@ -87,6 +91,7 @@ class TCMModelOutput(ModelOutput):
             layers of the visual prompt generator, (batch, heads, pixels, pixels) each.
     """
 
+    last_hidden_state: torch.FloatTensor | None = None
     score_map: torch.FloatTensor | None = None
     text_embeddings: torch.FloatTensor | None = None
     visual_embeddings: torch.FloatTensor | None = None
@@ -109,6 +114,8 @@ class TCMTextDetectionOutput(ModelOutput):
             With `labels`: every term of the loss, already weighted.
         logits (`torch.FloatTensor` or a tuple of them):
             The detector's maps before any activation. DB: (batch, 1, H, W), the probability map's logits.
+            PAN: (batch, 6, H/4, W/4), see `PANDetector.forward`.
+            FCE: three maps at strides 8, 16 and 32, see `FCEDetector.forward`.
         image_sizes (`torch.LongTensor`, *optional*):
             (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`; `None` where
             nothing is padded.
@@ -143,7 +150,13 @@ class TCMPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # The loss is a mean over pixels; the Trainer must go on dividing it by the accumulation steps.
     accepts_loss_kwargs = False
-    _no_split_modules = ["CLIPResNetStage", "CLIPEncoderLayer", "CLIPTextEmbeddings", "PromptDecoderLayer"]
+    _no_split_modules = [
+        "CLIPResNetStage",
+        "CLIPViTEmbeddings",
+        "CLIPEncoderLayer",
+        "CLIPTextEmbeddings",
+        "PromptDecoderLayer",
+    ]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -215,17 +228,28 @@ class TCMPreTrainedModel(PreTrainedModel):
             self.missing_weights = ()  # from here on they are learned
         return super().train(mode)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # For custom code transformers skips `_init_weights` of modules without weights of their own, such as the
+        # attention of CLIP's layers. That protects loaded weights from in-place initialisation; all of it here goes
+        # through `transformers.initialization`, which leaves loaded weights alone.
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, nn.Conv2d) and hasattr(module, "init_std"):
+            init.normal_(module.weight, std=module.init_std)
+        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d) and getattr(module, "zero_init", False):
             init.zeros_(module.weight)
         elif isinstance(module, CLIPResNetAttentionPool):
             init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
-        elif isinstance(module, TCMTextTower) and module.context_vectors is not None:
-            init.normal_(module.context_vectors, std=self.config.initializer_range)
+        elif isinstance(module, TCMTextTower):
+            init.copy_(module.prompt_token_ids, torch.tensor([self.config.prompt_token_ids]))
+            if module.context_vectors is not None:
+                init.normal_(module.context_vectors, std=self.config.initializer_range)
         elif isinstance(module, TCMModel):
             if module.visual_prompt_scale is not None:
                 init.constant_(module.visual_prompt_scale, self.config.visual_prompt_scale_init)
@@ -261,10 +285,20 @@ class BimodalProjection(nn.Linear):
         super().__init__(channels, channels, bias=False)
 
 
-def _padded_to_stride(x: torch.Tensor, stride: int = 32) -> torch.Tensor:
-    """Pads height and width, the last two axes, with zeros to multiples of the stride."""
-    height, width = x.shape[-2:]
-    return nn.functional.pad(x, (0, -width % stride, 0, -height % stride))
+def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
+    """L2 normalisation of the last axis, in fp32: in fp16 the zeros of padding would become NaN."""
+    return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
+
+
+def _selected(hidden_states: tuple[torch.Tensor, ...], selection: "bool | int | list[int]"):
+    """The hidden states that `output_hidden_states` asks for; where it is indices, `None` stands for all others."""
+    if not selection:
+        return None
+    if selection is True:
+        return hidden_states
+    indices = [selection] if isinstance(selection, int) else selection
+    kept = {i % len(hidden_states) for i in indices if -len(hidden_states) <= i < len(hidden_states)}
+    return tuple(x if i in kept else None for i, x in enumerate(hidden_states))
 
 
 class TCMModel(TCMPreTrainedModel):
@@ -280,7 +314,8 @@ class TCMModel(TCMPreTrainedModel):
         if config.vision_config.model_type == "clip_vision_model":
             self.vision_tower = CLIPViTTower(config)
         else:
-            self.vision_tower = CLIPResNetTower(config.vision_config)
+            # Without text side nothing reads the embeddings, and so the attention pooling would have no gradient.
+            self.vision_tower = CLIPResNetTower(config.vision_config, embeds=config.text_side)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
         self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
@@ -355,8 +390,8 @@ class TCMModel(TCMPreTrainedModel):
         text = self._constant_text()
         if self.config.prompt_generator is None:
             return text.expand(global_embedding.shape[0], -1, -1)
-        text = nn.functional.normalize(text, dim=-1)
-        image = nn.functional.normalize(self.bimodal_projection(global_embedding), dim=-1)[:, None]
+        text = _unit_vectors(text)
+        image = _unit_vectors(self.bimodal_projection(global_embedding))[:, None]
         return (image * text).sum(-1, keepdim=True) * image + text
 
     @can_return_tuple
@@ -364,7 +399,7 @@ class TCMModel(TCMPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> TCMModelOutput:
@@ -375,8 +410,8 @@ class TCMModel(TCMPreTrainedModel):
             pixel_mask (`torch.LongTensor`, *optional*):
                 (batch, H, W), 1 for picture and 0 for padding, which is at the right and at the bottom. Padding has no
                 influence on any result, so that an image gives the same maps alone and in a batch.
-            output_hidden_states (`bool`, *optional*):
-                Whether to return the image tower's hidden states; defaults to the configuration's.
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
+                Whether to return the image tower's hidden states, or which of them; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
                 Whether to return the visual prompt generator's attention weights; needs
                 `attn_implementation="eager"`. Defaults to the configuration's.
@@ -393,16 +428,27 @@ class TCMModel(TCMPreTrainedModel):
                 f'`output_attentions=True` gives no weights with `attn_implementation="'
                 f'{self.config._attn_implementation}"`; load the model with `attn_implementation="eager"`.'
             )
+        if pixel_values.dim() != 4:
+            raise ValueError(
+                f"`pixel_values` has to be (batch, channels, height, width), got {tuple(pixel_values.shape)}."
+            )
         height, width = pixel_values.shape[-2:]
         image_sizes = None
         if pixel_mask is not None:
+            if pixel_mask.shape != (pixel_values.shape[0], height, width):
+                raise ValueError(
+                    "`pixel_mask` has to be (batch, height, width) of `pixel_values`, "
+                    f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
+                )
             image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
             # Whatever the padding holds must not reach the picture.
             pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
         elif height % 32 or width % 32:
             sizes = torch.tensor([[height, width]], device=pixel_values.device)
             image_sizes = sizes.expand(pixel_values.shape[0], -1)
-        pixel_values = _padded_to_stride(pixel_values.to(self.dtype))
+        # Zeros at the right and at the bottom, up to the largest stride.
+        padding = (0, round_up(width) - width, 0, round_up(height) - height)
+        pixel_values = nn.functional.pad(pixel_values.to(self.dtype), padding)
 
         vision = self.vision_tower(pixel_values, image_sizes)
         feature_maps = vision.feature_maps
@@ -414,13 +460,14 @@ class TCMModel(TCMPreTrainedModel):
             )
             feature_maps = (*feature_maps[:-1], torch.cat([feature_maps[-1], score_map], dim=1))
         return TCMModelOutput(
+            last_hidden_state=feature_maps[-1],
             score_map=score_map,
             text_embeddings=text,
             visual_embeddings=dense,
             global_embedding=vision.global_embedding,
             feature_maps=feature_maps,
             image_sizes=image_sizes,
-            hidden_states=vision.hidden_states if output_hidden_states else None,
+            hidden_states=_selected(vision.hidden_states, output_hidden_states),
             attentions=tuple(x for x in attentions if x is not None) if output_attentions else None,
         )
 
@@ -442,7 +489,7 @@ class TCMModel(TCMPreTrainedModel):
             # The released models show the pixels the text embedding as it left the text encoder.
             prompt, attentions = self.visual_prompt_generator(pixels, text_prompt, query_bias=query_bias)
             pixels = pixels + self.visual_prompt_scale * prompt
-        score_map = nn.functional.normalize(pixels, dim=-1) @ nn.functional.normalize(text, dim=-1).transpose(1, 2)
+        score_map = _unit_vectors(pixels) @ _unit_vectors(text).transpose(1, 2)
         score_map = score_map.transpose(1, 2).unflatten(2, (height, width))
         dense = pixels.transpose(1, 2).unflatten(2, (height, width))
         if mask is not None:
@@ -537,7 +584,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
         labels: dict[str, torch.Tensor] | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> TCMTextDetectionOutput:
@@ -549,9 +596,11 @@ class TCMForTextDetection(TCMPreTrainedModel):
                 (batch, H, W), 1 for picture and 0 for padding; see `TCMModel.forward`.
             labels (`dict[str, torch.Tensor]`, *optional*):
                 The detector's target maps. DB: `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask` of
-                `tcm_hf.targets.build_db_targets`, (batch, H, W) each.
-            output_hidden_states (`bool`, *optional*):
-                Whether to return the image tower's hidden states; defaults to the configuration's.
+                `tcm_hf.targets.build_db_targets`, (batch, H, W) each. PAN: `text_map`, `kernel_map` and `text_mask` of
+                `tcm_hf.targets.build_pan_targets`, (batch, H, W) each. FCE: the maps of
+                `tcm_hf.targets.build_fce_targets`, with a batch dimension.
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
+                Whether to return the image tower's hidden states, or which of them; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
                 Whether to return attention weights; see `TCMModel.forward`.
 
@@ -584,9 +633,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     def _loss(self, maps, score_map, labels, pixel_mask, height, width):
         """Sum of the weighted terms, and the terms."""
-        labels = self.detector.prepare_labels(labels, pixel_mask, height + -height % 32, width + -width % 32)
+        labels = self.detector.prepare_labels(labels, pixel_mask, round_up(height), round_up(width))
         # Half precision is for the maps; a loss over a million pixels needs fp32.
-        with torch.autocast(score_map.device.type if score_map is not None else "cpu", enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             loss_dict = self.detector.loss(maps, labels)
             if score_map is not None and self.config.auxiliary_loss_weight > 0:
                 matching_logits = score_map.float() / self.config.temperature

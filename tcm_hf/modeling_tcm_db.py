@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from .losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
-from .modeling_clip_resnet import stride_mask
+from .modeling_clip_resnet import round_up, stride_mask
 
 
 class DBNeck(nn.Module):
@@ -172,8 +172,17 @@ class DBDetector(nn.Module):
 
         Returns:
             `dict`: labels of size (height, width).
+
+        Raises:
+            ValueError: if one of the labels is missing or of another size than the input.
         """
         labels = dict(labels)
+        for name in ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask"):
+            if name not in labels:
+                raise ValueError(f"`labels` of DB lacks {name!r}; make it with `tcm_hf.targets.build_db_targets`.")
+            size = labels[name].shape[-2:]
+            if (round_up(size[0]), round_up(size[1])) != (height, width):
+                raise ValueError(f"`labels[{name!r}]` of size {tuple(size)} does not fit to `pixel_values`.")
         if pixel_mask is not None:
             for name in ("shrink_mask", "threshold_mask"):
                 labels[name] = labels[name] * pixel_mask.to(labels[name].dtype)

@@ -24,6 +24,7 @@ from transformers import CLIPTextModel, CLIPVisionModel
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
 from .modeling_clip_resnet import (
     MaskedConvNorm,
@@ -33,6 +34,30 @@ from .modeling_clip_resnet import (
     resample_positions,
     stride_mask,
 )
+
+
+class CLIPViTEmbeddings(CLIPVisionEmbeddings):
+    """
+    CLIP's patch, class and position embeddings for pictures of any size: each image has the positional table resampled
+    to its own patches, without padding.
+    """
+
+    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures.
+            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+
+        Returns:
+            `torch.Tensor`: (batch, 1 + patches, hidden size).
+        """
+        patches = self.patch_embedding(pixel_values)
+        height, width = patches.shape[-2:]
+        # Not `.weight`: where weights are offloaded, they are there in the forward of their own module only.
+        positions = self.position_embedding(self.position_ids)[0]
+        spatial = resample_positions(positions[1:], image_sizes, height, width, self.patch_size)
+        first = (self.class_embedding + positions[0]).expand(patches.shape[0], 1, -1)
+        return torch.cat([first, patches.flatten(2).transpose(1, 2) + spatial], dim=1)
 
 
 class CLIPViTTower(nn.Module):
@@ -53,6 +78,7 @@ class CLIPViTTower(nn.Module):
                 "pixels; choose a CLIP such as ViT-B/32 or ViT-B/16."
             )
         self.vision_model = CLIPVisionModel(vision_config)
+        self.vision_model.embeddings = CLIPViTEmbeddings(vision_config)
         self.embeds = config.text_side
         if self.embeds:
             self.visual_projection = nn.Linear(vision_config.hidden_size, vision_config.projection_dim, bias=False)
@@ -82,17 +108,12 @@ class CLIPViTTower(nn.Module):
         Returns:
             `TowerOutput`; `hidden_states` are the token sequences of the ViT's layers.
         """
-        embeddings = self.vision_model.embeddings
-        x = embeddings.patch_embedding(pixel_values)
-        batch_size, _, height, width = x.shape
+        height, width = (length // self.patch_size for length in pixel_values.shape[-2:])
+        tokens = self.vision_model.embeddings(pixel_values, image_sizes)
         mask = None
         if image_sizes is not None:
-            mask = stride_mask(image_sizes, height, width, self.patch_size, x.dtype)
-        positions = embeddings.position_embedding.weight
-        spatial = resample_positions(positions[1:], image_sizes, batch_size, height, width, self.patch_size)
-        tokens = x.flatten(2).transpose(1, 2) + spatial
-        first = (embeddings.class_embedding + positions[0]).expand(batch_size, 1, -1)
-        tokens = self.vision_model.pre_layrnorm(torch.cat([first, tokens], dim=1))
+            mask = stride_mask(image_sizes, height, width, self.patch_size, tokens.dtype)
+        tokens = self.vision_model.pre_layrnorm(tokens)
         bias = padding_bias(mask, tokens.dtype, leading=1)
         hidden_states = [tokens]
         for layer in self.vision_model.encoder.layers:
@@ -133,7 +154,8 @@ class TCMTextTower(nn.Module):
         super().__init__()
         text_config = config.text_config
         self.text_config = text_config
-        self.prompt_token_ids = list(config.prompt_token_ids)
+        # Not saved: the configuration has them.
+        self.register_buffer("prompt_token_ids", torch.tensor([config.prompt_token_ids]), persistent=False)
         self.text_model = CLIPTextModel(text_config)
         self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
         self.context_vectors = None
@@ -148,9 +170,7 @@ class TCMTextTower(nn.Module):
         Returns:
             `torch.Tensor`: (batch, 1, projection_dim) text embedding; batch is 1 without `prompt_offset`.
         """
-        embedding = self.text_model.embeddings.token_embedding
-        token_ids = torch.tensor([self.prompt_token_ids], device=embedding.weight.device)
-        tokens = embedding(token_ids)
+        tokens = self.text_model.embeddings.token_embedding(self.prompt_token_ids)
         if self.context_vectors is not None:
             tokens = torch.cat([tokens[:, :1], self.context_vectors[None], tokens[:, 1:]], dim=1)
         if prompt_offset is not None:

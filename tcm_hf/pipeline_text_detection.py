@@ -149,17 +149,24 @@ class TextDetectionPipeline(Pipeline):
         outputs = self.model(
             pixel_values=_stack(model_inputs["pixel_values"]), pixel_mask=_stack(model_inputs["pixel_mask"])
         )
+        # A tensor for each level: transformers splits batches along the first axis of every value.
+        levels = outputs.logits if isinstance(outputs.logits, tuple) else (outputs.logits,)
         # Only what post-processing needs: the rest would be kept, and copied from the device, for nothing.
         return {
-            "logits": outputs.logits,
+            **{f"logits_{i}": level for i, level in enumerate(levels)},
             "image_sizes": outputs.image_sizes,
             "target_sizes": torch.tensor(model_inputs["target_sizes"]),
         }
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters) -> list[dict[str, Any]]:
         (height, width), *_ = model_outputs["target_sizes"].tolist()
+        levels = tuple(value for key, value in model_outputs.items() if key.startswith("logits_"))
+        outputs = {
+            "logits": levels if len(levels) > 1 else levels[0],
+            "image_sizes": model_outputs["image_sizes"],
+        }
         result = self.image_processor.post_process_text_detection(
-            model_outputs, model_outputs["target_sizes"], **parameters
+            outputs, model_outputs["target_sizes"], **parameters
         )[0]
         texts = []
         for polygon, score, label, box in zip(

@@ -14,6 +14,8 @@
 """Training targets: polygons to the maps that a detector learns; built in the data loader's workers, without torch."""
 
 from .db import build_db_targets
+from .fce import build_fce_targets
+from .pan import build_pan_targets
 
 
-__all__ = ["build_db_targets"]
+__all__ = ["build_db_targets", "build_fce_targets", "build_pan_targets"]

@@ -16,7 +16,7 @@
 import cv2
 import numpy as np
 
-from ..polygons import as_polygon, polygon_area
+from ..polygons import as_polygon, polygon_area, polygon_perimeter, repair_polygon, resample_polygon
 
 
 # Pixels per cell of the three levels; the coarsest is also that of the matching map.
@@ -28,11 +28,17 @@ LEVEL_RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 # Points of a contour that its Fourier transform sees.
 CONTOUR_SAMPLES = 400
 
+# Beyond it the samples could not tell frequencies apart.
+MAX_DEGREE = CONTOUR_SAMPLES // 4
+
 # Among this many samples next to a text's vertical axis, the topmost is where its contour starts.
 START_CANDIDATES = 8
 
 # Cells between the points of the two long sides from which a centre region is built.
 CENTER_STEP = 4.0
+
+# Annotators set up to about this many points; outlines with more are traced.
+MAX_ANNOTATED_POINTS = 20
 
 _EPS = 1e-8
 
@@ -62,27 +68,30 @@ def contour_coefficients(polygon: np.ndarray, degree: int) -> np.ndarray:
         `np.ndarray`: complex128 array of shape `(2 * degree + 1,)`, in the polygon's unit. The middle one is the
         contour's centre.
     """
-    edges = np.roll(polygon, -1, axis=0) - polygon
-    lengths = np.hypot(*edges.T)
-    # Every edge gets its share of the samples, rounded down, so that vertices are samples too.
-    counts = np.floor(lengths / (lengths.sum() + _EPS) * CONTOUR_SAMPLES).astype(np.int64)
-    if not counts.any():
-        counts[:] = 1
-    owner = np.repeat(np.arange(len(polygon)), counts)
-    step = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    points = polygon[owner] + edges[owner] * (step / counts[owner])[:, None]
+    if len(polygon) > CONTOUR_SAMPLES // 4:
+        points = resample_polygon(polygon, CONTOUR_SAMPLES)
+    else:
+        # Every edge gets its share of the samples, rounded down, so that vertices are samples too. In single precision
+        # and with ties going to the later sample, as in the published targets: another start by one sample turns all
+        # coefficients.
+        polygon = polygon.astype(np.float32)
+        edges = np.roll(polygon, -1, axis=0) - polygon
+        lengths = np.hypot(*edges.T.astype(np.float64))
+        counts = (lengths / (lengths.sum() + _EPS) * CONTOUR_SAMPLES).astype(np.int64)
+        edge = np.repeat(np.arange(len(polygon)), counts)
+        step = np.arange(len(edge)) - (np.cumsum(counts) - counts)[edge]
+        points = polygon[edge] + edges[edge] * (step / counts[edge]).astype(np.float32)[:, None]
 
     centered = points - points.mean(axis=0)
-    central = np.argsort(np.abs(centered[:, 0]), kind="stable")[:START_CANDIDATES]
-    start = central[np.argmin(centered[central, 1])]
-    points = np.roll(points, -int(start), axis=0)
+    central = len(points) - 1 - np.argsort(np.abs(centered[::-1, 0]), kind="stable")[:START_CANDIDATES]
+    start = int(central[np.argmin(centered[central, 1])])
+    points = np.concatenate([points[start:], points[:start]]).astype(np.float64)
 
     spectrum = np.fft.fft(points[:, 0] + 1j * points[:, 1]) / len(points)
-    frequencies = np.arange(-degree, degree + 1)
-    coefficients = np.where(np.abs(frequencies) < (len(points) + 1) / 2, spectrum[frequencies % len(points)], 0)
+    coefficients = np.concatenate([spectrum[-degree:], spectrum[: degree + 1]])
     # A contour that runs the other way has its energy in the negative frequencies.
-    for k in (1, 2):
-        forward, backward = abs(coefficients[degree + k]), abs(coefficients[degree - k]) if degree >= k else 0.0
+    for k in range(1, degree + 1):
+        forward, backward = abs(coefficients[degree + k]), abs(coefficients[degree - k])
         if forward != backward:
             return coefficients if forward > backward else coefficients[::-1]
     return coefficients
@@ -136,6 +145,11 @@ def _resample_line(points: np.ndarray, n: int) -> np.ndarray:
 
 def _center_boxes(polygon: np.ndarray, shrink_ratio: float) -> np.ndarray:
     """Quads, an array of shape `(m, 4, 2)`, that tile the band around a text's centre line."""
+    if len(polygon) > MAX_ANNOTATED_POINTS:
+        # The ends show in corners, which a traced outline has everywhere: a tenth of its thickness is smoothed away.
+        tolerance = 0.2 * polygon_area(polygon) / polygon_perimeter(polygon)
+        corners = cv2.approxPolyDP(polygon.astype(np.float32), tolerance, True)[:, 0].astype(np.float64)
+        polygon = corners if len(corners) > 2 else polygon
     if len(polygon) == 3:
         # The tip opposite the shortest side stands for a side without length.
         edges = np.roll(polygon, -1, axis=0) - polygon
@@ -236,8 +250,8 @@ def build_fce_targets(
         raise ValueError(f"`ignore` needs one flag per polygon: got {len(ignore)} flags for {len(polygons)} polygons")
     if height < 1 or width < 1:
         raise ValueError(f"`height` and `width` must be at least 1, got {height} and {width}")
-    if fourier_degree < 1:
-        raise ValueError(f"`fourier_degree` must be at least 1, got {fourier_degree}")
+    if not 1 <= fourier_degree <= MAX_DEGREE:
+        raise ValueError(f"`fourier_degree` must be in 1..{MAX_DEGREE}, got {fourier_degree}")
     if not 0 < center_shrink_ratio <= 1:
         raise ValueError(f"`center_shrink_ratio` must be in (0, 1], got {center_shrink_ratio}")
     level_ranges = np.asarray(level_ranges, dtype=np.float64)
@@ -256,7 +270,7 @@ def build_fce_targets(
             polygon = as_polygon(points)
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
-        ignored = bool(ignored) or polygon_area(polygon) == 0
+        ignored = bool(ignored) or (polygon_area(polygon) == 0 and not repair_polygon(polygon))
         pixels = _cells(polygon)
         size = (pixels.max(axis=0) - pixels.min(axis=0) + 1).max() / height
         chosen = (level_ranges[:, 0] < size) & (size < level_ranges[:, 1])

@@ -1,0 +1,651 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Names, shapes and settings of the weight layouts that `tcm_hf.convert` reads.
+
+A layout is described from our side: for each of our weights, `source_name` says which tensor of the file it is. So a
+tensor that is absent is noticed, and what remains in the file is left over.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CLIPTextConfig, CLIPVisionConfig
+
+from .configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+
+
+class ConversionError(ValueError):
+    """A source that cannot be converted; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    A way to name weights.
+
+    Args:
+        name (`str`): short name, as in the report.
+        title (`str`): for people.
+        trained_detector (`bool`): whether such files hold a whole detector, and not only CLIP's towers.
+    """
+
+    name: str
+    title: str
+    trained_detector: bool = False
+
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout("openai", "CLIP with a ResNet image tower, in the layout of OpenAI and open_clip"),
+        Layout("openai-vit", "CLIP with a ViT image tower, in the layout of OpenAI and open_clip"),
+        Layout("timm", "CLIP's ResNet image tower, in the layout of timm (resnet50_clip and others)"),
+        Layout("transformers", "CLIP with a ViT image tower, in the layout of transformers (CLIPModel)"),
+        Layout("tcm", "official TCM, FastTCM or DBNet checkpoint, in the layout of MMCV", trained_detector=True),
+    )
+}
+
+# How a tensor of the file becomes ours. Each gives a view: nothing is copied or even read.
+_OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "same": lambda x: x,
+    "transpose": lambda x: x.T if x.ndim == 2 else x,
+    "query": lambda x: x[: len(x) // 3],
+    "key": lambda x: x[len(x) // 3 : 2 * (len(x) // 3)],
+    "value": lambda x: x[2 * (len(x) // 3) :],
+    "only class": lambda x: x[0] if x.ndim == 3 and len(x) == 1 else x,
+    # PAN's last convolution reads four levels side by side; here each level has its own part.
+    **{
+        f"level {level}": lambda x, level=level: (
+            x.unflatten(1, (4, -1))[:, level] if x.ndim == 4 and x.shape[1] % 4 == 0 else x
+        )
+        for level in range(4)
+    },
+}
+
+_OPENAI_KIND = {"conv": ("conv", "0"), "norm": ("bn", "1")}
+_TIMM_KIND = {"conv": "conv", "norm": "bn"}
+
+# Each rule: pattern of our name, the file's name (template or function of the match), operation.
+_OPENAI_RESNET = [
+    (r"stem\.(\d)\.(conv|norm)\.(.+)", lambda m: f"{_OPENAI_KIND[m[2]][0]}{int(m[1]) + 1}.{m[3]}", "same"),
+    (
+        r"stages\.(\d)\.blocks\.(\d+)\.conv(\d)\.(conv|norm)\.(.+)",
+        lambda m: f"layer{int(m[1]) + 1}.{m[2]}.{_OPENAI_KIND[m[4]][0]}{m[3]}.{m[5]}",
+        "same",
+    ),
+    (
+        r"stages\.(\d)\.blocks\.(\d+)\.shortcut\.(conv|norm)\.(.+)",
+        lambda m: f"layer{int(m[1]) + 1}.{m[2]}.downsample.{_OPENAI_KIND[m[3]][1]}.{m[4]}",
+        "same",
+    ),
+    (r"attention_pool\.position_embedding", "attnpool.positional_embedding", "same"),
+    (r"attention_pool\.(.+)", r"attnpool.\1", "same"),
+]
+_TIMM_RESNET = [
+    (r"stem\.(\d)\.(conv|norm)\.(.+)", lambda m: f"stem.conv{int(m[1]) + 1}.{_TIMM_KIND[m[2]]}.{m[3]}", "same"),
+    (
+        r"stages\.(\d)\.blocks\.(\d+)\.conv(\d)\.(conv|norm)\.(.+)",
+        lambda m: f"stages.{m[1]}.{m[2]}.conv{m[3]}_{'kxk' if m[3] == '2' else '1x1'}.{_TIMM_KIND[m[4]]}.{m[5]}",
+        "same",
+    ),
+    (
+        r"stages\.(\d)\.blocks\.(\d+)\.shortcut\.(conv|norm)\.(.+)",
+        lambda m: f"stages.{m[1]}.{m[2]}.shortcut.conv.{_TIMM_KIND[m[3]]}.{m[4]}",
+        "same",
+    ),
+    (r"attention_pool\.position_embedding", "head.pos_embed", "same"),
+    (r"attention_pool\.([qkv])_proj\.(.+)", r"head.\1.\2", "same"),
+    (r"attention_pool\.c_proj\.(.+)", r"head.proj.\1", "same"),
+]
+_OPENAI_BLOCKS = [
+    *(
+        (
+            rf"encoder\.layers\.(\d+)\.self_attn\.{name[0]}_proj\.(.+)",
+            r"transformer.resblocks.\1.attn.in_proj_\2",
+            name,
+        )
+        for name in ("query", "key", "value")
+    ),
+    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(.+)", r"transformer.resblocks.\1.attn.out_proj.\2", "same"),
+    (r"encoder\.layers\.(\d+)\.layer_norm(\d)\.(.+)", r"transformer.resblocks.\1.ln_\2.\3", "same"),
+    (r"encoder\.layers\.(\d+)\.mlp\.fc1\.(.+)", r"transformer.resblocks.\1.mlp.c_fc.\2", "same"),
+    (r"encoder\.layers\.(\d+)\.mlp\.fc2\.(.+)", r"transformer.resblocks.\1.mlp.c_proj.\2", "same"),
+]
+_OPENAI_VIT = [
+    (r"vision_model\.embeddings\.class_embedding", "class_embedding", "same"),
+    (r"vision_model\.embeddings\.patch_embedding\.(.+)", r"conv1.\1", "same"),
+    (r"vision_model\.embeddings\.position_embedding\.weight", "positional_embedding", "same"),
+    (r"vision_model\.pre_layrnorm\.(.+)", r"ln_pre.\1", "same"),
+    *((r"vision_model\." + pattern, template, operation) for pattern, template, operation in _OPENAI_BLOCKS),
+    (r"vision_model\.post_layernorm\.(.+)", r"ln_post.\1", "same"),
+    (r"visual_projection\.weight", "proj", "transpose"),
+]
+_OPENAI_TEXT = [
+    (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding", "same"),
+    (r"text_model\.embeddings\.token_embedding\.(.+)", r"token_embedding.\1", "same"),
+    *((r"text_model\." + pattern, template, operation) for pattern, template, operation in _OPENAI_BLOCKS),
+    (r"text_model\.final_layer_norm\.(.+)", r"ln_final.\1", "same"),
+    (r"text_projection\.weight", "text_projection", "transpose"),
+]
+_DECODER = r"(context_decoder|visual_prompt_generator)"
+_TCM_PROMPTS = [
+    (r"text_tower\.context_vectors", "contexts", "only class"),
+    (r"context_scale", "gamma", "same"),
+    (r"visual_prompt_scale", "vis_gamma", "same"),
+    (r"meta_query", "meta_query", "same"),
+    (r"bimodal_projection\.weight", "pix_w", "transpose"),
+    (r"prompt_generator\.norm1\.(.+)", r"prompt_generator.prompt_proj.0.\1", "same"),
+    (r"prompt_generator\.linear1\.(.+)", r"prompt_generator.prompt_proj.1.\1", "same"),
+    (r"prompt_generator\.norm2\.(.+)", r"prompt_generator.prompt_proj.3.\1", "same"),
+    (r"prompt_generator\.linear2\.(.+)", r"prompt_generator.prompt_proj.4.\1", "same"),
+    (_DECODER + r"\.memory_norm1\.(.+)", r"\1.memory_proj.0.\2", "same"),
+    (_DECODER + r"\.memory_proj\.(.+)", r"\1.memory_proj.1.\2", "same"),
+    (_DECODER + r"\.memory_norm2\.(.+)", r"\1.memory_proj.2.\2", "same"),
+    (_DECODER + r"\.query_norm\.(.+)", r"\1.text_proj.0.\2", "same"),
+    (_DECODER + r"\.query_proj\.(.+)", r"\1.text_proj.1.\2", "same"),
+    (_DECODER + r"\.out_norm\.(.+)", r"\1.out_proj.0.\2", "same"),
+    (_DECODER + r"\.out_proj\.(.+)", r"\1.out_proj.1.\2", "same"),
+    (_DECODER + r"\.layers\.(\d+)\.(self|cross)_attention\.out_proj\.(.+)", r"\1.decoder.\2.\3_attn.proj.\4", "same"),
+    (_DECODER + r"\.layers\.(\d+)\.(self|cross)_attention\.(.+)", r"\1.decoder.\2.\3_attn.\4", "same"),
+    (_DECODER + r"\.layers\.(\d+)\.linear1\.(.+)", r"\1.decoder.\2.mlp.0.\3", "same"),
+    (_DECODER + r"\.layers\.(\d+)\.linear2\.(.+)", r"\1.decoder.\2.mlp.3.\3", "same"),
+    (_DECODER + r"\.layers\.(\d+)\.(norm\d)\.(.+)", r"\1.decoder.\2.\3.\4", "same"),
+]
+_TCM_DETECTORS = {
+    "db": [
+        (r"neck\.(lateral|smooth)_convs\.(\d)\.(.+)", r"neck.\1_convs.\2.conv.\3", "same"),
+        (r"probability_branch\.(.+)", r"bbox_head.binarize.\1", "same"),
+        (r"threshold_branch\.(.+)", r"bbox_head.threshold.\1", "same"),
+    ],
+    "pan": [
+        (r"neck\.reduce_convs\.(\d)\.(.+)", lambda m: f"neck.reduce_conv_c{int(m[1]) + 2}.{m[2]}", "same"),
+        *(
+            (
+                rf"neck\.enhancements\.(\d+)\.(up|down)_convs\.(\d)\.{ours}\.(.+)",
+                lambda m, theirs=theirs: f"neck.fpems.{m[1]}.{m[2]}_add{int(m[3]) + 1}.{theirs}.{m[4]}",
+                "same",
+            )
+            for ours, theirs in (("depthwise", "depthwise_conv"), ("pointwise", "pointwise_conv"), ("norm", "bn"))
+        ),
+        *(
+            (rf"head\.level_convs\.{level}\.weight", "bbox_head.out_conv.weight", f"level {level}")
+            for level in range(4)
+        ),
+        (r"head\.level_convs\.0\.bias", "bbox_head.out_conv.bias", "same"),
+    ],
+    "fce": [
+        (r"neck\.lateral_convs\.(\d)\.(.+)", r"neck.lateral_convs.\1.conv.\2", "same"),
+        (r"neck\.smooth_convs\.(\d)\.(.+)", r"neck.fpn_convs.\1.conv.\2", "same"),
+        (r"head\.classifier\.(.+)", r"bbox_head.out_conv_cls.\1", "same"),
+        (r"head\.regressor\.(.+)", r"bbox_head.out_conv_reg.\1", "same"),
+    ],
+}
+# Keys of the official heads that tell which detector it is.
+_HEAD_PREFIXES = {
+    "bbox_head.binarize.": "db",
+    "bbox_head.threshold.": "db",
+    "bbox_head.out_conv.": "pan",
+    "bbox_head.out_conv_cls.": "fce",
+    "bbox_head.out_conv_reg.": "fce",
+}
+
+# Parts of our model, with the prefix that they have in the file and their rules; the first that fits counts.
+_PARTS = {
+    "openai": [("model.vision_tower.", "visual.", _OPENAI_RESNET), ("model.text_tower.", "", _OPENAI_TEXT)],
+    "openai-vit": [("model.vision_tower.", "visual.", _OPENAI_VIT), ("model.text_tower.", "", _OPENAI_TEXT)],
+    "timm": [("model.vision_tower.", "", _TIMM_RESNET)],
+    "transformers": [
+        ("model.vision_tower.vision_model.", "vision_model.", None),
+        ("model.vision_tower.visual_projection.", "visual_projection.", None),
+        ("model.text_tower.text_model.", "text_model.", None),
+        ("model.text_tower.text_projection.", "text_projection.", None),
+    ],
+    "tcm": [
+        ("model.vision_tower.", "backbone.", _OPENAI_RESNET),
+        ("model.text_tower.", "text_encoder.", _OPENAI_TEXT),
+        ("model.", "", _TCM_PROMPTS),
+    ],
+}
+
+_LEFT_OVER_REASONS = [
+    (r"(.*\.)?logit_(scale|bias)", "temperature of CLIP's contrastive training; TCM has its own in the configuration"),
+    (r"input_resolution|context_length|vocab_size", "a size, which the other weights' shapes give too"),
+    (r"(.*\.)?(attn_mask|position_ids)", "a constant, which the model makes itself"),
+    (
+        r"(context_decoder\.decoder\.\d+\.self_attn|visual_prompt_generator\.decoder\.\d+\.cross_attn)\.[qk]_proj\..+",
+        "exact simplification: this attention has a single key, so its weight is 1 whatever query and key are",
+    ),
+    (
+        r"visual_prompt_generator\.decoder\.\d+\.norm2\..+",
+        "exact simplification: normalises the query of an attention with a single key, where the query has no influence",
+    ),
+    (r"ema_.+", "moving average of the weights kept by the training"),
+]
+_TEXT_SIDE_KEYS = (
+    r"(visual|backbone)\.attnpool\..+|visual\.(proj|ln_post\..+)|head\..+|(text_model|text_projection|visual_projection|text_encoder)\..+|"
+    r"vision_model\.post_layernorm\..+|transformer\..+|token_embedding\..+|positional_embedding|ln_final\..+|"
+    r"text_projection|contexts|gamma|vis_gamma|meta_query|pix_w|"
+    r"(prompt_generator|context_decoder|visual_prompt_generator)\..+"
+)
+
+
+@dataclass
+class Weights:
+    """
+    The tensors of a source.
+
+    Args:
+        name (`str`): of the source, for messages.
+        tensors (`dict[str, torch.Tensor]`): by their names in the file.
+        clip_config (`dict`, *optional*): `config.json` of a CLIP model of transformers.
+        activation (`str`, *optional*): of the transformers' feed-forward layers, where a file beside the weights tells it.
+    """
+
+    name: str
+    tensors: dict[str, torch.Tensor]
+    clip_config: dict | None = None
+    activation: str | None = None
+
+    def shape(self, key: str, dimensions: int = 2) -> tuple[int, ...]:
+        """Shape of a tensor; a `ConversionError` that names it when it is absent or has other dimensions."""
+        if key not in self.tensors:
+            raise ConversionError(f"{self.name} lacks the weight {key!r}. Get a complete copy of the checkpoint.")
+        shape = tuple(self.tensors[key].shape)
+        if len(shape) != dimensions:
+            raise ConversionError(f"{self.name}: {key!r} has the shape {shape}, expected {dimensions} dimensions.")
+        return shape
+
+    def has(self, *prefixes: str) -> bool:
+        """Whether any tensor's name starts with one of the prefixes."""
+        return any(key.startswith(prefixes) for key in self.tensors)
+
+    def count(self, pattern: str) -> int:
+        """1 + the highest number that the pattern's group takes among the names."""
+        numbers = [int(m[1]) for key in self.tensors if (m := re.match(pattern, key))]
+        return max(numbers, default=-1) + 1
+
+
+def detect_layout(weights: Weights) -> Layout:
+    """
+    Recognises the layout by the names of the tensors.
+
+    Raises:
+        ConversionError: if it is none that can be converted.
+    """
+    has, name = weights.has, weights.name
+    if has("model.vision_tower.", "vision_tower."):
+        raise ConversionError(f"{name} already is in this package's layout; load it with `from_pretrained`.")
+    if weights.clip_config is not None:
+        return LAYOUTS["transformers"]
+    if has(*_HEAD_PREFIXES) and has("backbone."):
+        if not has("backbone.layer1.0.conv3.", "backbone.layer1.0.bn3.") or not has(
+            "backbone.conv3.", "backbone.bn3."
+        ):
+            raise ConversionError(f"{name}: the backbone is not CLIP's ResNet; only detectors on it can be converted.")
+        return LAYOUTS["tcm"]
+    if has("visual.layer1.") and has("visual.conv1.", "visual.conv2.", "visual.conv3."):
+        return LAYOUTS["openai"]
+    if has("stages.0.0.conv1_1x1.") and has("stem.conv1.", "stem.conv2.", "stem.conv3."):
+        return LAYOUTS["timm"]
+    if has("visual.transformer.resblocks.") and has("visual.conv1.", "visual.ln_pre."):
+        return LAYOUTS["openai-vit"]
+    if has("vision_model."):
+        raise ConversionError(
+            f"{name} holds weights of transformers' `CLIPModel`, but not its settings: give the directory with its "
+            "config.json, or the Hub id."
+        )
+    raise ConversionError(
+        f"{name}: unknown layout, its first weights are {list(weights.tensors)[:4]}. Known are "
+        + "; ".join(layout.title for layout in LAYOUTS.values())
+        + "."
+    )
+
+
+def source_name(key: str, layout: Layout, detector: str) -> tuple[str, str] | None:
+    """
+    Which tensor of a file one of our weights is.
+
+    Args:
+        key (`str`): name of our weight.
+        layout (`Layout`): of the file.
+        detector (`str`): name of the detector.
+
+    Returns:
+        `tuple[str, str]` or `None`: name in the file and operation; `None` when the layout has no such weight.
+    """
+    parts = list(_PARTS[layout.name])
+    if layout.trained_detector:
+        parts.append(("detector.", "", _TCM_DETECTORS.get(detector, [])))
+    for prefix, source_prefix, rules in parts:
+        if not key.startswith(prefix):
+            continue
+        rest = key[len(prefix) :]
+        if rules is None:
+            return source_prefix + rest, "same"
+        for pattern, template, operation in rules:
+            if match := re.fullmatch(pattern, rest):
+                name = template(match) if callable(template) else match.expand(template)
+                return source_prefix + name, operation
+    return None
+
+
+# ---------------------------------------------------------------------- configuration
+
+
+def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMConfig:
+    """
+    The configuration that fits the shapes of the weights.
+
+    Args:
+        weights (`Weights`): the source.
+        layout (`Layout`): its layout.
+        overrides (`Mapping`): fields of `TCMConfig` that are given; dictionaries are merged into what is inferred.
+
+    Returns:
+        `TCMConfig`
+
+    Raises:
+        ConversionError: if a weight is absent that tells a size, or sizes contradict each other.
+    """
+    unknown = sorted(set(overrides) - set(TCMConfig.__dataclass_fields__))
+    if unknown:
+        raise ConversionError(f"{', '.join(unknown)}: no such field of TCMConfig.")
+    for key, classes in (("text_config", [CLIPTextConfig]), ("vision_config", [CLIPResNetConfig, CLIPVisionConfig])):
+        known = set().union(*(cls.__dataclass_fields__ for cls in classes))
+        if unknown := sorted(set(overrides.get(key) or ()) - known):
+            raise ConversionError(f"{', '.join(unknown)}: no such field of {key}.")
+    fields = {}
+    if layout.trained_detector:
+        fields.update(_detector_fields(weights))
+        if overrides.get("detector", fields["detector"]) != fields["detector"]:
+            raise ConversionError(
+                f"{weights.name} holds the detector {fields['detector']!r}, not {overrides['detector']!r}."
+            )
+    text_side = overrides.get("text_side", fields.get("text_side", True))
+    if layout.name == "timm" and text_side:
+        raise ConversionError(
+            f"{weights.name} holds CLIP's image tower only, as timm keeps it, and so no text side. Pass text_side=False "
+            "(--no-text-side) for a detector without text side, or convert the weights of OpenAI or open_clip."
+        )
+    token_ids = overrides.get("prompt_token_ids")
+    if token_ids is None:
+        prompt = overrides.get("prompt", TCMConfig.__dataclass_fields__["prompt"].default)
+        token_ids = PROMPT_TOKEN_IDS.get(prompt)
+    if layout.name == "transformers":
+        fields.update(_transformers_fields(weights))
+    else:
+        vision_fields = (
+            _vit_fields(weights) if layout.name == "openai-vit" else _resnet_fields(weights, layout, text_side)
+        )
+        fields["vision_config"] = vision_fields
+        if text_side:
+            prefix = "text_encoder." if layout.name == "tcm" else ""
+            fields["text_config"] = _text_fields(weights, prefix, token_ids)
+    if layout.trained_detector and text_side:
+        fields.update(_prompt_fields(weights))
+        # The rows of the positional table tell whether all tokens are there, but for a prompt that was padded.
+        may_be_padded = bool({"prompt", "prompt_token_ids"} & set(overrides)) and (
+            "contexts" in weights.tensors or overrides.get("num_context_vectors") == 0
+        )
+        _check_positions(weights, fields, token_ids, may_be_padded)
+    for key, value in overrides.items():
+        fields[key] = {**fields.get(key, {}), **value} if isinstance(value, Mapping) else value
+    try:
+        return TCMConfig(**fields)
+    except StrictDataclassError as error:
+        raise ConversionError(f"{weights.name}: {' '.join(str(error).split())}") from None
+
+
+def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
+    def shape(key, dimensions=2):
+        return weights.shape(source_name(f"model.vision_tower.{key}", layout, "")[0], dimensions)
+
+    stages = {
+        "openai": r"visual\.layer{}\.(\d+)\.",
+        "tcm": r"backbone\.layer{}\.(\d+)\.",
+        "timm": r"stages\.{}\.(\d+)\.",
+    }
+    first = 0 if layout.name == "timm" else 1
+    fields = {
+        "model_type": CLIPResNetConfig.model_type,
+        "width": shape("stem.2.conv.weight", 4)[0],
+        "num_channels": shape("stem.0.conv.weight", 4)[1],
+        "depths": [weights.count(stages[layout.name].format(stage + first)) for stage in range(4)],
+    }
+    if embeds:
+        rows = shape("attention_pool.position_embedding")[0]
+        fields.update(
+            image_size=_table_side(weights, rows) * 32, projection_dim=shape("attention_pool.c_proj.weight")[0]
+        )
+    return fields
+
+
+def _vit_fields(weights: Weights) -> dict:
+    hidden_size, num_channels, patch_size, _ = weights.shape("visual.conv1.weight", 4)
+    rows = weights.shape("visual.positional_embedding")[0]
+    return {
+        "model_type": CLIPVisionConfig.model_type,
+        "hidden_size": hidden_size,
+        "num_channels": num_channels,
+        "patch_size": patch_size,
+        "image_size": _table_side(weights, rows) * patch_size,
+        "num_hidden_layers": weights.count(r"visual\.transformer\.resblocks\.(\d+)\."),
+        "num_attention_heads": max(1, hidden_size // 64),
+        "intermediate_size": weights.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "projection_dim": weights.shape("visual.proj")[1],
+        "hidden_act": weights.activation or "quick_gelu",
+    }
+
+
+def _table_side(weights: Weights, rows: int) -> int:
+    """Side of the square table of positions, of which one row more is for the first token."""
+    side = math.isqrt(max(rows - 1, 0))
+    if side < 1 or side * side != rows - 1:
+        raise ConversionError(
+            f"{weights.name}: the image tower's positional table has {rows} rows; expected 1 + a square number."
+        )
+    return side
+
+
+def _text_fields(weights: Weights, prefix: str, token_ids: list[int] | None) -> dict:
+    vocab_size, hidden_size = weights.shape(f"{prefix}token_embedding.weight")
+    fields = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": weights.count(re.escape(prefix) + r"transformer\.resblocks\.(\d+)\."),
+        "num_attention_heads": max(1, hidden_size // 64),
+        "intermediate_size": weights.shape(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "max_position_embeddings": weights.shape(f"{prefix}positional_embedding")[0],
+        "projection_dim": weights.shape(f"{prefix}text_projection")[-1],
+        "hidden_act": weights.activation or "quick_gelu",
+    }
+    if token_ids:
+        fields.update(bos_token_id=token_ids[0], eos_token_id=token_ids[-1])
+    return fields
+
+
+def _transformers_fields(weights: Weights) -> dict:
+    config = weights.clip_config
+    fields = {}
+    for key, config_class in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
+        fields[key] = config_class(**(config.get(key) or {})).to_dict()
+        # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
+        fields[key]["projection_dim"] = weights.shape("visual_projection.weight")[0]
+    return fields
+
+
+def _detector_fields(weights: Weights) -> dict:
+    detector = next(name for prefix, name in _HEAD_PREFIXES.items() if weights.has(prefix))
+    shape = weights.shape
+    if detector == "db":
+        settings = {
+            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
+            "head_channels": shape("bbox_head.binarize.0.weight", 4)[0],
+        }
+    elif detector == "pan":
+        settings = {
+            "neck_channels": shape("neck.reduce_conv_c2.0.weight", 4)[0],
+            "num_enhancements": weights.count(r"neck\.fpems\.(\d+)\."),
+            "embedding_channels": shape("bbox_head.out_conv.weight", 4)[0] - 2,
+        }
+    else:
+        settings = {
+            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
+            "fourier_degree": (shape("bbox_head.out_conv_reg.weight", 4)[0] // 2 - 1) // 2,
+        }
+    return {
+        "detector": detector,
+        "detector_config": settings,
+        "text_side": weights.has("text_encoder.", "prompt_generator.", "context_decoder.", "visual_prompt_generator."),
+    }
+
+
+def _prompt_fields(weights: Weights) -> dict:
+    has, shape = weights.has, weights.shape
+    fields = {
+        "num_context_vectors": shape("contexts", 3)[1] if "contexts" in weights.tensors else 0,
+        "prompt_generator": None,
+        "visual_prompt": has("visual_prompt_generator."),
+        "context_decoder": has("context_decoder."),
+    }
+    if has("meta_query", "pix_w"):
+        fields["prompt_generator"] = "meta_query"
+    elif has("prompt_generator."):
+        fields["prompt_generator"] = "conditional"
+    for decoder in ("visual_prompt_generator", "context_decoder"):
+        if has(f"{decoder}."):
+            fields.update(
+                decoder_layers=weights.count(rf"{decoder}\.decoder\.(\d+)\."),
+                decoder_hidden_size=shape(f"{decoder}.text_proj.1.weight")[0],
+                decoder_ffn_dim=shape(f"{decoder}.decoder.0.mlp.0.weight")[0],
+            )
+    if "logit_scale" in weights.tensors:
+        # A learned temperature of the matching loss.
+        fields["temperature"] = float(torch.exp(-weights.tensors["logit_scale"].float()))
+    return fields
+
+
+def _check_positions(weights: Weights, fields: dict, token_ids: list[int] | None, may_be_padded: bool) -> None:
+    """The official text tower has a position for each token: another number means that something is missing."""
+    rows = fields["text_config"]["max_position_embeddings"]
+    tokens, vectors = len(token_ids or ()), fields["num_context_vectors"]
+    if token_ids and (rows < tokens + vectors or (rows != tokens + vectors and not may_be_padded)):
+        raise ConversionError(
+            f"{weights.name}: 'text_encoder.positional_embedding' has {rows} rows, but the prompt's {tokens} tokens and "
+            f"the {vectors} context vectors of 'contexts' make {tokens + vectors}. Either a weight is missing, or the "
+            "model was trained with another prompt: then give its prompt_token_ids."
+        )
+
+
+# ---------------------------------------------------------------------- matching
+
+
+@dataclass
+class Plan:
+    """
+    Where each weight comes from.
+
+    Args:
+        pulls (`dict[str, tuple[str, str]]`): for each of our weights the name in the file and the operation.
+        new (`dict[str, str]`): our weights that the file does not have, with the reason.
+        left_over (`dict[str, str]`): tensors of the file that are not used, with the reason.
+    """
+
+    pulls: dict[str, tuple[str, str]]
+    new: dict[str, str]
+    left_over: dict[str, str]
+
+
+def make_plan(weights: Weights, layout: Layout, config: TCMConfig, expected: Mapping[str, torch.Tensor]) -> Plan:
+    """
+    Finds the tensor of the file for each weight of the model.
+
+    Args:
+        weights (`Weights`): the source.
+        layout (`Layout`): its layout.
+        config (`TCMConfig`): the model's configuration.
+        expected (`Mapping[str, torch.Tensor]`): the model's weights; only their shapes are used.
+
+    Returns:
+        `Plan`
+
+    Raises:
+        ConversionError: if a weight that the layout has is absent, or has another shape.
+    """
+    plan = Plan({}, {}, {})
+    problems = []
+    for key, target in expected.items():
+        found = source_name(key, layout, config.detector)
+        if found is None:
+            if layout.trained_detector:
+                problems.append(f"nothing is known to become {key!r}")
+            else:
+                plan.new[key] = "not a part of CLIP: initialised, to be trained"
+            continue
+        name, _ = found
+        if name not in weights.tensors:
+            if name.endswith("num_batches_tracked"):
+                plan.new[key] = "a counter without influence on results: 0"
+            else:
+                problems.append(f"{name!r} is missing")
+            continue
+        if key == "model.bimodal_projection.weight" and _is_unusable(weights.shape(name), config):
+            plan.new[key] = "the identity, see the left-over pix_w"
+            continue
+        view = pull(weights, found)
+        if view.shape != target.shape:
+            problems.append(
+                f"{name!r} has the shape {tuple(weights.tensors[name].shape)}, which gives {tuple(view.shape)} for {key!r} instead of {tuple(target.shape)}"
+            )
+            continue
+        plan.pulls[key] = found
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ConversionError(
+            f"{weights.name} does not fit ({layout.title}): {'; '.join(problems[:5])}{more}. Get a complete copy of the "
+            "checkpoint, or correct the settings that were given."
+        )
+    used = {name for name, _ in plan.pulls.values()}
+    plan.left_over = {key: _left_over_reason(key, weights, config) for key in weights.tensors if key not in used}
+    return plan
+
+
+def pull(weights: Weights, found: tuple[str, str]) -> torch.Tensor:
+    """A view of the file's tensor in our shape."""
+    name, operation = found
+    return _OPERATIONS[operation](weights.tensors[name])
+
+
+def _is_unusable(projection_shape: tuple[int, ...], config: TCMConfig) -> bool:
+    """Whether FastTCM's projection has the shape it was released with: to the text tower's width."""
+    length, width = config.text_config.projection_dim, config.text_config.hidden_size
+    return length != width and projection_shape == (length, width)
+
+
+def _left_over_reason(key: str, weights: Weights, config: TCMConfig) -> str:
+    if key == "pix_w" and config.text_side:
+        return (
+            f"its shape {weights.shape(key)} does not fit the text embedding's length {config.text_config.projection_dim}, so "
+            "that the code it was released with cannot use it either; bimodal matching projects with the identity"
+        )
+    for pattern, reason in _LEFT_OVER_REASONS:
+        if re.fullmatch(pattern, key):
+            return reason
+    if not config.text_side and re.fullmatch(_TEXT_SIDE_KEYS, key):
+        return "belongs to the text side, which this model does not have"
+    return "unknown: the model has no such weight"

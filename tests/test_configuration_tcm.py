@@ -1,0 +1,156 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+import dataclasses
+import json
+import re
+
+import pytest
+from tiny_model import tiny_config
+from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers.configuration_utils import PreTrainedConfig
+
+from tcm_hf.configuration_tcm import DETECTOR_DEFAULTS, PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+
+
+VIT = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 16,
+    "projection_dim": 32,
+}
+
+
+def config(**fields) -> TCMConfig:
+    return TCMConfig(**{**tiny_config().to_dict(), **fields})
+
+
+@pytest.mark.parametrize("config_class", [CLIPResNetConfig, TCMConfig])
+def test_documented_defaults_are_the_real_ones(config_class):
+    documented = dict(
+        re.findall(r"^        (\w+) \(.*\*optional\*(?:, defaults to `?(.*?)`?)?\):$", config_class.__doc__, re.M)
+    )
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"text_config"}
+    own = {field.name: field.default for field in dataclasses.fields(config_class) if field.name not in inherited}
+    assert set(documented) == set(own) and len(own) >= 7
+    for name, default in own.items():
+        assert (eval(documented[name]) if documented[name] else None) == default, name
+
+
+def test_default_is_the_released_model():
+    tcm = TCMConfig()
+    assert isinstance(tcm.vision_config, CLIPResNetConfig) and isinstance(tcm.text_config, CLIPTextConfig)
+    assert tcm.vision_config.channels == [256, 512, 1024, 2048]
+    assert tcm.vision_config.num_attention_heads == 32
+    assert tcm.text_config.projection_dim == tcm.vision_config.projection_dim == 1024
+    assert tcm.detector_config == DETECTOR_DEFAULTS["db"]
+    assert tcm.id2label == {0: "text"} and tcm.num_labels == 1
+
+
+@pytest.mark.parametrize("vision", [tiny_config().vision_config.to_dict(), VIT], ids=["resnet", "vit"])
+def test_round_trip_through_json(vision, tmp_path):
+    tcm = config(
+        vision_config=vision, detector_config={"neck_channels": 32}, prompt_generator="meta_query", temperature=1
+    )
+    tcm.save_pretrained(tmp_path)
+    again = TCMConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == tcm.to_dict()
+    assert type(again.vision_config) is type(tcm.vision_config)
+    assert again.detector_config["head_channels"] == 64  # filled in
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert (written["model_type"], written["vision_config"]["model_type"]) == ("tcm", vision["model_type"])
+    # The towers' configurations can be had by themselves.
+    for part in (tcm.vision_config, tcm.text_config):
+        assert type(part).from_pretrained(tmp_path).to_dict() == part.to_dict()
+
+
+def test_fields_can_be_changed_on_loading(tmp_path):
+    config(detector_config={"neck_channels": 32}).save_pretrained(tmp_path)
+
+    def load(**fields):
+        return TCMConfig.from_pretrained(tmp_path, **fields)
+
+    assert not load(text_side=False).text_side
+    wide = load(text_config={"vocab_size": 200})
+    assert (wide.text_config.vocab_size, wide.text_config.hidden_size) == (200, 32)
+    # What is left out stays as it was saved, ...
+    settings = load(detector_config={"head_channels": 8}).detector_config
+    assert (settings["neck_channels"], settings["head_channels"], settings["negative_ratio"]) == (32, 8, 3.0)
+    # ... but not where it belongs to what has changed.
+    assert load(detector="pan").detector_config == DETECTOR_DEFAULTS["pan"]
+    with pytest.raises(Exception, match="`prompt` 'signs'"):
+        load(prompt="signs")
+    assert load(prompt="signs", prompt_token_ids=[0, 7, 99]).prompt_token_ids == [0, 7, 99]
+    assert load(prompt=config().prompt).prompt_token_ids == config().prompt_token_ids
+    with pytest.raises(Exception, match="`prompt_generator`"):
+        load(prompt_generator="prefix")
+    changed, unused = load(temperature=0.1, return_unused_kwargs=True, colour="red")
+    assert (changed.temperature, unused) == (0.1, {"colour": "red"})
+
+
+def test_configurations_of_the_towers_may_be_objects():
+    vit = CLIPVisionConfig(**VIT)
+    assert config(vision_config=vit).vision_config is vit
+    text = CLIPTextConfig(projection_dim=32)
+    assert config(text_config=text).text_config is text
+
+
+def test_instances_share_nothing():
+    first, second = config(), config()
+    first.detector_config["neck_channels"] = 1
+    first.vision_config.width = 2
+    assert (second.detector_config["neck_channels"], second.vision_config.width) == (32, 8)
+    assert DETECTOR_DEFAULTS["db"]["neck_channels"] == 256
+
+
+def test_attention_implementation_reaches_the_towers():
+    tcm = config(vision_config=VIT, attn_implementation="eager")
+    parts = (tcm, tcm.text_config, tcm.vision_config)
+    assert [part._attn_implementation for part in parts] == ["eager"] * 3
+    tcm._attn_implementation = "sdpa"
+    assert [part._attn_implementation for part in parts] == ["sdpa"] * 3
+    tcm._attn_implementation = {"text_config": "eager"}
+    assert [part._attn_implementation for part in parts] == ["sdpa", "eager", "sdpa"]
+
+
+def test_prompts():
+    for prompt, ids in PROMPT_TOKEN_IDS.items():
+        assert TCMConfig(prompt=prompt).prompt_token_ids == ids
+        assert (ids[0], ids[-1]) == (49406, 49407)  # CLIP's start and end
+    assert TCMConfig(prompt="signs", prompt_token_ids=[49406, 7, 49407]).prompt_token_ids == [49406, 7, 49407]
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"detector": "east"}, "Unknown `detector` 'east'.*'db'"),
+        ({"detector_config": {"neck_chanels": 1}}, r"\['neck_chanels'\].*neck_channels"),
+        ({"prompt_generator": "prefix"}, "`prompt_generator`.*'prefix'"),
+        ({"prompt": "signs", "prompt_token_ids": None}, "`prompt` 'signs'.*`prompt_token_ids`"),
+        ({"prompt_token_ids": [0, 100]}, "`prompt_token_ids`.*`text_config.vocab_size`=100"),
+        ({"prompt_token_ids": [0]}, "start and an end"),
+        ({"num_context_vectors": 13}, "`num_context_vectors`=13.*together 17.*=16"),
+        ({"vision_config": {"projection_dim": 64}}, "`text_config.projection_dim`=32.*=64"),
+        ({"vision_config": {"model_type": "swin"}}, "`vision_config.model_type` 'swin'.*clip_resnet"),
+        ({"vision_config": {"depths": [1, 1, 1]}}, "`depths` needs four"),
+        ({"vision_config": {"width": 7}}, "`width`.*7"),
+        ({"vision_config": {"width": 8, "num_attention_heads": 3}}, "`num_attention_heads`=3"),
+        ({"vision_config": {"image_size": 31}}, "`image_size`.*31"),
+        ({"decoder_attention_heads": 3}, "`decoder_hidden_size`=32.*=3"),
+        ({"decoder_layers": 0}, "`decoder_layers`"),
+        ({"num_context_vectors": -1}, "`num_context_vectors`"),
+        ({"temperature": 0}, "`temperature`"),
+        ({"fused_text": True}, "`fused_text`.*conditional"),
+        ({"decoder_layers": "three"}, "decoder_layers"),
+    ],
+)
+def test_wrong_settings_are_named(fields, message):
+    with pytest.raises(Exception, match="(?s)" + message):
+        config(**fields)
+
+
+def test_without_text_side_its_settings_do_not_matter():
+    tcm = config(text_side=False, prompt="signs", prompt_token_ids=None, decoder_attention_heads=3)
+    assert not tcm.text_side

@@ -1,0 +1,234 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tcm_hf.configuration_tcm import CLIPResNetConfig
+from tcm_hf.modeling_clip_resnet import (
+    CLIPResNetAttentionPool,
+    CLIPResNetTower,
+    linear_resampling_matrix,
+    multi_head_attention,
+    padding_bias,
+    resample_positions,
+    round_up,
+    stride_mask,
+)
+
+
+def random_tower(seed=0, **fields) -> CLIPResNetTower:
+    """A tower whose every weight and running statistic matters."""
+    torch.manual_seed(seed)
+    values = {"width": 8, "depths": [2, 1, 1, 1], "projection_dim": 12, "image_size": 64, "num_attention_heads": 4}
+    config = CLIPResNetConfig(**{**values, **fields})
+    tower = CLIPResNetTower(config).eval()
+    for name, tensor in tower.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) + 0.5)
+        elif name.endswith("position_embedding"):
+            tensor.copy_(torch.randn_like(tensor))
+    return tower
+
+
+# Positions and masks
+
+
+@pytest.mark.parametrize("length, table_length", [(7, 7), (3, 7), (20, 7), (1, 7), (5, 1), (13, 20)])
+def test_resampling_is_bilinear_interpolation(length, table_length):
+    table = torch.randn(1, 5, table_length)
+    expected = F.interpolate(table, size=length, mode="linear", align_corners=False)
+    matrix = linear_resampling_matrix(torch.tensor([length]), length, table_length)
+    torch.testing.assert_close(matrix[0] @ table[0].T, expected[0].T)
+
+
+def test_every_image_gets_the_table_at_its_own_size():
+    table = torch.randn(49, 6)
+    sizes = torch.tensor([[64, 160], [90, 33], [1, 1]])  # 2 x 5, 3 x 2 and 1 x 1 cells of 32 pixels
+    positions = resample_positions(table, sizes, 4, 5, 32).view(3, 4, 5, 6)
+    grid = table.view(1, 7, 7, 6).permute(0, 3, 1, 2)
+    for i, (rows, columns) in enumerate([(2, 5), (3, 2), (1, 1)]):
+        expected = F.interpolate(grid, size=(rows, columns), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(positions[i, :rows, :columns], expected[0].permute(1, 2, 0))
+    without_padding = resample_positions(table, None, 4, 5, 32).view(4, 5, 6)
+    expected = F.interpolate(grid, size=(4, 5), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(without_padding, expected[0].permute(1, 2, 0))
+
+
+def test_positions_of_the_own_size_are_the_table():
+    table = torch.randn(49, 6)
+    torch.testing.assert_close(resample_positions(table, None, 7, 7, 32)[0], table)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 32])
+def test_cells_with_any_pixel_of_the_picture_count(stride):
+    sizes = torch.tensor([[64, 96], [33, 1], [50, 77]])
+    pixels = torch.zeros(3, 1, 64, 96)
+    for i, (height, width) in enumerate(sizes):
+        pixels[i, :, :height, :width] = 1
+    expected = F.max_pool2d(pixels, stride)
+    assert torch.equal(stride_mask(sizes, 64 // stride, 96 // stride, stride, torch.float32), expected)
+
+
+def test_round_up():
+    assert [round_up(x) for x in (1, 31, 32, 33, 64)] == [32, 32, 32, 64, 64]
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager", None])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_against_torch(implementation, dtype):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 5, 12), torch.randn(2, 9, 12), torch.randn(2, 9, 12)
+    mask = torch.ones(2, 1, 2, 4)
+    mask[1, :, :, 2:] = 0
+    module = torch.nn.Module().eval()
+    tokens, weights = multi_head_attention(
+        module,
+        implementation,
+        *(x.to(dtype) for x in (query, key, value)),
+        num_heads=3,
+        attention_mask=padding_bias(mask, dtype, leading=1),
+    )
+    reference = torch.nn.MultiheadAttention(12, 3, bias=False, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(torch.eye(12).repeat(3, 1))
+        reference.out_proj.weight.copy_(torch.eye(12))
+        hidden = torch.cat([torch.zeros(2, 1), 1 - mask.flatten(1)], dim=1).bool()
+        expected, expected_weights = reference(query, key, value, key_padding_mask=hidden, average_attn_weights=False)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(tokens.float(), expected, **tolerance)
+    if implementation == "eager":
+        torch.testing.assert_close(weights.float(), expected_weights, **tolerance)
+
+
+# Attention pooling
+
+
+def test_attention_pooling_is_clips():
+    """At the size of its table, against torch's own function, called as in CLIP's repository."""
+    pool = random_tower().attention_pool
+    x = torch.randn(2, 256, 2, 2)
+    tokens = x.flatten(2).permute(2, 0, 1)
+    tokens = torch.cat([tokens.mean(0, keepdim=True), tokens]) + pool.position_embedding[:, None]
+    expected, _ = F.multi_head_attention_forward(
+        tokens,
+        tokens,
+        tokens,
+        embed_dim_to_check=256,
+        num_heads=4,
+        in_proj_weight=None,
+        in_proj_bias=torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias]),
+        bias_k=None,
+        bias_v=None,
+        add_zero_attn=False,
+        dropout_p=0,
+        out_proj_weight=pool.c_proj.weight,
+        out_proj_bias=pool.c_proj.bias,
+        use_separate_proj_weight=True,
+        q_proj_weight=pool.q_proj.weight,
+        k_proj_weight=pool.k_proj.weight,
+        v_proj_weight=pool.v_proj.weight,
+        training=False,
+        need_weights=False,
+    )
+    with torch.no_grad():
+        global_embedding, dense = pool(x)
+    torch.testing.assert_close(global_embedding, expected[0])
+    torch.testing.assert_close(dense, expected[1:].permute(1, 2, 0).unflatten(2, (2, 2)))
+
+
+def test_eager_and_sdpa_agree():
+    tower = random_tower()
+    x = torch.randn(2, 256, 3, 4)
+    sizes = torch.tensor([[96, 128], [40, 70]])
+    mask = stride_mask(sizes, 3, 4, 32, x.dtype)
+    results = []
+    for implementation in ("sdpa", "eager"):
+        tower.attention_pool.config._attn_implementation = implementation
+        with torch.no_grad():
+            results.append(tower.attention_pool(x * mask, mask, sizes))
+    torch.testing.assert_close(*results)
+
+
+# The tower
+
+
+def conv_norm(state, name, x, stride=1):
+    weight = state[f"{name}.conv.weight"]
+    x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+    parameters = [state[f"{name}.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
+    return F.batch_norm(x, *parameters)
+
+
+def reference_maps(state, x, depths):
+    """Section 2.4 of CLIP's paper: three-convolution stem, blur pooling by averages, bottlenecks."""
+    for i in range(3):
+        x = conv_norm(state, f"stem.{i}", x, stride=2 if i == 0 else 1).relu()
+    x = F.avg_pool2d(x, 2)
+    maps = []
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            name = f"stages.{stage}.blocks.{block}"
+            halve = stage > 0 and block == 0
+            y = conv_norm(state, f"{name}.conv2", conv_norm(state, f"{name}.conv1", x).relu()).relu()
+            y = conv_norm(state, f"{name}.conv3", F.avg_pool2d(y, 2) if halve else y)
+            if block == 0:
+                x = conv_norm(state, f"{name}.shortcut", F.avg_pool2d(x, 2) if halve else x)
+            x = (x + y).relu()
+        maps.append(x)
+    return maps
+
+
+def test_pyramid_is_that_of_clips_network():
+    tower = random_tower()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        output = tower(x)
+        expected = reference_maps(tower.state_dict(), x, [2, 1, 1, 1])
+    assert [tuple(m.shape) for m in output.feature_maps] == [
+        (2, 32, 16, 24),
+        (2, 64, 8, 12),
+        (2, 128, 4, 6),
+        (2, 256, 2, 3),
+    ]
+    assert tower.channels == [32, 64, 128, 256]
+    torch.testing.assert_close(list(output.feature_maps), expected)
+    assert (output.global_embedding.shape, output.dense_embeddings.shape) == ((2, 12), (2, 12, 2, 3))
+    assert len(output.hidden_states) == 5 and output.hidden_states[0].shape == (2, 8, 16, 24)
+
+
+@pytest.mark.parametrize("height, width", [(64, 96), (50, 75), (33, 32), (1, 40)])
+def test_padding_changes_nothing(height, width):
+    tower = random_tower()
+    picture = torch.randn(3, height, width)
+    sizes = torch.tensor([[height, width]])
+    outputs = []
+    for canvas in [(round_up(height), round_up(width)), (96, 160)]:
+        x = torch.zeros(1, 3, *canvas)
+        x[0, :, :height, :width] = picture
+        with torch.no_grad():
+            outputs.append(tower(x, sizes))
+    small, large = outputs
+    for one, other in zip(
+        (*small.feature_maps, small.dense_embeddings), (*large.feature_maps, large.dense_embeddings)
+    ):
+        rows, columns = one.shape[-2:]
+        torch.testing.assert_close(other[..., :rows, :columns], one, rtol=1e-4, atol=1e-5)
+        assert not other[..., rows:, :].any() and not other[..., columns:].any()
+    torch.testing.assert_close(small.global_embedding, large.global_embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_full_mask_and_no_mask_agree():
+    tower = random_tower()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        plain, masked = tower(x), tower(x, torch.tensor([[64, 96]] * 2))
+    torch.testing.assert_close(masked.feature_maps, plain.feature_maps)
+    torch.testing.assert_close(masked.dense_embeddings, plain.dense_embeddings)
+
+
+def test_without_embeddings():
+    config = CLIPResNetConfig(width=8, depths=[1, 1, 1, 1])
+    tower = CLIPResNetTower(config, embeds=False).eval()
+    assert not any(isinstance(module, CLIPResNetAttentionPool) for module in tower.modules())
+    output = tower(torch.randn(1, 3, 32, 32))
+    assert output.global_embedding is None and output.dense_embeddings is None
