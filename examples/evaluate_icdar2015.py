@@ -29,7 +29,7 @@ from PIL import Image
 from transformers import pipeline
 
 import tcm_hf
-from tcm_hf.data.formats import read_icdar2015
+from tcm_hf.data.formats import load_record, read_icdar2015
 from tcm_hf.metrics import Icdar2015Evaluator
 
 
@@ -76,10 +76,7 @@ def main():
         settings["threshold"] = 0.1
     evaluator, seconds = Icdar2015Evaluator(), 0.0
     for record in records:
-        with Image.open(record.image) as image:
-            image = image.convert("RGB")
-        if frame_size:
-            image = image.resize((frame_size[1], frame_size[0]), Image.Resampling.BILINEAR)
+        image = Image.fromarray(load_record(record))
         start = time.perf_counter()
         detections = detector(image, **settings)
         seconds += time.perf_counter() - start
@@ -89,11 +86,11 @@ def main():
             ignore=record.ignore,
             scores=[detection["score"] for detection in detections],
         )
-    threshold = arguments.threshold
     if arguments.sweep:
         for step in range(2, 19):
             print_result(evaluator.compute(step / 20), len(records), seconds, score_threshold=step / 20)
     else:
+        threshold = detector.image_processor.decoding_arguments(threshold=arguments.threshold)["threshold"]
         print_result(evaluator.compute(), len(records), seconds, score_threshold=threshold)
 
 

@@ -16,7 +16,8 @@ Makes a checkpoint ready to be shipped: weights in half precision, the settings 
 
     python examples/export_checkpoint.py runs/tiny tcm_hf/checkpoints/tcm-tiny --threshold 0.6 --card model_cards/tcm-tiny.md
 
-The weights are stored in fp16, which halves the file, and load as fp32, in which CPUs compute.
+The weights are stored in fp16, which halves the file, and load as fp32, in which CPUs compute; batch normalisation is
+stored in fp32.
 """
 
 import argparse
@@ -32,20 +33,24 @@ from torch import nn
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
 
 
-def bring_into_half_range(model):
+def to_half(model):
     """
-    Divides convolutions by a power of two where the variance of their outputs is too large for fp16, and the statistics
-    of the batch normalisation behind them too: the output stays the same.
+    Stores weights in fp16, batch normalisation with its statistics in fp32: the variance of a detector's activations can
+    be far beyond fp16's range.
+
+    Raises:
+        ValueError: if another weight does not fit into fp16.
     """
-    layers = list(model.modules())
-    for conv, norm in zip(layers, layers[1:]):
-        if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.bias is None):
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
             continue
-        scale = 2.0 ** max(0, torch.log2(norm.running_var.max().sqrt()).ceil().item())
-        with torch.no_grad():
-            conv.weight /= scale
-            norm.running_mean /= scale
-            norm.running_var /= scale**2
+        for key, parameter in module.named_parameters(recurse=False):
+            half = parameter.data.to(torch.float16)
+            if not half.isfinite().all():
+                raise ValueError(
+                    f"{name}.{key} does not fit into fp16; train with weight decay or lower learning rates."
+                )
+            parameter.data = half
 
 
 def main():
@@ -61,11 +66,7 @@ def main():
 
     model = TCMForTextDetection.from_pretrained(arguments.source)
     processor = TCMImageProcessor.from_pretrained(arguments.source)
-    bring_into_half_range(model)
-    model.to(torch.float16)
-    for name, value in model.state_dict().items():
-        if not value.isfinite().all():
-            raise ValueError(f"{name} of {arguments.source} does not fit into fp16.")
+    to_half(model)
     decoding = dict(processor.decoding)
     for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio"):
         if getattr(arguments, name) is not None:
@@ -81,11 +82,10 @@ def main():
         processor.save_pretrained(temporary)
         for source_code in temporary.glob("*.py"):
             source_code.unlink()  # the package itself has the code
-        config_file = temporary / "config.json"
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        config.pop("auto_map", None)
-        config["dtype"] = "float32"
-        config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for name, changes in (("config.json", {"dtype": "float32"}), ("preprocessor_config.json", {})):
+            values = json.loads((temporary / name).read_text(encoding="utf-8")) | changes
+            values.pop("auto_map", None)
+            (temporary / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if arguments.card:
             shutil.copyfile(arguments.card, temporary / "README.md")
         if target.exists():

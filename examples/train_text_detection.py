@@ -33,7 +33,7 @@ import sys
 from dataclasses import dataclass, field
 
 import torch
-from transformers import HfArgumentParser, Trainer, TrainingArguments, set_seed
+from transformers import HfArgumentParser, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor
@@ -143,6 +143,16 @@ def build_dataset(arguments: DataArguments, processor: TCMImageProcessor, seed: 
     return dataset
 
 
+class EpochCallback(TrainerCallback):
+    """Tells the dataset its epoch, which the data loader does not do in every distributed setting."""
+
+    def __init__(self, dataset: TextDetectionDataset):
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.dataset.set_epoch(int(state.epoch))
+
+
 class DetectionTrainer(Trainer):
     """Trainer that also logs the mean of every loss term since the last log line."""
 
@@ -188,6 +198,7 @@ def main():
         train_dataset=dataset,
         data_collator=text_detection_collate,
         processing_class=processor,
+        callbacks=[EpochCallback(dataset)],
     )
     checkpoint = training_arguments.resume_from_checkpoint
     if checkpoint in ("True", "true", "last"):

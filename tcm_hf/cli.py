@@ -15,13 +15,15 @@
 
 # Only the standard library here: torch and transformers are imported by the command that needs them.
 import argparse
+import errno
 import glob
 import json
+import math
 import os
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,7 +97,7 @@ def _add_detect(commands) -> None:
     )
     parser.add_argument("--threshold", type=_fraction, help="lowest score, 0 to 1 (default: the model's)")
     parser.add_argument("--mask-threshold", type=_fraction, help="lowest probability of a text pixel, 0 to 1")
-    parser.add_argument("--unclip-ratio", type=float, help="how far text kernels are expanded")
+    parser.add_argument("--unclip-ratio", type=_nonnegative, help="how far text kernels are expanded")
     parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON here instead of to stdout")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
@@ -164,6 +166,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     if arguments.no_text_side:
         fields["text_side"] = False
 
+    from huggingface_hub.errors import StrictDataclassError
+
     from .convert import convert_checkpoint
 
     try:
@@ -176,6 +180,8 @@ def _convert(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             **fields,
         )
+    except StrictDataclassError as error:
+        raise UsageError(f"wrong configuration: {_one_line(error)}") from error
     except (OSError, ValueError, TypeError) as error:
         print(f"tcm-hf convert: error: {_one_line(error)}", file=sys.stderr)
         return 1
@@ -187,6 +193,13 @@ def _fraction(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _nonnegative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and finite")
     return value
 
 
@@ -204,7 +217,7 @@ def _size(text: str) -> dict[str, int]:
     return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}
 
 
-def find_images(inputs: list[str]) -> list[str]:
+def find_images(inputs: list[str]) -> dict[str, str | None]:
     """
     Lists the pictures that the inputs of a command stand for.
 
@@ -213,65 +226,91 @@ def find_images(inputs: list[str]) -> list[str]:
             patterns such as `"photos/**/*.jpg"`.
 
     Returns:
-        `list[str]`: each once, in the order of the inputs, sorted by name inside of directories and patterns. Files
-        that do not exist are listed too, so that reading them reports the error.
+        `dict[str, str | None]`: each path once, in the order of the inputs, sorted by name inside of directories and
+        patterns, with `None`. Files that do not exist are listed too, so that reading them reports the error. A
+        directory that holds no picture or cannot be listed, and a pattern that matches nothing, come with the reason.
 
     Raises:
-        UsageError: if a directory holds no picture or a pattern matches nothing.
+        UsageError: if no input stands for a picture.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str | None] = {}
     for text in inputs:
         if text.startswith(("http://", "https://")):
             matches = [text]
         elif os.path.isdir(text):
-            entries = sorted(os.path.join(text, name) for name in os.listdir(text))
+            try:
+                entries = sorted(os.path.join(text, name) for name in os.listdir(text))
+            except OSError as error:
+                found[text] = f"cannot list directory {text!r} ({error.strerror}); check its permissions"
+                continue
             matches = [
                 path for path in entries if Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
             ]
             if not matches:
-                raise UsageError(
-                    f"no pictures in directory {text!r}; for those of its subdirectories pass {os.path.join(text, '**', '*.jpg')!r}"
-                )
+                pattern = os.path.join(text, "**", "*.jpg")
+                found[text] = f"no pictures in directory {text!r}; for those of its subdirectories pass {pattern!r}"
         elif not os.path.exists(text) and glob.has_magic(text):
             matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]
             if not matches:
-                raise UsageError(f"no file matches {text!r}")
+                found[text] = f"no file matches {text!r}"
         else:
             matches = [text]
         found.update(dict.fromkeys(matches))
-    return list(found)
+    if None not in found.values():
+        raise UsageError("; ".join(filter(None, found.values())))
+    return found
 
 
 def _detect(arguments: argparse.Namespace) -> int:
-    paths = find_images(arguments.inputs)
-    for path in (arguments.output, arguments.draw):
-        # Before the work, not after it.
-        if path is not None and (path.is_dir() if path is arguments.output else path.exists() and not path.is_dir()):
-            raise UsageError(f"{str(path)!r} is a {'directory' if path.is_dir() else 'file'}")
-    pipe = _load_pipeline(arguments)
+    inputs = find_images(arguments.inputs)
+    # The places for the results first: the model takes long to load, and the pictures longer.
+    names = DrawingNames(arguments.draw, list(inputs)) if arguments.draw else None
+    with _json_list(arguments.output) as write:
+        pipe = _load_pipeline(arguments)
+        return _detect_all(pipe, inputs, write, names, arguments.batch_size, arguments.show_scores)
 
+
+def _detect_all(
+    pipe,
+    inputs: dict[str, str | None],
+    write: Callable[[dict], None],
+    names: "DrawingNames | None",
+    batch_size: int,
+    show_scores: bool,
+) -> int:
     from tqdm import tqdm
 
     from .image_loading import load_rgb_image
     from .visualization import draw_detections
 
-    names = DrawingNames(arguments.draw, paths) if arguments.draw else None
+    decode = pipe.postprocess
+
+    def decode_or_error(outputs, **parameters):
+        # An error raised here would also lose the rest of the batch.
+        try:
+            return decode(outputs, **parameters)
+        except ValueError as error:
+            return error
+
+    pipe.postprocess = decode_or_error
     failures = 0
     # What is read but not yet answered: at most one batch. Failed inputs keep their place among the others.
     pending: deque[dict] = deque()
     pictures: deque = deque()
-    bar = tqdm(total=len(paths), unit="image", file=sys.stderr, disable=len(paths) < MIN_IMAGES_FOR_PROGRESS)
+    bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
 
     def report(error: Exception) -> str:
         nonlocal failures
         failures += 1
         message = _one_line(error)
-        bar.write(f"tcm-hf detect: {message}", file=sys.stderr)
+        bar.write(f"tcm-hf detect: error: {message}", file=sys.stderr)
         return message
 
     def images():
-        for path in paths:
+        for path, problem in inputs.items():
             try:
+                if problem is not None:
+                    raise OSError(problem)
                 image = load_rgb_image(path)
             except (OSError, ValueError) as error:
                 pending.append({"image": path, "error": report(error)})
@@ -285,26 +324,41 @@ def _detect(arguments: argparse.Namespace) -> int:
         while pending and "error" in pending[0]:
             yield pending.popleft()
 
-    with bar, _json_list(arguments.output) as write:
-        for detections in pipe(images(), batch_size=arguments.batch_size):
+    with bar:
+        for detections in pipe(images(), batch_size=batch_size):
             for record in failed():
                 write(record)
             record = pending.popleft()
             picture = pictures.popleft()
+            bar.update()
+            if isinstance(detections, ValueError):
+                path = record["image"]
+                write({"image": path, "error": report(ValueError(f"{path!r}: {detections}"))})
+                continue
             if names is not None:
                 target = names.next(record["image"])
                 try:
-                    draw_detections(picture, detections, show_scores=arguments.show_scores).save(target, quality=90)
+                    draw_detections(picture, detections, show_scores=show_scores).save(target, quality=90)
                 except (OSError, ValueError) as error:
                     report(OSError(f"cannot write {str(target)!r} ({error})"))
             write({**record, "detections": [_rounded(detection) for detection in detections]})
-            bar.update()
         for record in failed():
             write(record)
     return 1 if failures else 0
 
 
 def _load_pipeline(arguments: argparse.Namespace):
+    from huggingface_hub.errors import HFValidationError, StrictDataclassError
+    from huggingface_hub.utils import validate_repo_id
+
+    if arguments.model is not None and not os.path.isdir(arguments.model):
+        try:
+            validate_repo_id(arguments.model)
+        except HFValidationError as error:
+            raise UsageError(
+                f"cannot load model {arguments.model!r}: there is no such directory, and a Hub id has the form OWNER/NAME"
+            ) from error
+
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -327,7 +381,7 @@ def _load_pipeline(arguments: argparse.Namespace):
     options = {key: value for key, value in options.items() if value is not None}
     try:
         return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError, StrictDataclassError) as error:
         model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
         raise UsageError(f"cannot load {model}: {_one_line(error)}") from error
 
@@ -352,10 +406,17 @@ class DrawingNames:
     Args:
         directory (`Path`): where the drawings go; it is made when it does not exist.
         inputs (`list[str]`): all input files.
+
+    Raises:
+        UsageError: if no file can be written into the directory.
     """
 
     def __init__(self, directory: Path, inputs: list[str]):
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            raise UsageError(f"cannot write drawings to {str(directory)!r} ({error.strerror})") from error
         self.directory = directory
         # Compared without case, as some file systems do.
         self.taken = {os.path.realpath(path).casefold() for path in inputs}
@@ -383,13 +444,21 @@ def _json_list(output: Path | None):
 
     Yields:
         a function that writes one entry.
+
+    Raises:
+        UsageError: if the file cannot be made.
     """
     temporary = None
     if output is None:
         file = sys.stdout
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
+        try:
+            if output.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            output.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
+        except OSError as error:
+            raise UsageError(f"cannot write {str(output)!r} ({error.strerror})") from error
         file = os.fdopen(handle, "w", encoding="utf-8")
     separator = "[\n"
 

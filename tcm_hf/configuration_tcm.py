@@ -149,7 +149,8 @@ class TCMConfig(PreTrainedConfig):
         prompt_token_ids (`list[int]`, *optional*):
             The prompt's token ids with start and end token. Needed for a prompt other than the two above:
             `CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`. The ids index the
-            text tower's vocabulary, which may be smaller than CLIP's.
+            text tower's vocabulary, which may be smaller than CLIP's. An empty list leaves the context vectors alone,
+            without start and end token.
         num_context_vectors (`int`, *optional*, defaults to 4):
             Learned context vectors between the start token and the prompt (paper, eq. 3). Released: 4, 18 and 32.
         prompt_generator (`str`, *optional*, defaults to `"conditional"`):
@@ -311,16 +312,13 @@ class TCMConfig(PreTrainedConfig):
                 f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "
                 '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
             )
-        if len(self.prompt_token_ids) < 2 or not all(
-            0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids
-        ):
+        context_only = len(self.prompt_token_ids) == 0 and self.num_context_vectors > 0
+        known = all(0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids)
+        if not known or (len(self.prompt_token_ids) < 2 and not context_only):
             raise ValueError(
-                "`prompt_token_ids` needs a start and an end token, all of them below `text_config.vocab_size`="
-                f"{self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
+                "`prompt_token_ids` needs a start and an end token, or none at all beside learned context vectors, all of "
+                f"them below `text_config.vocab_size`={self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
             )
-        for name, least in (("num_context_vectors", 0), ("decoder_layers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` has to be at least {least}, got {getattr(self, name)}.")
         length = len(self.prompt_token_ids) + self.num_context_vectors
         if length > self.text_config.max_position_embeddings:
             raise ValueError(

@@ -122,8 +122,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             shape="polygon",
         ),
     },
-    "pan": {"ic15": {"size": {"shortest_edge": 736, "longest_edge": 1333}}},
-    "fce": {"ic15": {"size": {"longest_edge": 2260}}},
+    "pan": {"ic15": {"size": {"shortest_edge": 736, "longest_edge": 1333}, "decoding": {"shape": "quad"}}},
+    "fce": {"ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "quad"}}},
 }
 
 
@@ -204,7 +204,7 @@ def convert_checkpoint(
             The directory to make. It appears when it is complete.
         preset (`str`, *optional*):
             `"ic15"`, `"td500"`, `"ctw1500"` or `"totaltext"`: the test size and thresholds of the official model for
-            this benchmark. By default those of `TCMImageProcessor`.
+            this benchmark; PAN and FCE have `"ic15"` only. By default those of `TCMImageProcessor`.
         allow_pickle (`bool`, *optional*, defaults to `False`):
             Whether a pickle file may hold more than weights. Loading such a file can run any code: only for files from
             a trusted source.
@@ -319,7 +319,8 @@ def _notes(weights, layout, config, preset, config_fields) -> list[str]:
                 "the weights do not tell the activation; it is QuickGELU, as in OpenAI's models. For a model that was "
                 f"trained with GELU give {remedy}"
             )
-    if layout.trained_detector and config.text_side and not {"prompt", "prompt_token_ids"} & set(config_fields):
+    prompt_given = {"prompt", "prompt_token_ids"} & set(config_fields)
+    if layout.trained_detector and config.text_side and config.prompt_token_ids and not prompt_given:
         notes.append(f"the checkpoint does not store its prompt; it is that of the released models, {config.prompt!r}")
     if layout.trained_detector and preset is None:
         notes.append("test size and thresholds are this package's defaults; a preset gives those of a benchmark")

@@ -125,7 +125,7 @@ def _settings(report, config, processor) -> str:
     rows = [("detector", config.detector)]
     if config.text_side:
         rows += [
-            ("prompt", config.prompt if list(config.prompt_token_ids) == _known_ids(config) else "given as token ids"),
+            ("prompt", _prompt(config)),
             ("context vectors", config.num_context_vectors),
             ("language prompt generator", config.prompt_generator or "none"),
             ("visual prompt generator", "yes" if config.visual_prompt else "no"),
@@ -147,8 +147,12 @@ def _settings(report, config, processor) -> str:
     return "\n".join(["| setting | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)])
 
 
-def _known_ids(config) -> list[int] | None:
-    return PROMPT_TOKEN_IDS.get(config.prompt)
+def _prompt(config) -> str:
+    if not config.prompt_token_ids:
+        return "none, context vectors only"
+    return (
+        config.prompt if list(config.prompt_token_ids) == PROMPT_TOKEN_IDS.get(config.prompt) else "given as token ids"
+    )
 
 
 def _differences(config, report) -> list[str]:
@@ -156,11 +160,14 @@ def _differences(config, report) -> list[str]:
     items = []
     if config.text_side:
         items += [
-            f"The prompt is the sentence “{config.prompt}”, where the paper has the word “Text”."
-            if list(config.prompt_token_ids) == _known_ids(config)
-            else "The prompt was given to the conversion as token ids; the paper has the word “Text”.",
-            f"The text tower reads the start token, {config.num_context_vectors} learned vectors, the rest of the prompt "
-            f"and the end token; its positional table has {config.text_config.max_position_embeddings} rows.",
+            f"The prompt ({_prompt(config)}) takes the place of the paper's word “Text”. "
+            + (
+                f"The text tower reads the start token, {config.num_context_vectors} learned vectors, the rest of the prompt "
+                "and the end token; "
+                if config.prompt_token_ids
+                else f"The text tower reads {config.num_context_vectors} learned vectors and nothing else; "
+            )
+            + f"its positional table has {config.text_config.max_position_embeddings} rows.",
             "The attention pooling keeps its spatial tokens beside the global one, and its positional table is resampled "
             "bilinearly to every picture.",
         ]

@@ -362,6 +362,8 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     Raises:
         ConversionError: if a weight is absent that tells a size, or sizes contradict each other.
     """
+    if overrides.get("fused_text"):
+        raise ConversionError("fused_text: convert with the text tower, and fuse the text of the loaded model then.")
     unknown = sorted(set(overrides) - set(TCMConfig.__dataclass_fields__))
     if unknown:
         raise ConversionError(f"{', '.join(unknown)}: no such field of TCMConfig.")
@@ -386,6 +388,9 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     if token_ids is None:
         prompt = overrides.get("prompt", TCMConfig.__dataclass_fields__["prompt"].default)
         token_ids = PROMPT_TOKEN_IDS.get(prompt)
+    prompt_given = bool({"prompt", "prompt_token_ids"} & set(overrides))
+    if layout.trained_detector and text_side and not prompt_given and _has_vectors_only(weights):
+        fields["prompt_token_ids"] = token_ids = []
     if layout.name == "transformers":
         fields.update(_transformers_fields(weights))
     else:
@@ -399,9 +404,7 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     if layout.trained_detector and text_side:
         fields.update(_prompt_fields(weights))
         # The rows of the positional table tell whether all tokens are there, but for a prompt that was padded.
-        may_be_padded = bool({"prompt", "prompt_token_ids"} & set(overrides)) and (
-            "contexts" in weights.tensors or overrides.get("num_context_vectors") == 0
-        )
+        may_be_padded = prompt_given and ("contexts" in weights.tensors or overrides.get("num_context_vectors") == 0)
         _check_positions(weights, fields, token_ids, may_be_padded)
     for key, value in overrides.items():
         fields[key] = {**fields.get(key, {}), **value} if isinstance(value, Mapping) else value
@@ -538,6 +541,13 @@ def _prompt_fields(weights: Weights) -> dict:
         # A learned temperature of the matching loss.
         fields["temperature"] = float(torch.exp(-weights.tensors["logit_scale"].float()))
     return fields
+
+
+def _has_vectors_only(weights: Weights) -> bool:
+    """Whether the text tower reads context vectors without any prompt, start or end token."""
+    return "contexts" in weights.tensors and (
+        weights.shape("contexts", 3)[1] == weights.shape("text_encoder.positional_embedding")[0]
+    )
 
 
 def _check_positions(weights: Weights, fields: dict, token_ids: list[int] | None, may_be_padded: bool) -> None:

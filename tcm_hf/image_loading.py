@@ -18,6 +18,7 @@ import binascii
 import io
 import math
 import os
+import time
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 ORIENTATION_TAG = 0x0112
 CHANNEL_COUNTS = (1, 2, 3, 4)  # gray; gray and alpha; RGB; RGBA
+MAX_DOWNLOAD_BYTES = 256 * 2**20
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -56,7 +58,7 @@ def load_rgb_image(
             `"channels_first"` or `"channels_last"` for arrays. By default it is found from the shape; when both ends
             could be channels, NumPy arrays are taken as channels-last and torch tensors as channels-first.
         timeout (`float`, *optional*, defaults to 60.0):
-            Seconds to wait for a download, `None` for no limit.
+            Seconds that a download may take, `None` for no limit. It may have 256 MiB at most.
 
     Returns:
         `PIL.Image.Image`: in mode RGB, decoded.
@@ -127,7 +129,7 @@ def _open(source, name: str, timeout: float | None) -> Image.Image:
         source = os.fspath(source)
     if isinstance(source, str):
         if source.startswith(("http://", "https://")):
-            source = io.BytesIO(_download(source, name, timeout))
+            source = _download(source, name, timeout)
         elif os.path.isdir(source):
             raise IsADirectoryError(f"{name} is a directory; pass the image files inside of it")
         elif not os.path.exists(source):
@@ -173,15 +175,27 @@ def _too_many_pixels(name: str) -> ValueError:
     )
 
 
-def _download(url: str, name: str, timeout: float | None) -> bytes:
+def _download(url: str, name: str, timeout: float | None) -> io.BytesIO:
     from huggingface_hub.utils import httpx  # the HTTP client that huggingface_hub itself uses
 
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    content = io.BytesIO()
     try:
-        response = httpx.get(url, timeout=timeout, follow_redirects=True)
-        response.raise_for_status()
+        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                content.write(chunk)
+                if content.tell() > MAX_DOWNLOAD_BYTES:
+                    raise OSError(
+                        f"{name} has more than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB; download it yourself and pass the file"
+                    )
+                if time.monotonic() > deadline:  # httpx limits each wait for data, but not their sum
+                    raise TimeoutError(f"{name} takes longer than {timeout:g} seconds to download; raise `timeout`")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OSError(f"{name} cannot be downloaded ({error}); check the address and the connection") from error
-    return response.content
+        reason = str(error) or type(error).__name__
+        raise OSError(f"{name} cannot be downloaded ({reason}); check the address and the connection") from error
+    content.seek(0)
+    return content
 
 
 def _decode_base64(text: str, name: str) -> bytes:

@@ -14,6 +14,8 @@
 """Image processor of TCM: pictures to model inputs, and model outputs to text polygons in the picture's own pixels."""
 
 import logging
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,6 +67,14 @@ DECODERS: dict[str, Decoder] = {
     "db": Decoder(decode_db, DB_DECODING_DEFAULTS),
     "fce": Decoder(decode_fce, FCE_DECODING_DEFAULTS, activation="none", stride=FCE_STRIDES),
     "pan": Decoder(decode_pan, PAN_DECODING_DEFAULTS, activation="none", stride=4),
+}
+
+
+# Least values of the decoding arguments; a least value that is an int stands for an argument of whole numbers.
+_LEAST_VALUES: dict[str, dict[str, float]] = {
+    "db": {"unclip_ratio": 0.0, "min_size": 0.0, "max_candidates": 1, "epsilon_ratio": 0.0},
+    "fce": {"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
+    "pan": {"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1},
 }
 
 
@@ -373,16 +383,18 @@ class TCMImageProcessor(PilBackend):
             )
         arguments = {_public_name(key): value for key, value in DECODERS[self.detector].defaults.items()}
         for source, changes in (("decoding", self.decoding or {}), ("post-processing", overrides)):
+            changes = {key: value for key, value in changes.items() if value is not None}
             unknown = sorted(set(changes) - set(arguments))
             if unknown:
                 raise TypeError(
                     f"{source}: detector {self.detector!r} has no argument {', '.join(unknown)}; known are "
                     f"{', '.join(sorted(arguments))}"
                 )
-            arguments.update({key: value for key, value in changes.items() if value is not None})
-        for key, value in arguments.items():
-            if key.endswith("threshold") and not 0 <= value <= 1:
-                raise ValueError(f"{key} must be between 0 and 1, got {value}")
+            arguments.update(changes)
+        for key, default in DECODERS[self.detector].defaults.items():
+            if isinstance(default, numbers.Real) and not isinstance(default, bool):
+                key = _public_name(key)
+                _check_number(key, arguments[key], _LEAST_VALUES.get(self.detector, {}).get(key))
         if arguments.get("shape", "polygon") not in ("polygon", "quad", "box"):
             raise ValueError(f"shape must be 'polygon', 'quad' or 'box', got {arguments['shape']!r}")
         return arguments
@@ -429,7 +441,9 @@ class TCMImageProcessor(PilBackend):
             epsilon_ratio (`float`, *optional*):
                 Tolerance of the contour's simplification, as a fraction of its length.
             shape (`str`, *optional*):
-                `"polygon"`, `"quad"` (rotated rectangles) or `"box"` (upright rectangles).
+                `"polygon"`, `"quad"` (four corners) or `"box"` (upright rectangles). A quad is the smallest rotated
+                rectangle around the text; where it reaches over the border of the picture, each corner outside is
+                moved onto the border by itself, so that four corners remain, though not those of a rectangle.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
 
@@ -445,19 +459,13 @@ class TCMImageProcessor(PilBackend):
         """
         arguments = self.decoding_arguments(
             threshold=threshold,
-            **{
-                key: value
-                for key, value in {
-                    "mask_threshold": mask_threshold,
-                    "unclip_ratio": unclip_ratio,
-                    "min_size": min_size,
-                    "max_candidates": max_candidates,
-                    "epsilon_ratio": epsilon_ratio,
-                    "shape": shape,
-                    **detector_arguments,
-                }.items()
-                if value is not None
-            },
+            mask_threshold=mask_threshold,
+            unclip_ratio=unclip_ratio,
+            min_size=min_size,
+            max_candidates=max_candidates,
+            epsilon_ratio=epsilon_ratio,
+            shape=shape,
+            **detector_arguments,
         )
         decoder = DECODERS[self.detector]
         logits = _output_field(outputs, "logits")
@@ -482,8 +490,9 @@ class TCMImageProcessor(PilBackend):
                 # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
                 values = level[index, :, : -(-height // stride), : -(-width // stride)].detach().float()
                 if not torch.isfinite(values).all():
+                    where = f" of image {index}" if batch_size > 1 else ""
                     raise ValueError(
-                        f"the logits of image {index} are NaN or infinite; run the model in bfloat16 or float32 instead "
+                        f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead "
                         "of float16, or check its weights"
                     )
                 values = (values.sigmoid() if decoder.activation == "sigmoid" else values).cpu().numpy()
@@ -540,6 +549,17 @@ def _value_table(factor: float, mean, std, output: np.ndarray) -> np.ndarray:
             raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
         statistics.append(np.broadcast_to(value, (channels,))[:, None])
     return ((np.arange(256) * factor - statistics[0]) / statistics[1]).astype(np.float32)
+
+
+def _check_number(name: str, value, least: float | None) -> None:
+    """Raises a `ValueError` for a decoding argument that is no finite number, or is out of range."""
+    whole = isinstance(least, int)
+    if not isinstance(value, numbers.Integral if whole else numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a {'whole' if whole else 'finite'} number, got {value!r}")
+    if name.endswith("threshold") and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least:g}, got {value}")
 
 
 def _public_name(name: str) -> str:

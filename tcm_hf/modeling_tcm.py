@@ -180,29 +180,14 @@ class TCMPreTrainedModel(PreTrainedModel):
         Raises:
             OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
         """
-        name = str(pretrained_model_name_or_path)
         output_loading_info = kwargs.pop("output_loading_info", False)
-        try:
-            model, loading_info = super().from_pretrained(
-                pretrained_model_name_or_path,
-                *model_args,
-                use_safetensors=use_safetensors is not False,
-                output_loading_info=True,
-                **kwargs,
-            )
-        except SafetensorError as error:
-            raise OSError(f"The weights of {name} are damaged ({error}). Get a complete copy of them.") from None
-        except OSError as error:
-            if use_safetensors is False or "safetensors" not in str(error):
-                raise
-            pickle_file = _find_pickle(name, kwargs)
-            if pickle_file is None:
-                raise OSError(f"{name} holds no weights: it has no {SAFE_WEIGHTS_NAME}.") from None
-            raise OSError(
-                f"{name} has its weights in {pickle_file} only. A pickle file can run any code when it is loaded, so it "
-                f"is not. If you trust its source, convert it once: `{cls.__name__}.from_pretrained({name!r}, "
-                f"use_safetensors=False).save_pretrained(directory)` writes {SAFE_WEIGHTS_NAME}."
-            ) from None
+        model, loading_info = _load_safetensors(
+            super().from_pretrained,
+            pretrained_model_name_or_path,
+            *model_args,
+            use_safetensors=use_safetensors,
+            **kwargs,
+        )
         model.missing_weights = tuple(sorted(loading_info["missing_keys"]))
         return (model, loading_info) if output_loading_info else model
 
@@ -247,7 +232,7 @@ class TCMPreTrainedModel(PreTrainedModel):
         elif isinstance(module, CLIPResNetAttentionPool):
             init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
         elif isinstance(module, TCMTextTower):
-            init.copy_(module.prompt_token_ids, torch.tensor([self.config.prompt_token_ids]))
+            init.copy_(module.prompt_token_ids, torch.tensor([self.config.prompt_token_ids], dtype=torch.long))
             if module.context_vectors is not None:
                 init.normal_(module.context_vectors, std=self.config.initializer_range)
         elif isinstance(module, TCMModel):
@@ -261,6 +246,40 @@ class TCMPreTrainedModel(PreTrainedModel):
                 init.normal_(module.text_embedding, std=1.0)
         elif isinstance(module, BimodalProjection):
             init.copy_(module.weight, torch.eye(module.weight.shape[0]))
+
+
+def _load_safetensors(load, source, *args, use_safetensors: bool | None = None, **kwargs):
+    """
+    Calls a `from_pretrained` so that no pickle is ever loaded unasked.
+
+    Args:
+        load (`Callable`): a bound `from_pretrained`.
+        source (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
+        use_safetensors (`bool`, *optional*, defaults to `True`): `False` allows weights in a pickle file.
+        args, kwargs: passed on.
+
+    Returns:
+        `tuple`: the model and the loading information.
+
+    Raises:
+        OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
+    """
+    name = str(source)
+    try:
+        return load(source, *args, use_safetensors=use_safetensors is not False, output_loading_info=True, **kwargs)
+    except SafetensorError as error:
+        raise OSError(f"The weights of {name} are damaged ({error}). Get a complete copy of them.") from error
+    except OSError as error:
+        if use_safetensors is False or "safetensors" not in str(error):
+            raise
+        pickle_file = _find_pickle(name, kwargs)
+        if pickle_file is None:
+            raise OSError(f"{name} holds no weights: it has no {SAFE_WEIGHTS_NAME}.") from error
+        raise OSError(
+            f"{name} has its weights in {pickle_file} only. A pickle file can run any code when it is loaded, so it is not. "
+            f"If you trust its source, convert it once: `{load.__self__.__name__}.from_pretrained({name!r}, "
+            f"use_safetensors=False).save_pretrained(directory)` writes {SAFE_WEIGHTS_NAME}."
+        ) from None
 
 
 def _find_pickle(name: str, load_kwargs: dict) -> str | None:
@@ -552,9 +571,10 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
         Raises:
             `ValueError`: where the directory does not hold a CLIP model of transformers' layout.
+            `OSError`: where its weights are in a pickle file only; the message says how to convert it.
         """
         if not isinstance(clip, CLIPModel):
-            clip, loading = CLIPModel.from_pretrained(clip, output_loading_info=True)
+            clip, loading = _load_safetensors(CLIPModel.from_pretrained, clip)
             if loading["missing_keys"]:
                 raise ValueError(
                     f"The checkpoint lacks weights of a CLIP model: {sorted(loading['missing_keys'])[:5]} and others. "
@@ -633,7 +653,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     def _loss(self, maps, score_map, labels, pixel_mask, height, width):
         """Sum of the weighted terms, and the terms."""
-        labels = self.detector.prepare_labels(labels, pixel_mask, round_up(height), round_up(width))
+        labels = self.detector.prepare_labels(labels, pixel_mask, height, width)
         # Half precision is for the maps; a loss over a million pixels needs fp32.
         with torch.autocast(self.device.type, enabled=False):
             loss_dict = self.detector.loss(maps, labels)

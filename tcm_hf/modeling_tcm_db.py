@@ -167,11 +167,11 @@ class DBDetector(nn.Module):
         Args:
             labels (`dict`): as in `loss`, at the size of `pixel_values`.
             pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 0 = padding.
-            height (`int`): height of the maps in pixels, the input's rounded up to a multiple of 32.
-            width (`int`): width of the maps in pixels.
+            height (`int`): height of the input in pixels.
+            width (`int`): width of the input in pixels.
 
         Returns:
-            `dict`: labels of size (height, width).
+            `dict`: labels of the maps' size, which is the input's rounded up to multiples of 32.
 
         Raises:
             ValueError: if one of the labels is missing or of another size than the input.
@@ -180,16 +180,15 @@ class DBDetector(nn.Module):
         for name in ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask"):
             if name not in labels:
                 raise ValueError(f"`labels` of DB lacks {name!r}; make it with `tcm_hf.targets.build_db_targets`.")
-            size = labels[name].shape[-2:]
-            if (round_up(size[0]), round_up(size[1])) != (height, width):
-                raise ValueError(f"`labels[{name!r}]` of size {tuple(size)} does not fit to `pixel_values`.")
+            if labels[name].shape[-2:] != (height, width):
+                size = tuple(labels[name].shape[-2:])
+                raise ValueError(f"`labels[{name!r}]` has size {size}, but `pixel_values` {(height, width)}.")
         if pixel_mask is not None:
             for name in ("shrink_mask", "threshold_mask"):
                 labels[name] = labels[name] * pixel_mask.to(labels[name].dtype)
         # Zeros in the masks keep what is added out of the loss.
-        return {
-            name: nn.functional.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])) for name, x in labels.items()
-        }
+        padding = (0, round_up(width) - width, 0, round_up(height) - height)
+        return {name: nn.functional.pad(x, padding) for name, x in labels.items()}
 
     def crop(self, logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Cuts the logits to the input's own height and width in pixels."""

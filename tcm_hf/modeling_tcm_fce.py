@@ -221,11 +221,11 @@ class FCEDetector(nn.Module):
                 (batch, 2, H/32, W/32): text region and mask. Sizes are rounded up; H and W are those of
                 `pixel_values`.
             pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 0 = padding.
-            height (`int`): height of the input in pixels, rounded up to a multiple of 32.
-            width (`int`): width of the input in pixels, likewise.
+            height (`int`): height of the input in pixels.
+            width (`int`): width of the input in pixels.
 
         Returns:
-            `dict`: the labels at height and width over their strides, and `inside_8`, `inside_16` and `inside_32`,
+            `dict`: the labels of the maps' sizes, for the input's rounded up to multiples of 32, and `inside_8`, `inside_16` and `inside_32`,
             (batch, H/stride, W/stride) with 0 where a cell is padding.
 
         Raises:
@@ -240,19 +240,18 @@ class FCEDetector(nn.Module):
                 raise ValueError(f"`labels` of FCE lacks {name!r}; make it with `tcm_hf.targets.build_fce_targets`.")
             maps = labels[name]
             cells = maps.shape[-2:]
-            if maps.shape[1] != channels or [round_up(n * stride) for n in cells] != [height, width]:
+            needed = (channels, round_up(height, stride) // stride, round_up(width, stride) // stride)
+            if maps.shape[1:] != needed:
                 raise ValueError(
-                    f"`labels[{name!r}]` of shape {tuple(maps.shape)} does not fit to `pixel_values` and to "
-                    f"`fourier_degree`={self.settings['fourier_degree']}: it needs {channels} channels."
+                    f"`labels[{name!r}]` has shape {tuple(maps.shape[1:])} for each image, but `pixel_values` of "
+                    f"{(height, width)} and `fourier_degree`={self.settings['fourier_degree']} need {needed}."
                 )
             # Zeros in the masks keep what is added out of the loss.
-            padding = (0, width // stride - cells[1], 0, height // stride - cells[0])
+            padding = (0, round_up(width) // stride - cells[1], 0, round_up(height) // stride - cells[0])
             inside = nn.functional.pad(torch.ones_like(maps[:, mask_channel]), padding)
             if pixel_mask is not None:
                 # Padding is at the right and at the bottom: a cell's first pixel tells whether it holds any picture.
-                mask = nn.functional.pad(
-                    pixel_mask, (0, width - pixel_mask.shape[-1], 0, height - pixel_mask.shape[-2])
-                )
+                mask = nn.functional.pad(pixel_mask, (0, round_up(width) - width, 0, round_up(height) - height))
                 inside = inside * mask[:, ::stride, ::stride].to(inside.dtype)
             maps = nn.functional.pad(maps, padding).clone()
             maps[:, mask_channel] *= inside

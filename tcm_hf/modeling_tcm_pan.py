@@ -337,26 +337,28 @@ class PANDetector(nn.Module):
             labels (`dict`): `text_map`, `kernel_map` and `text_mask` of `tcm_hf.targets.build_pan_targets`,
                 (batch, H, W) each, at the size of `pixel_values`.
             pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 0 = padding.
-            height (`int`): height of the result in pixels, the input's rounded up to a multiple of 32.
-            width (`int`): width of the result in pixels.
+            height (`int`): height of the input in pixels.
+            width (`int`): width of the input in pixels.
 
         Returns:
-            `dict`: labels of size (height, width), -1 in the instance maps and 0 in the mask for padding.
+            `dict`: labels of the input's size rounded up to multiples of 32, -1 in the instance maps and 0 in the mask for padding.
 
         Raises:
             ValueError: if one of the labels is missing or of another size than the input.
         """
         labels = dict(labels)
         fill = {"text_map": PADDING_LABEL, "kernel_map": PADDING_LABEL, "text_mask": 0}
+        padding = (0, round_up(width) - width, 0, round_up(height) - height)
         for name, value in fill.items():
             if name not in labels:
                 raise ValueError(f"`labels` of PAN lacks {name!r}; make it with `tcm_hf.targets.build_pan_targets`.")
             x = labels[name]
-            if (round_up(x.shape[-2]), round_up(x.shape[-1])) != (height, width):
-                raise ValueError(f"`labels[{name!r}]` of size {tuple(x.shape[-2:])} does not fit to `pixel_values`.")
+            if x.shape[-2:] != (height, width):
+                size = tuple(x.shape[-2:])
+                raise ValueError(f"`labels[{name!r}]` has size {size}, but `pixel_values` {(height, width)}.")
             if pixel_mask is not None:
                 x = x.masked_fill(pixel_mask == 0, value)
-            labels[name] = nn.functional.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]), value=value)
+            labels[name] = nn.functional.pad(x, padding, value=value)
         return labels
 
     def crop(self, logits: torch.Tensor, height: int, width: int) -> torch.Tensor:

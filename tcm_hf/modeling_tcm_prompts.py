@@ -155,7 +155,9 @@ class TCMTextTower(nn.Module):
         text_config = config.text_config
         self.text_config = text_config
         # Not saved: the configuration has them.
-        self.register_buffer("prompt_token_ids", torch.tensor([config.prompt_token_ids]), persistent=False)
+        self.register_buffer(
+            "prompt_token_ids", torch.tensor([config.prompt_token_ids], dtype=torch.long), persistent=False
+        )
         self.text_model = CLIPTextModel(text_config)
         self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
         self.context_vectors = None

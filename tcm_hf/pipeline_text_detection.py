@@ -15,7 +15,8 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,21 @@ from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
+
+
+_UNSET = object()
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """A picture and its place among the others, for messages."""
+
+    index: int | None
+    source: Any
+
+
+def _numbered(sources: Iterable) -> Iterator[_Numbered]:
+    return (_Numbered(index, source) for index, source in enumerate(sources))
 
 
 class TextDetectionPipeline(Pipeline):
@@ -59,10 +75,10 @@ class TextDetectionPipeline(Pipeline):
             )
         super().__init__(model, *args, **kwargs)
 
-    def _sanitize_parameters(self, timeout=None, size=None, do_upscale=None, reading_order=None, **decoding):
+    def _sanitize_parameters(self, timeout=_UNSET, size=None, do_upscale=None, reading_order=None, **decoding):
         if self.image_processor is None:
             raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
-        preprocess_params = {"timeout": timeout, "size": size, "do_upscale": do_upscale}
+        preprocess_params = {"size": size, "do_upscale": do_upscale}
         postprocess_params = {"reading_order": reading_order, **decoding}
         # Unknown names and wrong values are reported here, before any picture is read.
         self.image_processor.decoding_arguments(**decoding)
@@ -70,6 +86,8 @@ class TextDetectionPipeline(Pipeline):
             {key: value for key, value in params.items() if value is not None}
             for params in (preprocess_params, postprocess_params)
         ]
+        if timeout is not _UNSET:  # `None` has a meaning of its own: no limit
+            given[0]["timeout"] = timeout
         return given[0], {}, given[1]
 
     def __call__(self, inputs: Any, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
@@ -90,7 +108,7 @@ class TextDetectionPipeline(Pipeline):
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
                 Size that pictures are resized to for detection, see [`TCMImageProcessor`].
             timeout (`float`, *optional*, defaults to 60.0):
-                Seconds to wait for the download of one picture.
+                Seconds that the download of one picture may take, `None` for no limit.
             batch_size (`int`, *optional*, defaults to 1):
                 Pictures per forward pass. They are padded to a common size, so similar sizes waste least.
 
@@ -101,20 +119,21 @@ class TextDetectionPipeline(Pipeline):
             (list of `[x, y]` floats, clockwise from the top left), in pixels of the upright picture and inside of it.
 
         Raises:
-            ValueError, OSError: if a picture cannot be read, see [`~image_loading.load_rgb_image`].
+            ValueError, OSError: if a picture cannot be read, see [`~image_loading.load_rgb_image`]. The message names its
+                path or its place in the list, counted from 0.
             TypeError: if there is an unknown argument.
         """
         if isinstance(inputs, str | bytes | bytearray | memoryview) or hasattr(inputs, "read"):
             return super().__call__(inputs, **kwargs)
         if getattr(inputs, "ndim", None) == 4:
             inputs = list(inputs)
-        if isinstance(inputs, list) and not inputs:
-            return []
+        if isinstance(inputs, list):
+            return super().__call__(list(_numbered(inputs)), **kwargs) if inputs else []
         if isinstance(inputs, Iterator):
-            return super().__call__((item for item in inputs), **kwargs)
-        if isinstance(inputs, Sequence) and not isinstance(inputs, list | torch.utils.data.Dataset):
+            return super().__call__(_numbered(inputs), **kwargs)
+        if isinstance(inputs, Sequence) and not isinstance(inputs, torch.utils.data.Dataset):
             # Tuples and dataset columns: read one by one, since a list would hold every decoded picture.
-            return list(super().__call__((item for item in inputs), **kwargs))
+            return list(super().__call__(_numbered(inputs), **kwargs))
         return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
@@ -134,7 +153,8 @@ class TextDetectionPipeline(Pipeline):
             del self.model.config.custom_pipelines
 
     def preprocess(self, inputs, timeout=60.0, **size_arguments) -> dict[str, Any]:
-        image = load_rgb_image(inputs, timeout=timeout)
+        picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
+        image = load_rgb_image(picture.source, index=picture.index, timeout=timeout)
         features = self.image_processor(image, do_pad=True, return_tensors="pt", **size_arguments).to(self.dtype)
         # Lists, because transformers' collate function can only concatenate tensors of one size.
         return {

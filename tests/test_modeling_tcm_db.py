@@ -20,7 +20,7 @@ def random_detector(**settings) -> DBDetector:
     )
     torch.manual_seed(0)
     detector = DBDetector(config, CHANNELS).eval()
-    for name, tensor in detector.state_dict().items():
+    for tensor in detector.state_dict().values():
         if tensor.is_floating_point() and tensor.dim() == 1:
             tensor.copy_(torch.rand_like(tensor) + 0.5)
     return detector
@@ -141,11 +141,11 @@ def test_labels_under_padding_do_not_count():
     mask[1, :, 60:] = 0
     torch.manual_seed(4)
     maps = {name: torch.randn(2, 1, 64, 96) for name in ("logits", "threshold_logits")}
-    prepared = detector.prepare_labels(labels, mask, 64, 96)
+    prepared = detector.prepare_labels(labels, mask, 50, 75)
     assert {tuple(x.shape) for x in prepared.values()} == {(2, 64, 96)}
     other = {name: torch.where(mask > 0, x, 1 - x) for name, x in labels.items()}
     assert not torch.equal(other["shrink_map"], labels["shrink_map"])
-    assert detector.loss(maps, prepared) == detector.loss(maps, detector.prepare_labels(other, mask, 64, 96))
+    assert detector.loss(maps, prepared) == detector.loss(maps, detector.prepare_labels(other, mask, 50, 75))
     # What lies outside of the pictures has no say either.
     changed = {name: x.clone() for name, x in maps.items()}
     for x in changed.values():
@@ -161,6 +161,9 @@ def test_unusable_labels():
         detector.prepare_labels({name: x for name, x in labels.items() if name != "threshold_map"}, None, 64, 96)
     with pytest.raises(ValueError, match=r"'shrink_map'.*\(64, 96\)"):
         detector.prepare_labels(labels, None, 64, 64)
+    # Another size that is padded to the same one does not fit either.
+    with pytest.raises(ValueError, match=r"'shrink_map'.*\(64, 96\).*\(40, 70\)"):
+        detector.prepare_labels(labels, None, 40, 70)
 
 
 def test_logits_are_cut_to_the_input():

@@ -1,0 +1,57 @@
+"""The bundled checkpoint: complete, small, and able to find the words of the sample picture."""
+
+import re
+from pathlib import Path
+
+import pytest
+import shapely
+import torch
+from transformers import pipeline
+
+import tcm_hf
+
+
+ROOT = Path(__file__).resolve().parents[1]
+# Corners of the words in examples/sample.jpg, from the coordinates that examples/draw_sample_scene.py draws at.
+WORDS = {
+    "OPEN": [[690, 354], [778, 354], [778, 392], [690, 392]],
+    "Fresh": [[190, 350], [288, 350], [288, 386], [190, 386]],
+    "Platform": [[1118, 474], [1212, 474], [1212, 506], [1118, 506]],
+}
+
+
+@pytest.fixture(scope="module")
+def detections():
+    return pipeline("text-detection")(str(ROOT / "examples" / "sample.jpg"))
+
+
+def test_the_directory_is_complete_and_small():
+    directory = Path(tcm_hf.DEFAULT_CHECKPOINT)
+    names = {file.name for file in directory.iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert sum(file.stat().st_size for file in directory.iterdir()) < 15e6
+
+
+def test_no_weight_is_missing_and_it_computes_in_fp32():
+    model, info = tcm_hf.TCMForTextDetection.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert model.dtype == torch.float32
+    assert all(x.isfinite().all() for x in model.state_dict().values())
+
+
+def test_the_words_of_the_sample_are_found(detections):
+    polygons = [shapely.Polygon(detection["polygon"]).buffer(0) for detection in detections]
+    for word, corners in WORDS.items():
+        region = shapely.Polygon(corners)
+        covered = max((region.intersection(polygon).area / region.area for polygon in polygons), default=0)
+        assert covered > 0.6, f"{word} is not found"
+    assert 7 <= len(detections) <= 14
+    assert all(detection["label"] == "text" and 0 < detection["score"] <= 1 for detection in detections)
+
+
+def test_cards_and_readme_have_no_gaps():
+    for file in (ROOT / "README.md", ROOT / "model_cards" / "tcm-tiny.md"):
+        text = file.read_text(encoding="utf-8")
+        assert not re.findall(r"\b[A-Z]+_[A-Z_]*[A-Z]\b(?![^\n]*`)", text.replace("DEFAULT_CHECKPOINT", "")), file
+    card = (ROOT / "model_cards" / "tcm-tiny.md").read_text(encoding="utf-8")
+    assert (Path(tcm_hf.DEFAULT_CHECKPOINT) / "README.md").read_text(encoding="utf-8") == card

@@ -1,0 +1,574 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+import copy
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_model import tiny_config
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from tcm_hf import TCMForTextDetection, TCMModel, register_detector
+from tcm_hf.configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
+from tcm_hf.modeling_tcm import DETECTORS, TCMTextDetectionOutput
+from tcm_hf.modeling_tcm_db import DBDetector
+from tcm_hf.modeling_tcm_prompts import PromptAttention
+
+
+VIT = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 16,
+    "projection_dim": 32,
+}
+TOWERS = {"resnet": {}, "vit": {"vision_config": VIT, "pyramid_channels": 16}}
+ABLATIONS = {
+    "tcm": {},
+    "fast_tcm": {"prompt_generator": "meta_query"},
+    "no_prompt_generator": {"prompt_generator": None},
+    "no_context_decoder": {"context_decoder": False},
+    "no_visual_prompt": {"visual_prompt": False},
+    "matching_only": {
+        "prompt_generator": None,
+        "context_decoder": False,
+        "visual_prompt": False,
+        "num_context_vectors": 0,
+    },
+    "no_auxiliary_loss": {"auxiliary_loss_weight": 0},
+    "no_text_side": {"text_side": False},
+}
+everywhere = pytest.mark.parametrize("tower", TOWERS)
+every_ablation = pytest.mark.parametrize("ablation", ABLATIONS)
+
+
+def config(**fields) -> TCMConfig:
+    return TCMConfig(**{**tiny_config().to_dict(), **fields})
+
+
+def random_model(tower="resnet", seed=0, model_class=TCMForTextDetection, **fields):
+    """A model whose every weight, scale and running statistic matters."""
+    torch.manual_seed(seed)
+    model = model_class(
+        config(**{"context_scale_init": 0.8, "visual_prompt_scale_init": 0.7, **TOWERS[tower], **fields})
+    )
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point() and tensor.dim() == 1:
+            tensor.add_(0.2 * torch.rand_like(tensor))
+    return model.eval()
+
+
+def random_labels(batch_size, height, width):
+    def random(probability=None):
+        values = torch.rand(batch_size, height, width)
+        return values if probability is None else (values < probability).to(torch.uint8)
+
+    return {
+        "shrink_map": random(0.2),
+        "shrink_mask": random(0.9),
+        "threshold_map": random(),
+        "threshold_mask": random(0.3),
+    }
+
+
+def masked(canvas, *sizes):
+    """Pixel mask of pictures of the given (height, width) on a canvas."""
+    mask = torch.zeros(len(sizes), *canvas, dtype=torch.long)
+    for i, (height, width) in enumerate(sizes):
+        mask[i, :height, :width] = 1
+    return mask
+
+
+# Outputs
+
+
+@everywhere
+@pytest.mark.parametrize("height, width", [(64, 96), (50, 75)])
+def test_shapes(tower, height, width):
+    model = random_model(tower)
+    with torch.no_grad():
+        outputs = model(torch.randn(2, 3, height, width), output_hidden_states=True)
+        features = model.model(torch.randn(2, 3, height, width))
+    assert outputs.logits.shape == (2, 1, height, width)
+    assert outputs.score_map.shape == (2, 1, 2, 3)
+    assert outputs.text_embeddings.shape == (2, 1, 32)
+    assert outputs.visual_embeddings.shape == (2, 32, 2, 3)
+    assert outputs.loss is None and outputs.image_sizes is None and outputs.attentions is None
+    assert len(outputs.hidden_states) == (5 if tower == "resnet" else 3)
+    channels = [32, 64, 128, 257] if tower == "resnet" else [16, 16, 16, 17]
+    assert [tuple(x.shape) for x in features.feature_maps] == [
+        (2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32))
+    ]
+    assert model.model.channels == channels
+    assert torch.equal(features.last_hidden_state, features.feature_maps[-1])
+    assert torch.equal(features.last_hidden_state[:, -1:], features.score_map)
+    assert model(torch.randn(1, 3, 32, 32), return_dict=False)[0].shape == (1, 1, 32, 32)
+
+
+def test_sizes_of_the_pictures():
+    mask = masked((64, 96), (64, 96), (33, 1), (50, 70))
+    outputs = random_model()(torch.randn(3, 3, 64, 96), pixel_mask=mask)
+    assert outputs.image_sizes.tolist() == [[64, 96], [33, 1], [50, 70]]
+    assert outputs.image_sizes.dtype == torch.long
+
+
+@everywhere
+def test_matching_map_is_a_cosine(tower):
+    outputs = random_model(tower)(torch.randn(2, 3, 64, 96))
+    text = outputs.text_embeddings[:, 0, :, None, None].expand_as(outputs.visual_embeddings)
+    expected = torch.cosine_similarity(outputs.visual_embeddings, text, dim=1)
+    torch.testing.assert_close(outputs.score_map[:, 0], expected)
+    assert outputs.score_map.abs().max() <= 1
+
+
+def test_hidden_states_by_index():
+    model, x = random_model(), torch.randn(1, 3, 64, 64)
+    everything = model(x, output_hidden_states=True).hidden_states
+    for selection, kept in (([0, -1], {0, 4}), (2, {2}), ([7], set())):
+        chosen = model(x, output_hidden_states=selection).hidden_states
+        assert [i for i, state in enumerate(chosen) if state is not None] == sorted(kept)
+        assert all(torch.equal(chosen[i], everything[i]) for i in kept)
+    model.config.output_hidden_states = True
+    assert len(model(x).hidden_states) == 5 and model(x, output_hidden_states=False).hidden_states is None
+
+
+def test_attention_weights():
+    model = random_model(attn_implementation="eager", decoder_layers=2)
+    mask = masked((64, 96), (64, 96), (64, 40))
+    attentions = model(torch.randn(2, 3, 64, 96), mask, output_attentions=True).attentions
+    assert [tuple(x.shape) for x in attentions] == [(2, 2, 6, 6)] * 2
+    torch.testing.assert_close(attentions[0].sum(-1), torch.ones(2, 2, 6))
+    # The second picture has two columns of cells, so that its third is never looked at.
+    assert (attentions[0][1].unflatten(-1, (2, 3))[..., 2] == 0).all()
+
+
+def test_unusable_input():
+    model = random_model()
+    with pytest.raises(ValueError, match=r"`pixel_values`.*\(3, 64, 64\)"):
+        model(torch.randn(3, 64, 64))
+    with pytest.raises(ValueError, match=r"`pixel_mask`.*\(2, 64, 96\).*\(2, 96, 64\)"):
+        model(torch.randn(2, 3, 64, 96), pixel_mask=torch.ones(2, 96, 64, dtype=torch.long))
+
+
+# An image by itself and in a batch
+
+
+@everywhere
+@every_ablation
+def test_padding_changes_nothing(tower, ablation):
+    model = random_model(tower, **ABLATIONS[ablation])
+    sizes = [(50, 75), (64, 96), (33, 96), (1, 40)]
+    pictures = [torch.randn(1, 3, *size) for size in sizes]
+    batch = torch.randn(4, 3, 96, 128)  # anything in the padding
+    for i, (height, width) in enumerate(sizes):
+        batch[i, :, :height, :width] = pictures[i]
+    with torch.no_grad():
+        together = model(batch, masked((96, 128), *sizes))
+        for i, (height, width) in enumerate(sizes):
+            alone = model(pictures[i])
+            torch.testing.assert_close(
+                together.logits[i : i + 1, :, :height, :width], alone.logits, rtol=1e-4, atol=1e-5
+            )
+            if alone.score_map is not None:
+                rows, columns = alone.score_map.shape[-2:]
+                torch.testing.assert_close(
+                    together.score_map[i : i + 1, :, :rows, :columns], alone.score_map, rtol=1e-4, atol=1e-5
+                )
+                assert not together.score_map[i, :, rows:].any() and not together.score_map[i, :, :, columns:].any()
+
+
+@everywhere
+def test_eager_and_sdpa_agree(tower):
+    model = random_model(tower)
+    x, mask = torch.randn(2, 3, 64, 96), masked((64, 96), (64, 96), (40, 50))
+    with torch.no_grad():
+        outputs = []
+        for implementation in ("sdpa", "eager"):
+            model.set_attn_implementation(implementation)
+            parts = (model.config, model.config.vision_config, model.config.text_config)
+            assert {part._attn_implementation for part in parts} == {implementation}
+            outputs.append(model(x, mask))
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[0].score_map, outputs[1].score_map, rtol=1e-4, atol=1e-5)
+
+
+@everywhere
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("ablation", ["tcm", "no_visual_prompt"])
+def test_half_precision(tower, dtype, ablation):
+    model = random_model(tower, **ABLATIONS[ablation])
+    # The second picture leaves whole cells to padding.
+    x, mask = torch.randn(2, 3, 64, 96), masked((64, 96), (64, 96), (30, 40))
+    labels = random_labels(2, 64, 96)
+    with torch.no_grad():
+        expected = model(x, mask, labels)
+        outputs = model.to(dtype)(x.to(dtype), mask, labels)
+    assert outputs.logits.dtype == dtype and outputs.loss.dtype == torch.float32
+    assert (outputs.logits.float() - expected.logits).abs().max() < 0.05 * expected.logits.abs().max()
+    torch.testing.assert_close(outputs.loss, expected.loss, rtol=0.05, atol=0)
+
+
+# Towers
+
+
+def test_vit_tower_is_clips():
+    """At the size of its positional table, against transformers' own model."""
+    model = random_model("vit").model
+    tower = model.vision_tower
+    reference = CLIPVisionModelWithProjection(model.config.vision_config).eval()
+    reference.vision_model.load_state_dict(tower.vision_model.state_dict())
+    reference.visual_projection.load_state_dict(tower.visual_projection.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        output, expected = tower(x), reference(x, output_hidden_states=True)
+        dense = reference.visual_projection(reference.vision_model.post_layernorm(expected.hidden_states[-1]))[:, 1:]
+    torch.testing.assert_close(output.global_embedding, expected.image_embeds)
+    torch.testing.assert_close(output.hidden_states, expected.hidden_states)
+    dense = F.avg_pool2d(dense.transpose(1, 2).unflatten(2, (4, 4)), 2)
+    torch.testing.assert_close(output.dense_embeddings, dense)
+
+
+@pytest.mark.parametrize("patch_size", [8, 32])
+def test_vit_patch_sizes(patch_size):
+    model = random_model(vision_config={**VIT, "patch_size": patch_size}, pyramid_channels=16)
+    assert model(torch.randn(1, 3, 64, 96)).logits.shape == (1, 1, 64, 96)
+
+
+def test_patches_that_do_not_fit():
+    with pytest.raises(ValueError, match="`vision_config.patch_size`=14.*ViT-B/16"):
+        TCMModel(config(vision_config={**VIT, "patch_size": 14, "image_size": 56}))
+
+
+def test_text_tower_is_clips():
+    """Without context vectors, against transformers' own model with the prompt's ids."""
+    tower = random_model(num_context_vectors=0).model.text_tower
+    reference = CLIPTextModelWithProjection(tower.text_config).eval()
+    reference.text_model.load_state_dict(tower.text_model.state_dict())
+    reference.text_projection.load_state_dict(tower.text_projection.state_dict())
+    with torch.no_grad():
+        expected = reference(input_ids=torch.tensor([[0, 5, 6, 99]])).text_embeds
+        torch.testing.assert_close(tower()[0], expected)
+
+
+def test_context_vectors_and_offset():
+    """Eq. 3 and 5: [start, context vectors, prompt, end], the generated vector added to each of them."""
+    tower = random_model().model.text_tower
+    offset = torch.randn(2, 32)
+    table = tower.text_model.embeddings.token_embedding.weight
+    tokens = torch.cat([table[[0]], tower.context_vectors, table[[5, 6, 99]]])
+    reference = CLIPTextModelWithProjection(copy.deepcopy(tower.text_config)).eval()
+    reference.text_model.load_state_dict(tower.text_model.state_dict())
+    reference.text_projection.load_state_dict(tower.text_projection.state_dict())
+    # The sum as a vocabulary of its own, whose last word is the end.
+    reference.config.eos_token_id = reference.text_model.eos_token_id = 7
+    with torch.no_grad():
+        for i in range(2):
+            reference.text_model.embeddings.token_embedding = nn.Embedding.from_pretrained(tokens + offset[i])
+            expected = reference(input_ids=torch.arange(8)[None]).text_embeds
+            torch.testing.assert_close(tower(offset)[i], expected)
+
+
+# Prompts
+
+
+def test_bimodal_similarity_matching():
+    """FastTCM: s * V + T of unit vectors V and T and their cosine s; T is the same for all images."""
+    model = random_model(prompt_generator="meta_query", model_class=TCMModel)
+    image = torch.randn(3, 32)
+    with torch.no_grad():
+        text = model.text_tower(model.prompt_generator(model.meta_query[None]))[0, 0].double().numpy()
+        projected = (image @ model.bimodal_projection.weight.T).double().numpy()
+        result = model.embed_text(image)[:, 0].double().numpy()
+    text /= (text**2).sum() ** 0.5
+    for vector, embedding in zip(projected, result):
+        vector /= (vector**2).sum() ** 0.5
+        assert abs(embedding - ((vector * text).sum() * vector + text)).max() < 1e-5
+
+
+def test_text_that_no_image_conditions():
+    model = random_model(prompt_generator=None, context_decoder=False)
+    embeddings = model(torch.randn(2, 3, 64, 64)).text_embeddings
+    assert torch.equal(embeddings[0], embeddings[1])
+    embeddings = random_model(context_decoder=False)(torch.randn(2, 3, 64, 64)).text_embeddings
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-4
+
+
+def test_one_key_needs_no_query():
+    """The short form gives what full attention gives, whatever its query and key projections are."""
+    torch.manual_seed(0)
+    short, full = (PromptAttention(config(), single_key=single).eval() for single in (True, False))
+    full.v_proj.load_state_dict(short.v_proj.state_dict())
+    full.out_proj.load_state_dict(short.out_proj.state_dict())
+    x, memory = torch.randn(2, 6, 32), torch.randn(2, 1, 32)
+    expected = full(x, memory)[0]
+    torch.testing.assert_close(short(x, memory)[0].expand_as(expected), expected)
+
+
+def test_scales_weigh_the_prompts():
+    x = torch.randn(1, 3, 64, 64)
+    none = random_model(context_scale_init=0, visual_prompt_scale_init=0)
+    none.model.context_scale.data.zero_()
+    without = random_model(context_decoder=False, visual_prompt=False)
+    without.load_state_dict(none.state_dict(), strict=False)
+    torch.testing.assert_close(none(x).logits, without(x).logits)
+
+
+@pytest.mark.parametrize("prompt_generator", ["meta_query", None])
+def test_stored_text_embedding(prompt_generator, tmp_path):
+    model, x = random_model(prompt_generator=prompt_generator), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = model(x)
+        model.model.fuse_text()
+        assert torch.equal(model(x).logits, expected.logits)
+        assert not any("text_tower" in name for name in model.state_dict())
+        model.save_pretrained(tmp_path)
+        again = TCMForTextDetection.from_pretrained(tmp_path)
+        torch.testing.assert_close(again(x).text_embeddings, expected.text_embeddings)
+
+
+def test_text_that_cannot_be_stored():
+    for fields in ({}, {"text_side": False}):
+        with pytest.raises(ValueError, match="`fuse_text` needs"):
+            random_model(**fields).model.fuse_text()
+
+
+# Learning
+
+
+@everywhere
+@every_ablation
+def test_every_weight_learns(tower, ablation):
+    """A weight without gradient stops plain distributed training."""
+    model = TCMForTextDetection(config(**TOWERS[tower], **ABLATIONS[ablation])).train()
+    outputs = model(torch.randn(2, 3, 64, 64), masked((64, 64), (64, 64), (50, 40)), random_labels(2, 64, 64))
+    outputs.loss.backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    terms = {"probability", "threshold", "binary"}
+    if ablation not in ("no_auxiliary_loss", "no_text_side"):
+        terms.add("auxiliary")
+    assert set(outputs.loss_dict) == terms
+    torch.testing.assert_close(outputs.loss, sum(outputs.loss_dict.values()))
+
+
+def test_auxiliary_loss_is_weighed_and_tempered():
+    x, labels = torch.randn(2, 3, 64, 64), random_labels(2, 64, 64)
+    outputs = random_model(auxiliary_loss_weight=3, temperature=0.5)(x, labels=labels)
+    logits = F.interpolate(outputs.score_map / 0.5, size=(64, 64), mode="bilinear")[:, 0]
+    expected = []
+    for image_logits, text, counted in zip(logits, labels["shrink_map"] > 0, labels["shrink_mask"] > 0):
+        positive = F.softplus(-image_logits[text & counted])
+        negative = F.softplus(image_logits[~text & counted]).topk(3 * len(positive)).values
+        expected.append(torch.cat([positive, negative]).mean())
+    torch.testing.assert_close(outputs.loss_dict["auxiliary"], 3 * torch.stack(expected).mean(), rtol=1e-4, atol=0)
+
+
+def test_padding_has_no_loss():
+    model, x = random_model(), torch.randn(1, 3, 50, 75)
+    labels = random_labels(1, 64, 96)
+    expected = model(x, labels={name: value[:, :50, :75] for name, value in labels.items()})
+    canvas = torch.randn(1, 3, 64, 96)
+    canvas[:, :, :50, :75] = x
+    outputs = model(canvas, masked((64, 96), (50, 75)), labels)
+    for name, term in expected.loss_dict.items():
+        # The matching map is stretched over the whole canvas in both cases.
+        torch.testing.assert_close(outputs.loss_dict[name], term, rtol=1e-4, atol=1e-5)
+
+
+@everywhere
+def test_activation_checkpointing_gives_the_same_gradients(tower):
+    model = random_model(tower, decoder_dropout=0.1).train()
+    x, mask, labels = torch.randn(2, 3, 64, 64), masked((64, 64), (64, 64), (50, 40)), random_labels(2, 64, 64)
+    gradients = []
+    for again in (False, True):
+        if again:
+            model.activation_checkpointing_enable()
+            layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            assert all(layer.gradient_checkpointing for layer in layers)
+            assert {"PromptDecoderLayer", "CLIPEncoderLayer"} <= {type(layer).__name__ for layer in layers}
+        torch.manual_seed(5)
+        model.zero_grad()
+        model(x, mask, labels).loss.backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@everywhere
+def test_autocast(tower):
+    model = random_model(tower).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = model(torch.randn(2, 3, 64, 64), masked((64, 64), (64, 64), (50, 40)), random_labels(2, 64, 64))
+    outputs.loss.backward()
+    assert outputs.logits.dtype == torch.bfloat16 and outputs.loss.dtype == torch.float32
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_frozen_text_tower():
+    model = random_model()
+    model.freeze_text_tower()
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert frozen and all(name.startswith("model.text_tower.text_") for name in frozen)
+    assert model.model.text_tower.context_vectors.requires_grad
+    random_model(text_side=False).freeze_text_tower()  # nothing to freeze
+
+
+def test_trainer_divides_the_loss():
+    # With keyword arguments and labels, the Trainer would otherwise take the loss for a sum.
+    assert TCMForTextDetection.accepts_loss_kwargs is False
+
+
+# Weights: initialisation, saving, loading
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    model = TCMForTextDetection(config(prompt_generator="meta_query", context_scale_init=0.5)).model
+    assert torch.equal(model.context_scale, torch.full((32,), 0.5)) and model.visual_prompt_scale == 1e-3
+    assert torch.equal(model.bimodal_projection.weight, torch.eye(32))
+    for stage in model.vision_tower.stages:
+        for block in stage.blocks:  # starts as its shortcut
+            assert not block.conv3.norm.weight.any() and block.conv1.norm.weight.all()
+    assert 0.01 < model.text_tower.context_vectors.std() < 0.03
+    assert 0.7 / 16 < model.vision_tower.attention_pool.position_embedding.std() < 1.3 / 16
+    assert 0.5 < model.meta_query.std() < 1.5
+    weight = model.vision_tower.stages[3].blocks[0].conv1.conv.weight
+    assert math.isclose(weight.std().item(), (2 / weight.shape[0]) ** 0.5, rel_tol=0.05)
+
+
+@everywhere
+def test_missing_weights_are_initialised_as_in_a_new_model(tower):
+    fields = {**TOWERS[tower], "prompt_generator": "meta_query"}
+    torch.manual_seed(0)
+    new = TCMForTextDetection(config(**fields))
+    loaded = TCMForTextDetection.from_pretrained(None, config=config(**fields), state_dict={})
+    for (name, weight), (_, expected) in zip(loaded.state_dict().items(), new.state_dict().items()):
+        if not weight.is_floating_point() or weight.numel() < 200:
+            continue
+        assert torch.allclose(weight.std(), expected.std(), rtol=0.4), name
+    for name, buffer in new.named_buffers():  # those that are not saved, too
+        assert torch.equal(loaded.get_buffer(name), buffer), name
+    x = torch.randn(1, 3, 64, 64)
+    assert loaded(x).logits.isfinite().all()
+
+
+@everywhere
+@every_ablation
+def test_save_and_load(tower, ablation, tmp_path):
+    model, x = random_model(tower, **ABLATIONS[ablation]), torch.randn(1, 3, 64, 96)
+    model.save_pretrained(tmp_path)
+    again, info = TCMForTextDetection.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    with torch.no_grad():
+        torch.testing.assert_close(again(x).logits, model(x).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_another_detector_on_a_saved_model(tmp_path):
+    model = random_model()
+    model.save_pretrained(tmp_path)
+    again, info = TCMForTextDetection.from_pretrained(tmp_path, detector="pan", output_loading_info=True)
+    assert again.detector.settings["embedding_channels"] == 4
+    assert all(name.startswith("detector.") for name in info["missing_keys"])
+    plain, info = TCMForTextDetection.from_pretrained(
+        tmp_path, text_side=False, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert not info["missing_keys"] and plain.model.vision_tower.attention_pool is None
+    # The neck read the score map beside the tower's last map.
+    assert [name for name, *_ in info["mismatched_keys"]] == ["detector.neck.lateral_convs.3.weight"]
+
+
+@everywhere
+def test_offloaded_weights(tower, tmp_path):
+    model, x = random_model(tower), torch.randn(1, 3, 64, 96)
+    model.save_pretrained(tmp_path)
+    offloaded = TCMForTextDetection.from_pretrained(
+        tmp_path, device_map={"model": "disk", "detector": "cpu"}, offload_folder=tmp_path / "offload"
+    )
+    assert {weight.device.type for weight in offloaded.model.parameters()} == {"meta"}
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(x).logits, model(x).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_export_with_free_sizes():
+    model = random_model("vit")
+    batch = torch.export.Dim("batch")
+    height, width = (32 * torch.export.Dim(name, max=40) for name in ("rows", "columns"))
+    exported = torch.export.export(
+        model,
+        (),
+        {"pixel_values": torch.randn(2, 3, 96, 160), "pixel_mask": torch.ones(2, 96, 160, dtype=torch.long)},
+        dynamic_shapes={
+            "pixel_values": {0: batch, 2: height, 3: width},
+            "pixel_mask": {0: batch, 1: height, 2: width},
+        },
+    ).module()
+    for size in ((64, 64), (96, 128)):
+        inputs = {"pixel_values": torch.randn(1, 3, *size), "pixel_mask": masked(size, (50, 40))}
+        with torch.no_grad():
+            torch.testing.assert_close(exported(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
+
+
+# CLIP models as a start
+
+
+@pytest.fixture
+def clip():
+    torch.manual_seed(0)
+    text = {**tiny_config().text_config.to_dict(), "projection_dim": 512}
+    return CLIPModel(
+        CLIPConfig(text_config=text, vision_config={**VIT, "projection_dim": 512}, projection_dim=24)
+    ).eval()
+
+
+def test_from_clip(clip, tmp_path):
+    fields = {"prompt_token_ids": [0, 5, 6, 99], "decoder_hidden_size": 32, "pyramid_channels": 16}
+    clip.save_pretrained(tmp_path)
+    for source in (clip, str(tmp_path)):
+        model = TCMForTextDetection.from_clip(source, num_context_vectors=0, **fields).eval()
+        x = torch.randn(1, 3, 64, 64)
+        with torch.no_grad():
+            image = clip.get_image_features(x).pooler_output
+            text = clip.get_text_features(torch.tensor([[0, 5, 6, 99]])).pooler_output
+            torch.testing.assert_close(model.model(x).global_embedding, image)
+            torch.testing.assert_close(model.model.text_tower()[0], text)
+        assert not any(weight.requires_grad for weight in model.model.text_tower.parameters())
+    model = TCMForTextDetection.from_clip(clip, text_side=False, **fields)
+    table = clip.vision_model.embeddings.position_embedding.weight
+    assert torch.equal(model.model.vision_tower.vision_model.embeddings.position_embedding.weight, table)
+
+
+def test_from_clip_wants_a_clip_model(clip, tmp_path):
+    clip.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    lost = [name for name in weights if name.startswith("text_model.final")]
+    save_file({name: x for name, x in weights.items() if name not in lost}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"lacks weights of a CLIP model.*{lost[0]}.*transformers' layout"):
+        TCMForTextDetection.from_clip(tmp_path)
+
+
+# Detectors of one's own
+
+
+def test_detector_of_ones_own(tmp_path):
+    class Doubled(DBDetector):
+        def forward(self, *args, **kwargs):
+            return {name: self.settings["factor"] * x for name, x in super().forward(*args, **kwargs).items()}
+
+    register_detector("doubled", Doubled, {**DETECTOR_DEFAULTS["db"], "factor": 2})
+    try:
+        model, x = random_model(), torch.randn(1, 3, 64, 64)
+        model.save_pretrained(tmp_path)
+        doubled = TCMForTextDetection.from_pretrained(
+            tmp_path, detector="doubled", detector_config={"neck_channels": 32, "head_channels": 16}
+        )
+        torch.testing.assert_close(doubled(x).logits, 2 * model(x).logits)
+        assert isinstance(doubled(x, labels=random_labels(1, 64, 64)), TCMTextDetectionOutput)
+    finally:
+        del DETECTORS["doubled"], DETECTOR_DEFAULTS["doubled"]
