@@ -168,8 +168,11 @@ def _convert(arguments: argparse.Namespace) -> int:
 
     from huggingface_hub.errors import StrictDataclassError
 
+    from .configuration_tcm import DETECTOR_DEFAULTS
     from .convert import convert_checkpoint
 
+    if arguments.detector not in (None, *DETECTOR_DEFAULTS):
+        raise UsageError(f"unknown detector {arguments.detector!r}; known are {', '.join(sorted(DETECTOR_DEFAULTS))}")
     try:
         report = convert_checkpoint(
             arguments.source,

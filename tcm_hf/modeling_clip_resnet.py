@@ -326,6 +326,11 @@ class CLIPResNetTower(nn.Module):
         )
         self.attention_pool = CLIPResNetAttentionPool(config) if embeds else None
 
+    @property
+    def input_layer(self) -> nn.Module:
+        """The layer that reads the picture."""
+        return self.stem[0].conv
+
     def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
         """
         Args:

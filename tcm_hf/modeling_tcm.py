@@ -360,6 +360,10 @@ class TCMModel(TCMPreTrainedModel):
                 self.visual_prompt_scale = nn.Parameter(torch.zeros(()))
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that reads `pixel_values`."""
+        return self.vision_tower.input_layer
+
     def freeze_text_tower(self) -> None:
         """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
         if self.text_tower is not None:

@@ -99,6 +99,11 @@ class CLIPViTTower(nn.Module):
         self.reduce = nn.ModuleList(MaskedConvNorm(vision_config.hidden_size, channels, 1) for _ in range(4))
         self.smooth = nn.ModuleList(MaskedConvNorm(channels, channels, 3) for _ in range(4))
 
+    @property
+    def input_layer(self) -> nn.Module:
+        """The layer that reads the picture."""
+        return self.vision_model.embeddings.patch_embedding
+
     def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
         """
         Args:

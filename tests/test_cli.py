@@ -19,8 +19,10 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from tiny_model import black_picture, tiny_pipeline, white_pipeline
+from safetensors.torch import save_file
+from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
 from tcm_hf import cli, image_loading
 
@@ -177,6 +179,8 @@ def test_usage_errors(run, photos, capsys, tmp_path):
         [photos / "a", "--size", "100,50"],
         [photos / "a", "--size", "1,2,3"],
         [photos / "a", "--shape", "circle"],
+        [photos / "a", "--unclip-ratio", "-1"],
+        [photos / "a", "--unclip-ratio", "nan"],
         [photos / "a", "--output", tmp_path],
         [photos / "a", "--draw", photos / "b" / "notes.txt"],
     ):
@@ -187,12 +191,107 @@ def test_usage_errors(run, photos, capsys, tmp_path):
 
 
 def test_find_images(photos):
-    assert cli.find_images([str(photos / "**" / "*.png")]) == [str(photos / n / "photo.png") for n in "ab"]
+    assert list(cli.find_images([str(photos / "**" / "*.png")])) == [str(photos / n / "photo.png") for n in "ab"]
     assert [os.path.basename(path) for path in cli.find_images([str(photos / "b")])] == ["photo.png", "photo.webp"]
-    assert cli.find_images(["http://host/x*.jpg", "absent.png"]) == ["http://host/x*.jpg", "absent.png"]
+    assert cli.find_images(["http://host/x*.jpg", "absent.png"]) == {"http://host/x*.jpg": None, "absent.png": None}
     strange = photos / "[1].png"
     strange.touch()
-    assert cli.find_images([str(strange)]) == [str(strange)]
+    assert cli.find_images([str(strange)]) == {str(strange): None}
+
+
+def test_inputs_without_pictures_do_not_stop_the_rest(run, photos, monkeypatch):
+    empty, locked, pattern = photos / "empty", photos / "locked", photos / "*.tiff"
+    empty.mkdir()
+    locked.mkdir()
+    listdir = os.listdir
+
+    def guarded(path):
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", guarded)
+    photo = photos / "a" / "photo.png"
+    code, entries, err = run(empty, photo, pattern, locked, photo)
+    assert code == 1
+    assert [entry["image"] for entry in entries] == [str(path) for path in (empty, photo, pattern, locked)]
+    assert ["error" in entry for entry in entries] == [True, False, True, True]
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.startswith("tcm-hf detect: error: ")]
+    assert len(lines) == 3
+    for line, path, reason in zip(lines, (empty, pattern, locked), ("no pictures", "no file", "Permission denied")):
+        assert str(path) in line and reason in line
+    code, entries, err = run(empty, locked)
+    assert code == 2 and entries is None and len(err.splitlines()) == 1 and str(empty) in err and str(locked) in err
+
+
+def test_output_places_are_checked_before_the_model_is_loaded(photos, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_load_pipeline", lambda arguments: pytest.fail("the model was loaded"))
+    note = photos / "b" / "notes.txt"
+    for option, place in (
+        ("--output", note / "out.json"),
+        ("--output", photos / ("x" * 300)),
+        ("--output", photos),
+        ("--draw", note),
+        ("--draw", note / "drawings"),
+    ):
+        assert cli.main(["detect", str(photos / "a"), option, str(place)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1
+        assert err.startswith("tcm-hf detect: error: cannot write") and str(place) in err
+    assert note.read_text() == "no picture" and sorted(os.listdir(photos)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_logits_that_are_not_finite(photos, monkeypatch, capsys, batch_size):
+    def broken_on_blank(pixel_values, pixel_mask=None, **kwargs):
+        outputs = find_white(pixel_values, pixel_mask)
+        outputs.logits[~(outputs.logits > 0).flatten(1).any(1)] = float("nan")
+        return outputs
+
+    def load(arguments):
+        pipe = white_pipeline(monkeypatch)
+        monkeypatch.setattr(pipe.model, "forward", broken_on_blank)
+        return pipe
+
+    monkeypatch.setattr(cli, "_load_pipeline", load)
+    blank, photo = str(photos / "a" / "blank.JPG"), str(photos / "a" / "photo.png")
+    other = str(photos / "b" / "photo.png")
+    assert cli.main(["detect", photo, blank, other, "--batch-size", str(batch_size)]) == 1
+    out, err = capsys.readouterr()
+    entries = json.loads(out)
+    assert [entry["image"] for entry in entries] == [photo, blank, other]
+    assert ["error" in entry for entry in entries] == [False, True, False]
+    assert [len(entry["detections"]) for entry in entries[::2]] == [1, 1]
+    (line,) = err.splitlines()
+    assert line.startswith("tcm-hf detect: error: ") and blank in line and "NaN" in line
+
+
+def test_models_that_cannot_be_loaded(photos, tmp_path, capsys):
+    def run(*arguments):
+        code = cli.main([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        assert code == 2 and out == "" and len(err.splitlines()) == 1, err
+        assert err.startswith(f"tcm-hf {arguments[0]}: error: ")
+        return err
+
+    photo = photos / "a" / "photo.png"
+    for missing in ("./missing", str(tmp_path / "missing" / "too")):
+        err = run("detect", photo, "--model", missing)
+        assert missing in err and "no such directory" in err
+    checkpoint = tmp_path / "checkpoint"
+    tiny_pipeline().save_pretrained(checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    del config["detector_config"]
+    (checkpoint / "config.json").write_text(json.dumps({**config, "detector": "magic"}))
+    capsys.readouterr()
+    assert "'magic'" in run("detect", photo, "--model", checkpoint)
+    assert "'magic'" in run("convert", tmp_path / "clip.pt", tmp_path / "out", "--detector", "magic")
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    (clip / "config.json").write_text('{"model_type": "clip", "vision_config": {"hidden_size": "wide"}}')
+    save_file({"visual_projection.weight": torch.zeros(4, 4)}, clip / "model.safetensors")
+    assert "hidden_size" in run("convert", clip, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_progress_bar_only_for_many(run, photos):

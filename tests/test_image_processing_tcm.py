@@ -431,8 +431,57 @@ def test_bad_post_processing():
     with pytest.raises(ValueError, match="logits"):
         processor.post_process_text_detection({"logits": torch.zeros(3, 4)})
     outputs["logits"][0, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="image 0 are NaN"):
+    with pytest.raises(ValueError, match="the logits are NaN"):
         processor.post_process_text_detection(outputs)
+    two = torch.cat([torch.zeros_like(outputs["logits"]), outputs["logits"]])
+    with pytest.raises(ValueError, match="image 1 are NaN"):
+        processor.post_process_text_detection({"logits": two})
+
+
+@pytest.mark.parametrize(
+    ("detector", "name", "values"),
+    [
+        ("db", "threshold", [-0.1, 1.1, "high"]),
+        ("db", "unclip_ratio", [-1, "wide"]),
+        ("db", "min_size", [-3.0]),
+        ("db", "max_candidates", [0, 2.5]),
+        ("db", "epsilon_ratio", [-0.1]),
+        ("fce", "nms_threshold", [2]),
+        ("fce", "alpha", [-1.0]),
+        ("fce", "num_points", [2]),
+        ("pan", "max_distance", [-1]),
+        ("pan", "min_area", [-1]),
+        ("pan", "kernel_threshold", [-0.5]),
+    ],
+)
+def test_decoding_arguments_are_checked(detector, name, values):
+    processor = TCMImageProcessor(detector=detector)
+    for value in (*values, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            processor.decoding_arguments(**{name: value})
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            TCMImageProcessor(detector=detector, decoding={name: value})
+    default = processor.decoding[name]
+    assert processor.decoding_arguments(**{name: None})[name] == default
+    assert processor.decoding_arguments(**{name: np.asarray(default)[()]})[name] == default
+
+
+def test_decoder_without_score_threshold():
+    def decode(probabilities, *, level):
+        box = np.array([[0, 0], [4, 0], [4, 2], [0, 2]], np.float32)
+        return [box], np.array([level])
+
+    register_decoder("plain", decode, {"level": 0.25})
+    try:
+        processor = TCMImageProcessor(detector="plain")
+        (result,) = processor.post_process_text_detection({"logits": torch.zeros(1, 1, 8, 8)}, threshold=None)
+        assert result["scores"].tolist() == [0.25]
+        with pytest.raises(TypeError, match="no argument threshold"):
+            processor.post_process_text_detection({"logits": torch.zeros(1, 1, 8, 8)}, threshold=0.5)
+        with pytest.raises(ValueError, match="level must be"):
+            processor.decoding_arguments(level=float("nan"))
+    finally:
+        del DECODERS["plain"]
 
 
 def test_detector_of_ones_own(monkeypatch):

@@ -409,6 +409,19 @@ def test_autocast(tower):
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
 
 
+@everywhere
+def test_adapters_get_gradients_from_the_input(tower):
+    """With all weights of a tower frozen, re-entrant activation checkpointing needs an input that has gradients."""
+    model = random_model(tower, text_side=False)
+    assert model.get_input_embeddings() is model.model.vision_tower.input_layer
+    model.requires_grad_(False)
+    model.enable_input_require_grads()
+    seen = []
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model(torch.randn(1, 3, 64, 96)).logits.sum().backward()
+    assert seen[0].grad_fn is None and seen[0].grad.shape[0] == 1
+
+
 def test_frozen_text_tower():
     model = random_model()
     model.freeze_text_tower()
@@ -513,6 +526,18 @@ def test_export_with_free_sizes():
         inputs = {"pixel_values": torch.randn(1, 3, *size), "pixel_mask": masked(size, (50, 40))}
         with torch.no_grad():
             torch.testing.assert_close(exported(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_compile_in_one_graph():
+    model = random_model()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    try:
+        for size in ((64, 96), (96, 64)):
+            x = torch.randn(2, 3, *size)
+            with torch.no_grad():
+                torch.testing.assert_close(compiled(x).logits, model(x).logits)
+    finally:
+        torch._dynamo.reset()
 
 
 # CLIP models as a start

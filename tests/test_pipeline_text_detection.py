@@ -14,6 +14,7 @@
 import io
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -25,6 +26,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import tcm_hf  # noqa: F401 - registers the task
+from tcm_hf import image_loading, pipeline_text_detection
 from tcm_hf.pipeline_text_detection import TextDetectionPipeline
 
 
@@ -78,7 +80,47 @@ def test_every_kind_of_picture(pipe, tmp_path):
         check_known(texts)
 
 
-def test_url(pipe):
+def test_timeout(monkeypatch):
+    seen = []
+
+    def load(source, **kwargs):
+        seen.append(kwargs["timeout"])
+        return source
+
+    monkeypatch.setattr(pipeline_text_detection, "load_rgb_image", load)
+    pipe, patient = white_pipeline(monkeypatch), white_pipeline(monkeypatch, timeout=None)
+    for call in (pipe, patient):
+        call(PICTURE)
+        call(PICTURE, timeout=None)
+        call(PICTURE, timeout=5)
+    assert seen == [60.0, None, 5, None, None, 5]
+
+
+def test_slow_download(pipe):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            except OSError:  # the client has gone
+                pass
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(OSError, match="longer than 0.3 seconds"):
+                pipe(f"http://127.0.0.1:{server.server_address[1]}/slow.png", timeout=0.3)
+        finally:
+            server.shutdown()
+
+
+def test_url(pipe, monkeypatch):
     buffer = io.BytesIO()
     PICTURE.save(buffer, "PNG")
 
@@ -99,6 +141,11 @@ def test_url(pipe):
             check_known(pipe(address + "/picture.png", timeout=10))
             with pytest.raises(OSError, match="absent.png.*404"):
                 pipe(address + "/absent.png")
+            monkeypatch.setattr(image_loading, "MAX_DOWNLOAD_BYTES", len(buffer.getvalue()))
+            check_known(pipe(address + "/picture.png"))
+            monkeypatch.setattr(image_loading, "MAX_DOWNLOAD_BYTES", len(buffer.getvalue()) - 1)
+            with pytest.raises(OSError, match="picture.png.* has more than .* MiB"):
+                pipe(address + "/picture.png")
         finally:
             server.shutdown()
 
@@ -193,6 +240,7 @@ def test_arguments(monkeypatch):
         ({"sharpness": 1}, TypeError),
         ({"shape": "star"}, ValueError),
         ({"threshold": 7}, ValueError),
+        ({"unclip_ratio": -1}, ValueError),
     ):
         with pytest.raises(kind, match=next(iter(wrong))):
             pipe(picture, **wrong)
@@ -207,6 +255,16 @@ def test_bad_pictures(pipe, tmp_path):
         pipe(tmp_path / "absent.png")
     with pytest.raises(ValueError, match="NaN"):
         pipe(np.full((20, 20, 3), np.nan))
+    array, broken = np.asarray(PICTURE), np.full((20, 20, 3), np.nan)
+    for bad in (broken, Image.new("RGB", (0, 5)), b"no image"):
+        for many in ([PICTURE, array, bad], (PICTURE, array, bad)):
+            for batch_size in (1, 3):
+                with pytest.raises((ValueError, OSError), match="^image 2 "):
+                    pipe(many, batch_size=batch_size)
+    with pytest.raises(ValueError, match="^image 1 "):
+        list(pipe(iter([PICTURE, broken])))
+    with pytest.raises(FileNotFoundError, match="absent.png"):
+        pipe([PICTURE, tmp_path / "absent.png"])
     assert pipe(Image.new("RGB", (1, 1))) == [] and pipe(Image.new("RGB", (1, 5000))) == []
 
 
