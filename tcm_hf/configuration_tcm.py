@@ -312,6 +312,9 @@ class TCMConfig(PreTrainedConfig):
                 f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "
                 '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
             )
+        for name, least in (("num_context_vectors", 0), ("decoder_layers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` has to be at least {least}, got {getattr(self, name)}.")
         context_only = len(self.prompt_token_ids) == 0 and self.num_context_vectors > 0
         known = all(0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids)
         if not known or (len(self.prompt_token_ids) < 2 and not context_only):

@@ -1,6 +1,7 @@
 """The training dataset and its batches."""
 
 import pickle
+import time
 
 import cv2
 import numpy as np
@@ -73,6 +74,10 @@ def test_samples_depend_on_seed_epoch_and_index():
 
 def test_workers_give_the_same_batches_and_see_new_epochs():
     dataset = make_dataset(synthetic_fraction=0.5, length=4)
+    # OpenCV's threads of this process must not stop the forked workers.
+    cv2.setNumThreads(2)
+    cv2.warpAffine(np.zeros((2000, 2000, 3), np.uint8), np.eye(2, 3), (2000, 2000))
+    time.sleep(0.5)  # until they rest
     loader = DataLoader(dataset, 2, collate_fn=text_detection_collate, num_workers=1, persistent_workers=True)
     for epoch in (0, 1):
         dataset.set_epoch(epoch)

@@ -172,8 +172,9 @@ class TextDetectionDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         if get_worker_info() is not None and cv2.getNumThreads() != 1:
-            # Workers are the parallelism; OpenCV's threads on top would fight over the same cores.
-            cv2.setNumThreads(1)
+            # Workers are the parallelism; OpenCV's threads on top would fight over the same cores. Zero, not one: with
+            # one OpenCV first ends the threads that it had before the fork, and waits forever for them.
+            cv2.setNumThreads(0)
         image, polygons, ignore = self.sample(index)
         height, width = image.shape[:2]
         targets = self.build_targets(polygons, ignore, height, width)
