@@ -366,7 +366,7 @@ def test_settings_and_labels_are_checked():
     assert model(image).logits.shape[1] == 5
     with pytest.raises(ValueError, match="kernel_map.*build_pan_targets"):
         model(image, labels={name: x for name, x in labels.items() if name != "kernel_map"})
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="but `pixel_values`"):
         model(image, labels=tiny_labels(128, 96))
 
 
