@@ -17,9 +17,9 @@ import numpy as np
 
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
-    bounding_box,
+    check_shape,
     minimum_area_quad,
-    order_clockwise,
+    outline_in_shape,
     polygon_area,
     polygon_perimeter,
     valid_geometry,
@@ -34,8 +34,6 @@ except ImportError as error:  # pragma: no cover
         "tcm_hf needs OpenCV and shapely to decode maps; `pip install opencv-python-headless shapely`"
     ) from error
 
-
-SHAPES = ("polygon", "quad", "box")
 
 # Share of a region's area that holes may take before the region counts as a ring.
 MAX_HOLE_SHARE = 0.01
@@ -136,8 +134,7 @@ def decode_db(
     Raises:
         ValueError: if the map has another shape, holds NaN or values outside [0, 1], or a setting is out of range.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+    check_shape(shape)
     if not unclip_ratio >= 0:
         raise ValueError(f"`unclip_ratio` must not be negative, got {unclip_ratio}")
     if max_candidates < 1:
@@ -172,16 +169,10 @@ def decode_db(
         quad = minimum_area_quad(region)
         if min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1])) < min_size:
             continue
-        if shape == "quad":
-            region = quad
-        elif shape == "box":
-            xmin, ymin, xmax, ymax = bounding_box(region)
-            region = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
-        else:
-            if epsilon_ratio:
-                # The expansion's round corners add dozens of points that a fraction of a pixel does not need.
-                region = cv2.approxPolyDP(region.astype(np.float32)[:, None], ROUND_CORNER_TOLERANCE, True)[:, 0]
-            region = order_clockwise(region)
+        if shape == "polygon" and epsilon_ratio:
+            # The expansion's round corners add dozens of points that a fraction of a pixel does not need.
+            region = cv2.approxPolyDP(region.astype(np.float32)[:, None], ROUND_CORNER_TOLERANCE, True)[:, 0]
+        region = quad if shape == "quad" else outline_in_shape(region, shape)
         polygons.append(region.astype(np.float32))
         scores.append(score)
 

@@ -17,11 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .polygons import (
-    bounding_box,
-    minimum_area_quad,
-    order_clockwise,
-)
+from .polygons import check_shape, outline_in_shape
 
 
 try:
@@ -32,8 +28,6 @@ except ImportError as error:  # pragma: no cover
         "tcm_hf needs OpenCV and shapely to decode maps; `pip install opencv-python-headless shapely`"
     ) from error
 
-
-SHAPES = ("polygon", "quad", "box")
 
 # Pixels per cell of the three levels.
 STRIDES = (8, 16, 32)
@@ -223,8 +217,7 @@ def decode_fce(
     Raises:
         ValueError: if a map has another shape or holds NaN, or a setting is out of range.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+    check_shape(shape)
     if num_points < 3:
         raise ValueError(f"`num_points` must be at least 3, got {num_points}")
     if max_candidates < 1:
@@ -254,13 +247,7 @@ def decode_fce(
         polygon = _main_part(contours[index])
         if polygon is None:
             continue
-        if shape == "quad":
-            polygon = minimum_area_quad(polygon)
-        elif shape == "box":
-            xmin, ymin, xmax, ymax = bounding_box(polygon)
-            polygon = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
-        else:
-            polygon = order_clockwise(polygon)
+        polygon = outline_in_shape(polygon, shape)
         polygons.append(polygon.astype(np.float32))
         kept_scores.append(scores[index])
     return polygons, np.array(kept_scores, dtype=np.float32)

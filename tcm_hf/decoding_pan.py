@@ -15,7 +15,7 @@
 
 import numpy as np
 
-from .polygons import bounding_box, minimum_area_quad, order_clockwise, polygon_area, repair_polygon
+from .polygons import check_shape, outline_in_shape, polygon_area, repair_polygon
 
 
 try:
@@ -23,8 +23,6 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("tcm_hf needs OpenCV to decode maps; `pip install opencv-python-headless`") from error
 
-
-SHAPES = ("polygon", "quad", "box")
 
 PAN_DECODING_DEFAULTS = {
     "mask_threshold": 0.5,
@@ -159,8 +157,7 @@ def decode_pan(
     Raises:
         ValueError: if the maps have another shape or hold NaN, or a setting is out of range.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+    check_shape(shape)
     if not max_distance >= 0:
         raise ValueError(f"`max_distance` must not be negative, got {max_distance}")
     if max_candidates < 1:
@@ -191,13 +188,7 @@ def decode_pan(
         polygon = _outline(rows[pixels], columns[pixels])
         if polygon is None:
             continue
-        if shape == "quad":
-            polygon = minimum_area_quad(polygon)
-        elif shape == "box":
-            xmin, ymin, xmax, ymax = bounding_box(polygon)
-            polygon = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
-        else:
-            polygon = order_clockwise(polygon)
+        polygon = outline_in_shape(polygon, shape)
         polygons.append(polygon.astype(np.float32))
         scores.append(means[region])
 

@@ -31,7 +31,7 @@ from .decoding_fce import FCE_DECODING_DEFAULTS, decode_fce
 from .decoding_fce import STRIDES as FCE_STRIDES
 from .decoding_pan import PAN_DECODING_DEFAULTS, decode_pan
 from .image_loading import convert_to_rgb, describe_source, load_any_image
-from .polygons import bounding_box, clip_polygon, order_clockwise, polygon_area
+from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
 from .polygons import reading_order as sort_in_reading_order
 
 
@@ -395,8 +395,7 @@ class TCMImageProcessor(PilBackend):
             if isinstance(default, numbers.Real) and not isinstance(default, bool):
                 key = _public_name(key)
                 _check_number(key, arguments[key], _LEAST_VALUES.get(self.detector, {}).get(key))
-        if arguments.get("shape", "polygon") not in ("polygon", "quad", "box"):
-            raise ValueError(f"shape must be 'polygon', 'quad' or 'box', got {arguments['shape']!r}")
+        check_shape(arguments.get("shape", "polygon"))
         return arguments
 
     def post_process_text_detection(

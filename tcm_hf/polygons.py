@@ -25,6 +25,9 @@ except ImportError as error:  # pragma: no cover
 # Segments per quarter circle of a round join: the chord stays within 0.5 % of the offset distance.
 ROUND_JOIN_SEGMENTS = 8
 
+# Shapes in which decoders describe a text.
+SHAPES = ("polygon", "quad", "box")
+
 
 def as_polygon(points) -> np.ndarray:
     """
@@ -218,6 +221,32 @@ def minimum_area_quad(polygon) -> np.ndarray:
     corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
     quad = np.array([hull[0] + a[best] * along[best] + b[best] * across[best] for a, b in corners])
     return _start_at_top_left(quad)
+
+
+def check_shape(shape: str) -> None:
+    """Raises a `ValueError` if `shape` is none of `SHAPES`."""
+    if shape not in SHAPES:
+        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+
+
+def outline_in_shape(polygon, shape: str) -> np.ndarray:
+    """
+    A region's outline in the shape that is asked for.
+
+    Args:
+        polygon (array-like of shape `(n, 2)`): Outline in pixels.
+        shape (`str`): `"polygon"` (as it is), `"quad"` (minimum-area rectangle at any angle) or `"box"` (upright
+            rectangle).
+
+    Returns:
+        `np.ndarray`: outline of shape `(n, 2)` or `(4, 2)`, clockwise from the top-left.
+    """
+    if shape == "quad":
+        return minimum_area_quad(polygon)
+    if shape == "box":
+        xmin, ymin, xmax, ymax = bounding_box(polygon)
+        return np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
+    return order_clockwise(polygon)
 
 
 def order_clockwise(polygon) -> np.ndarray:
