@@ -1,0 +1,81 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def load(name):
+    specification = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for folder in ("images", "gt"):
+        (tmp_path / folder).mkdir()
+    image = Image.new("RGB", (160, 96), "white")
+    ImageDraw.Draw(image).rectangle([40, 30, 120, 50], fill="black")
+    image.save(tmp_path / "images" / "img_1.jpg")
+    (tmp_path / "gt" / "gt_img_1.txt").write_text("40,30,120,30,120,50,40,50,word\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4])
+def test_rotation_moves_polygons_with_the_pixels(quarters):
+    image = np.zeros((60, 100, 3), dtype=np.uint8)
+    image[10:20, 30:70] = 255
+    box = np.array([[30, 10], [70, 10], [70, 20], [30, 20]], dtype=np.float64)
+    rotated, (polygon,) = load("robustness").rotate(image, [box], quarters)
+    (left, top), (right, bottom) = polygon.min(0).astype(int), polygon.max(0).astype(int)
+    assert rotated.shape[:2] == ((60, 100) if quarters % 2 == 0 else (100, 60))
+    assert rotated[top:bottom, left:right].all() and rotated.sum() == image.sum()
+
+
+def test_motion_blur_spreads_a_point_along_its_direction():
+    image = np.zeros((41, 41, 3), dtype=np.float32)
+    image[20, 20] = 1
+    blurred = load("robustness").motion_blur(image, 9, 0)
+    assert blurred.sum() == pytest.approx(image.sum(), rel=1e-5)
+    assert np.count_nonzero(blurred[20, :, 0]) == 9 and np.count_nonzero(blurred[:, 20, 0]) == 1
+
+
+def test_robustness_writes_every_condition(photos, monkeypatch, capsys):
+    module = load("robustness")
+    arguments = ["robustness.py", "--image_dir", photos / "images", "--gt_dir", photos / "gt"]
+    monkeypatch.setattr(sys, "argv", [*map(str, arguments), "--output", str(photos / "out.json")])
+    module.main()
+    assert set(json.loads((photos / "out.json").read_text())) == set(module.CONDITIONS)
+    assert capsys.readouterr().out.count("\n") == 2 + len(module.CONDITIONS)
+
+
+def test_pipeline_benchmark_times_both_precisions(photos, monkeypatch, capsys):
+    module = load("pipeline")
+    monkeypatch.setattr(module, "load_rapidocr", lambda threads: lambda picture: picture.mean())
+    arguments = ["pipeline.py", "--image_dir", str(photos / "images"), "--size", "96", "160", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    module.main()
+    detectors = json.loads(capsys.readouterr().out)["detectors"]
+    assert set(detectors) == {"tcm_hf fp32", "tcm_hf bf16", "rapidocr"}
+    assert all(row["seconds"] >= 0 and "ratio_to_rapidocr" in row for row in detectors.values())
