@@ -5,7 +5,16 @@ import pytest
 from conftest import shared_path
 from PIL import Image
 
-from tcm_hf.data.formats import TextRecord, load_image, load_record, parse_icdar2015, read_icdar2015
+from tcm_hf.data.formats import (
+    FORMATS,
+    AnnotationError,
+    TextRecord,
+    load_image,
+    load_record,
+    parse_icdar2015,
+    read_dataset,
+    read_icdar2015,
+)
 
 
 def write_dataset(folder, files, size=(16, 12)):
@@ -115,3 +124,149 @@ def test_published_annotations_are_read_completely():
     assert records[0].polygons[0].tolist() == [[377, 117], [463, 117], [465, 130], [378, 130]]
     points = np.concatenate([polygon for record in records for polygon in record.polygons])
     assert points.min() > -100 and (points.max(axis=0) < (1380, 820)).all()
+
+
+# The front door -------------------------------------------------------------------------------------------------------
+
+
+def test_every_format_says_what_it_reads_and_has_the_common_options():
+    for name, entry in FORMATS.items():
+        assert entry.name == name and entry.title and entry.layout and entry.reader.__doc__
+        assert {"missing", "on_error"} <= set(entry.options)
+    assert FORMATS["totaltext"].reader.__name__ == "read_totaltext"
+
+
+@pytest.mark.parametrize("name", ["icdar2015", "IC15", "ICDAR 2015", "icdar-2015"])
+def test_a_format_has_many_spellings(name, tmp_path):
+    write_dataset(tmp_path, {"img_1": b"0,0,9,0,9,9,0,9,a"})
+    (record,) = read_dataset(name, tmp_path)
+    assert record.texts == ["a"] and record.image.name == "img_1.png"
+
+
+def test_unknown_formats_and_options_are_named(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'icdar2015'"):
+        read_dataset("icdar215", tmp_path)
+    with pytest.raises(ValueError, match="icdar2015: unknown option 'image'; it has images, annotations"):
+        read_dataset("icdar2015", tmp_path, image=tmp_path)
+    with pytest.raises(ValueError, match="`missing` must be one of 'error', 'skip', 'keep', got 'no'"):
+        read_dataset("icdar2015", tmp_path, missing="no")
+    with pytest.raises(ValueError, match="`orientation` must be one of"):
+        read_dataset("icdar2015", tmp_path, orientation="up")
+    with pytest.raises(FileNotFoundError, match="Source folder not found: .*nowhere"):
+        read_dataset("icdar2015", tmp_path / "nowhere")
+
+
+def test_records_come_lazily(tmp_path):
+    write_dataset(tmp_path, {"img_1": b"0,0,9,0,9,9,0,9,a", "img_2": b"broken"})
+    records = read_dataset("icdar2015", tmp_path)
+    assert next(records).texts == ["a"]
+    with pytest.raises(AnnotationError, match=r"gt_img_2\.txt, line 1"):
+        next(records)
+
+
+def test_bad_pictures_can_be_left_out(tmp_path):
+    write_dataset(tmp_path, {"img_1": b"broken", "img_2": b"0,0,9,0,9,9,0,9,a"})
+    errors = []
+    (record,) = read_dataset("icdar2015", tmp_path, on_error=errors.append)
+    assert record.image.name == "img_2.png"
+    assert [type(error) for error in errors] == [AnnotationError] and "gt_img_1.txt" in str(errors[0])
+
+
+def published_layout(tmp_path):
+    for part, image_folder, gt_folder in (
+        ("a", "ch4_training_images", "ch4_training_localization_transcription_gt"),
+        ("b", "ch4_test_images", "Challenge4_Test_Task1_GT"),
+    ):
+        (tmp_path / image_folder).mkdir()
+        (tmp_path / gt_folder).mkdir()
+        Image.new("RGB", (16, 12)).save(tmp_path / image_folder / "img_1.jpg")
+        (tmp_path / gt_folder / "gt_img_1.txt").write_text(f"0,0,9,0,9,9,0,9,{part}")
+
+
+def test_a_split_is_found_by_the_names_of_its_folders(tmp_path):
+    published_layout(tmp_path)
+    for split, text in (("train", "a"), ("test", "b"), ("training", "a")):
+        (record,) = read_dataset("icdar2015", tmp_path, split=split)
+        assert record.texts == [text]
+    with pytest.raises(AnnotationError, match="two annotation files for the picture 'img_1'.*`split`"):
+        read_dataset("icdar2015", tmp_path)
+    (record,) = read_dataset(
+        "icdar2015",
+        tmp_path,
+        images=[tmp_path / "ch4_training_images"],
+        annotations=tmp_path / "Challenge4_Test_Task1_GT",
+    )
+    assert record.texts == ["b"] and record.image.parent.name == "ch4_training_images"
+    with pytest.raises(AnnotationError, match="two pictures for the annotation"):
+        read_dataset("icdar2015", tmp_path, annotations=tmp_path / "Challenge4_Test_Task1_GT")
+
+
+def test_counterparts_that_are_missing(tmp_path):
+    image_dir, gt_dir = write_dataset(tmp_path, {"img_1": b"0,0,9,0,9,9,0,9,a", "img_2": None})
+    (gt_dir / "gt_img_3.txt").write_text("0,0,9,0,9,9,0,9,c")
+    with pytest.raises(FileNotFoundError, match="Annotation file not found for the picture .*img_2.png"):
+        read_dataset("icdar2015", tmp_path)
+    (image_dir / "img_2.png").unlink()
+    with pytest.raises(FileNotFoundError, match="Picture not found for the annotation .*gt_img_3.txt"):
+        read_dataset("icdar2015", tmp_path)
+    assert [record.texts for record in read_dataset("icdar2015", tmp_path, missing="skip")] == [["a"]]
+    kept = list(read_dataset("icdar2015", tmp_path, missing="keep"))
+    assert sorted(record.image.name for record in kept) == ["img_1.png", "img_3.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le-bom", "gb18030"])
+def test_encodings(tmp_path, encoding):
+    text = "0,0,9,0,9,9,0,9,\u4e2d\u6587\r\n1,1,8,1,8,8,1,8,\u00e9"
+    data = b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-bom" else text.encode(encoding)
+    write_dataset(tmp_path, {"img_1": data})
+    options = {"encoding": encoding} if encoding == "gb18030" else {}
+    (record,) = read_dataset("icdar2015", tmp_path, **options)
+    assert record.texts == ["\u4e2d\u6587", "\u00e9"]
+    with pytest.raises(ValueError, match="unknown encoding: klingon"):
+        list(read_dataset("icdar2015", tmp_path, encoding="klingon"))
+
+
+# Orientation ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_annotations_of_stored_pictures_are_turned_with_them(tmp_path, tag):
+    """A white block of the stored picture, found again in the upright one by looking at its pixels."""
+    pixels = np.zeros((40, 64, 3), np.uint8)
+    pixels[8:16, 16:48] = 255
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(pixels).save(tmp_path / "img_1.png", exif=exif)
+    (tmp_path / "gt_img_1.txt").write_text("16,8,48,8,48,16,16,16,a")
+    (record,) = read_dataset("icdar2015", tmp_path)
+    upright = load_record(record)[..., 0] > 127
+    rows, columns = np.flatnonzero(upright.any(axis=1)), np.flatnonzero(upright.any(axis=0))
+    polygon = record.polygons[0]
+    assert polygon.min(axis=0).tolist() == [columns[0], rows[0]]
+    assert polygon.max(axis=0).tolist() == [columns[-1] + 1, rows[-1] + 1]
+    (as_shown,) = read_dataset("icdar2015", tmp_path, orientation="upright")
+    assert as_shown.polygons[0][0].tolist() == [16, 8]
+
+
+def test_a_resized_and_turned_copy(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 40)).save(tmp_path / "img_1.jpg", exif=exif)
+    (tmp_path / "gt_img_1.txt").write_text("0,0,128,0,128,20,0,20,a")
+    (record,) = read_dataset("icdar2015", tmp_path, record_size=(80, 128))
+    assert record.size == (128, 80) and load_record(record).shape == (128, 80, 3)
+    # The upper edge of the stored picture is the right one of the upright picture.
+    assert record.polygons[0].min(axis=0).tolist() == [60, 0] and record.polygons[0].max(axis=0).tolist() == [80, 128]
+
+
+def test_published_samples_parse():
+    folder = shared_path("data/formats")
+    counts = {"icdar2013": [9, 4, 2, 7, 5, 2], "td500": [2, 2, 5, 2, 4, 1], "totaltext": [1, 9, 4, 12, 1, 12]}
+    for name, expected in counts.items():
+        records = list(read_dataset(name, folder / name, missing="keep"))
+        assert [len(record.polygons) for record in records] == expected, name
+        points = np.concatenate([polygon for record in records for polygon in record.polygons])
+        assert points.min() > -100 and points.max() < 4000
+    records = list(read_dataset("mmocr", folder / "mmocr_toy"))
+    assert len(records) == 10 and sum(len(record.polygons) for record in records) == 82
+    assert all(load_image(record.image).shape == (720, 1280, 3) for record in records[:2])

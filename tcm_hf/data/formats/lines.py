@@ -1,0 +1,312 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Formats of one instance a line: ICDAR 2013 and 2015, MLT 2017 and 2019, MSRA-TD500 and HUST-TR400."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from .files import NUMBER, PathLike, folder, list_images, outline, parse_numbers, read_lines, rectangle, upright_frame
+from .paired import Instances, file_reader
+from .records import AnnotationError, TextRecord
+
+
+_SEPARATED = r"\s*[,\s]\s*"
+_RECTANGLE_LINE = re.compile(
+    rf"\s*({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern})"
+    rf"(?:{_SEPARATED}(.*))?",
+    re.DOTALL | re.ASCII,
+)
+_FOUR_MORE_NUMBERS = re.compile(rf"(?:{NUMBER.pattern}\s*,\s*){{4}}", re.ASCII)
+
+
+def icdar_key(stem: str) -> str:
+    """`gt_img_1` -> `img_1`."""
+    return re.sub(r"^gt_", "", stem, flags=re.IGNORECASE)
+
+
+# ICDAR 2013 ---------------------------------------------------------------------------------------------------------
+
+
+def parse_icdar2013(path: PathLike, encoding: str | None = None) -> Instances:
+    """
+    Parses one ICDAR 2013 Focused Scene Text file: `left, top, right, bottom, "transcription"` a line.
+
+    Commas (test set) or spaces (training set) separate the fields. Edges are kept as published: the benchmark counts
+    the pixels of the right and the bottom edge as text.
+
+    Args:
+        path (`str` or `Path`): The annotation file.
+        encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+
+    Returns:
+        `Instances`: rectangles and transcriptions, without their quotes.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        AnnotationError: if a line cannot be meant; the message names file and line.
+    """
+    instances = Instances()
+    for number, line in read_lines(path, encoding):
+        where = f"{path}, line {number}"
+        match = _RECTANGLE_LINE.fullmatch(line)
+        if match is None:
+            raise AnnotationError(
+                f'{where}: expected `left, top, right, bottom, "transcription"` (4 numbers and a text): {line!r}; correct it'
+            )
+        xmin, ymin, xmax, ymax = parse_numbers(match.groups()[:4], where, line)
+        text = match[5]
+        if text is not None and _FOUR_MORE_NUMBERS.match(text):
+            raise AnnotationError(
+                f"{where}: more than 4 numbers: {line!r}; lines of 8 numbers are the format icdar2015"
+            )
+        if xmax < xmin or ymax < ymin:
+            raise AnnotationError(
+                f"{where}: the right or bottom edge comes before the left or top one: {line!r}; a line is "
+                "left, top, right, bottom"
+            )
+        instances.add(rectangle(xmin, ymin, xmax, ymax), None if text is None else _unquoted(text.strip()))
+    return instances
+
+
+def _unquoted(text: str) -> str:
+    """A transcription without its quotes and backslashes; one without quotes as it is."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return re.sub(r'\\([\\"])', r"\1", text[1:-1])
+    return text
+
+
+read_icdar2013 = file_reader(
+    "read_icdar2013",
+    "ICDAR 2013 Focused Scene Text (https://rrc.cvc.uab.es/?ch=2)",
+    parse_icdar2013,
+    suffixes=(".txt",),
+    key=icdar_key,
+)
+
+
+# ICDAR 2015 ---------------------------------------------------------------------------------------------------------
+
+
+def parse_icdar2015(gt_path: PathLike, encoding: str | None = None) -> tuple[list[np.ndarray], list[bool], list[str]]:
+    """
+    Parses one ICDAR 2015 file: `x1,y1,x2,y2,x3,y3,x4,y4,transcription` a line, `###` for an unreadable word.
+
+    Args:
+        gt_path (`str` or `Path`):
+            The annotation file; UTF-8, with or without byte order mark, or UTF-16 with one; any line ending.
+        encoding (`str`, *optional*): Another encoding.
+
+    Returns:
+        `tuple[list[np.ndarray], list[bool], list[str]]`: float32 polygons of shape (4, 2), ignore flags, transcriptions.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        AnnotationError: if a line cannot be parsed; the message names file and line.
+    """
+    instances = _parse_icdar2015(gt_path, encoding)
+    return instances.polygons, instances.ignore, instances.texts
+
+
+def _parse_icdar2015(path: PathLike, encoding: str | None = None) -> Instances:
+    instances = Instances()
+    for number, line in read_lines(path, encoding):
+        where = f"{path}, line {number}"
+        # The transcription is unquoted and may contain commas: only the first eight separate fields.
+        fields = line.split(",", 8)
+        if len(fields) < 9:
+            raise AnnotationError(
+                f"{where}: expected `x1,y1,x2,y2,x3,y3,x4,y4,transcription` (8 numbers and a text), "
+                f"found {len(fields)} fields: {line!r}; correct it or check the format"
+            )
+        instances.add(outline(parse_numbers(fields[:8], where, line)), fields[8])
+    return instances
+
+
+def read_icdar2015(
+    image_dir: PathLike,
+    gt_dir: PathLike,
+    record_size: tuple[int, int] | None = None,
+    *,
+    orientation: str = "stored",
+    encoding: str | None = None,
+) -> list[TextRecord]:
+    """
+    Reads ICDAR 2015 Incidental Scene Text (https://rrc.cvc.uab.es/?ch=4): `img_N.jpg` with `gt_img_N.txt`.
+
+    Args:
+        image_dir (`str` or `Path`): folder of pictures.
+        gt_dir (`str` or `Path`): folder of annotation files, `gt_<picture's stem>.txt`.
+        record_size (`tuple[int, int]`, *optional*):
+            (height, width) of the frame the annotations were made in, when the pictures are resized copies:
+            (720, 1280) for copies of the official photos. `None`: the pictures have their original size.
+        orientation (`str`, *optional*, defaults to `"stored"`):
+            Whether the annotations refer to the `"stored"` pictures or to the `"upright"` ones (EXIF applied).
+        encoding (`str`, *optional*):
+            Encoding of the annotations, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+
+    Returns:
+        `list[TextRecord]`: one record a picture, in natural order of the file names.
+
+    Raises:
+        FileNotFoundError: if a folder or the annotation file of a picture is missing.
+        AnnotationError: if an annotation line cannot be parsed; the message names file and line.
+    """
+    gt_folder = folder(gt_dir, "Annotation")
+    records = []
+    for image_path in list_images(image_dir):
+        gt_path = gt_folder / f"gt_{image_path.stem}.txt"
+        if not gt_path.is_file():
+            raise FileNotFoundError(f"Annotation file not found: {gt_path} (for the picture {image_path})")
+        polygons, ignore, texts = parse_icdar2015(gt_path, encoding)
+        polygons, size = upright_frame(image_path, polygons, orientation, record_size)
+        records.append(TextRecord(image_path, polygons, ignore, list(texts), size))
+    return records
+
+
+read_icdar2015_folder = file_reader(
+    "read_icdar2015_folder",
+    "ICDAR 2015 Incidental Scene Text and whatever has its lines, in any folder layout",
+    _parse_icdar2015,
+    suffixes=(".txt",),
+    key=icdar_key,
+)
+
+
+# MLT ----------------------------------------------------------------------------------------------------------------
+
+
+def parse_mlt(path: PathLike, encoding: str | None = None) -> Instances:
+    """
+    Parses one file of ICDAR 2017-MLT or 2019-MLT: `x1,y1,x2,y2,x3,y3,x4,y4,script,transcription` a line.
+
+    Args:
+        path (`str` or `Path`): The annotation file.
+        encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+
+    Returns:
+        `Instances`: quadrilaterals, scripts (as `languages`) and transcriptions.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        AnnotationError: if a line cannot be meant; the message names file and line.
+    """
+    instances = Instances()
+    for number, line in read_lines(path, encoding):
+        where = f"{path}, line {number}"
+        fields = line.split(",", 9)
+        if len(fields) < 10:
+            raise AnnotationError(
+                f"{where}: expected `x1,y1,x2,y2,x3,y3,x4,y4,script,transcription` (8 numbers, a script and a text), found "
+                f"{len(fields)} fields: {line!r}; lines without a script are the format icdar2015"
+            )
+        polygon = outline(parse_numbers(fields[:8], where, line))
+        instances.add(polygon, fields[9], language=fields[8].strip() or None)
+    return instances
+
+
+read_mlt = file_reader(
+    "read_mlt",
+    "ICDAR 2017-MLT (https://rrc.cvc.uab.es/?ch=8) and 2019-MLT (https://rrc.cvc.uab.es/?ch=15)",
+    parse_mlt,
+    suffixes=(".txt",),
+    key=icdar_key,
+)
+
+
+# MSRA-TD500, HUST-TR400 ---------------------------------------------------------------------------------------------
+
+
+def rotated_rectangle(x: float, y: float, width: float, height: float, angle: float) -> np.ndarray:
+    """
+    Corners of a rectangle that is turned about its centre.
+
+    Args:
+        x (`float`): Left edge before turning, in pixels.
+        y (`float`): Top edge before turning.
+        width (`float`): Width before turning.
+        height (`float`): Height before turning.
+        angle (`float`): Radians, positive clockwise on screen.
+
+    Returns:
+        `np.ndarray`: float32 of shape (4, 2), clockwise, from the corner that is the top-left one before turning.
+    """
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, height / 2)
+    turned = corners @ np.array([[cos, sin], [-sin, cos]]) + (x + width / 2, y + height / 2)
+    return turned.astype(np.float32)
+
+
+def parse_td500(path: PathLike, encoding: str | None = None) -> Instances:
+    """
+    Parses one file of MSRA-TD500 or HUST-TR400, which hold text lines as rotated rectangles.
+
+    A line is `index difficult x y width height angle` (as published, `.gt`) or
+    `xmin,ymin,xmax,ymax,angle[,transcription]` (as evaluation programs have it, `.txt`); the angle is in radians,
+    clockwise on screen, about the centre. Difficult lines, and `###`, are ignored.
+
+    Args:
+        path (`str` or `Path`): The annotation file.
+        encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+
+    Returns:
+        `Instances`: quadrilaterals that start at the corner which is the top-left one before turning.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        AnnotationError: if a line cannot be meant; the message names file and line.
+    """
+    instances = Instances()
+    for number, line in read_lines(path, encoding):
+        where = f"{path}, line {number}"
+        if "," in line:
+            fields = line.split(",", 5)
+            if len(fields) < 5:
+                raise AnnotationError(
+                    f"{where}: expected `xmin,ymin,xmax,ymax,angle,transcription`, found {len(fields)} fields: {line!r}; "
+                    "correct it"
+                )
+            xmin, ymin, xmax, ymax, angle = parse_numbers(fields[:5], where, line)
+            width, height, difficult = xmax - xmin, ymax - ymin, 0.0
+            text = fields[5].strip() if len(fields) == 6 else None
+            text = None if text in ("", "None") else text
+        else:
+            fields = line.split()
+            if len(fields) != 7:
+                raise AnnotationError(
+                    f"{where}: expected `index difficult x y width height angle` (7 numbers), found {len(fields)} fields: "
+                    f"{line!r}; correct it"
+                )
+            _, difficult, xmin, ymin, width, height, angle = parse_numbers(fields, where, line)
+            text = None
+        if difficult not in (0, 1):
+            raise AnnotationError(f"{where}: the second number, `difficult`, must be 0 or 1: {line!r}; correct it")
+        if width < 0 or height < 0:
+            raise AnnotationError(f"{where}: a negative width or height: {line!r}; correct it")
+        if abs(angle) > 2 * math.pi:
+            raise AnnotationError(f"{where}: the angle {angle:g} is not in radians: {line!r}; convert it")
+        instances.add(rotated_rectangle(xmin, ymin, width, height, angle), text, difficult == 1)
+    return instances
+
+
+read_td500 = file_reader(
+    "read_td500",
+    "MSRA-TD500 and HUST-TR400",
+    parse_td500,
+    suffixes=(".gt", ".txt"),
+    key=icdar_key,
+)

@@ -1,0 +1,220 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The one record type that every reader yields, its pictures, and the error of a bad annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from ...image_loading import load_rgb_image
+
+
+try:
+    import cv2
+except ImportError as error:  # pragma: no cover
+    raise ImportError("Reading pictures needs OpenCV: pip install opencv-python-headless") from error
+
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+IGNORE_TRANSCRIPTION = "###"
+
+Item = TypeVar("Item")
+
+
+class AnnotationError(ValueError):
+    """An annotation that cannot be meant as it stands; the message names the file, the place in it and a remedy."""
+
+
+@dataclass(frozen=True)
+class DatasetImage:
+    """
+    A picture that stays in its `datasets.Dataset` until it is needed.
+
+    Args:
+        dataset (`datasets.Dataset`): The data set, with its picture column undecoded (`Image(decode=False)`).
+        index (`int`): Row of the picture.
+        column (`str`): Column of the picture.
+        path (`str`, *optional*): The picture's file name, for messages.
+    """
+
+    dataset: Any = field(repr=False)
+    index: int
+    column: str = "image"
+    path: str | None = None
+
+    def load(self) -> Any:
+        """The picture as stored: encoded bytes, a path, or a decoded picture."""
+        return stored_picture(self.dataset[self.index][self.column], f"row {self.index}, column {self.column!r}")
+
+
+ImageSource = str | Path | bytes | Image.Image | np.ndarray | DatasetImage
+
+
+def stored_picture(value: Any, where: str) -> Any:
+    """The bytes or the path inside the value of an undecoded picture column; a decoded picture as it is."""
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    if value is None:
+        raise AnnotationError(f"{where}: there is no picture; remove the row")
+    if isinstance(value, str) and "://" in value and not value.startswith(("http://", "https://")):
+        # A stream from the Hub gives addresses such as hf://datasets/..., also inside of archives.
+        import fsspec
+
+        with fsspec.open(value, "rb") as file:
+            return file.read()
+    return value
+
+
+@dataclass
+class TextRecord:
+    """One picture and its text instances.
+
+    Args:
+        image (`str`, `Path`, `bytes`, `PIL.Image.Image`, `np.ndarray` or `DatasetImage`):
+            The picture, the path of its file, or the file's content. An array is RGB uint8 of shape
+            (height, width, 3).
+        polygons (`list[np.ndarray]`, *optional*, defaults to an empty list):
+            Outlines of shape (n, 2), n >= 3: x to the right, y down, in pixels of the frame given by `size`. They
+            refer to the upright picture (EXIF orientation applied), as `load_image` returns it.
+        ignore (`list[bool]`, *optional*, defaults to `False` for every polygon):
+            Whether an instance is unreadable ("don't care"): left out of the loss and of the metric.
+        texts (`list[str | None]`, *optional*, defaults to `None` for every polygon):
+            Transcriptions; `None` where the benchmark gives none.
+        size (`tuple[int, int]`, *optional*):
+            (height, width) of the frame the polygons live in, when it is not the stored picture's own size.
+        languages (`list[str | None]`, *optional*):
+            Script or language of every instance as the benchmark names it (`"Latin"`, `"Korean"`); `None` for the
+            whole list when it names none.
+        image_name (`str`, *optional*):
+            File name of a picture that is held in memory.
+
+    Raises:
+        ValueError: if `polygons`, `ignore`, `texts` and `languages` differ in length, or a polygon is not of shape
+            (n >= 3, 2).
+    """
+
+    image: ImageSource
+    polygons: list[np.ndarray] = field(default_factory=list)
+    ignore: list[bool] | None = None
+    texts: list[str | None] | None = None
+    size: tuple[int, int] | None = None
+    languages: list[str | None] | None = None
+    image_name: str | None = None
+
+    def __post_init__(self):
+        count = len(self.polygons)
+        self.ignore = [False] * count if self.ignore is None else [bool(flag) for flag in self.ignore]
+        self.texts = [None] * count if self.texts is None else list(self.texts)
+        if len(self.ignore) != count or len(self.texts) != count:
+            raise ValueError(
+                f"TextRecord of {self.name}: {count} polygons, {len(self.ignore)} `ignore` flags and {len(self.texts)} "
+                "`texts`: give one of each per polygon."
+            )
+        if self.languages is not None and len(self.languages) != count:
+            raise ValueError(
+                f"TextRecord of {self.name}: {count} polygons and {len(self.languages)} `languages`: give one per polygon."
+            )
+        self.polygons = [np.asarray(polygon, dtype=np.float32) for polygon in self.polygons]
+        for index, polygon in enumerate(self.polygons):
+            if polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3:
+                raise ValueError(
+                    f"TextRecord of {self.name}: polygon {index} has shape {polygon.shape}; expected (n, 2) with n >= 3."
+                )
+
+    @property
+    def name(self) -> str:
+        """The picture's path, or a description of a picture held in memory; for messages."""
+        if isinstance(self.image, (str, Path)):
+            return str(self.image)
+        if self.image_name is not None:
+            return self.image_name
+        if isinstance(self.image, DatasetImage):
+            return self.image.path or f"row {self.image.index}"
+        return f"<{type(self.image).__name__} in memory>"
+
+
+def load_image(source: ImageSource) -> np.ndarray:
+    """
+    Decodes a picture to upright RGB, exactly as the image processor does.
+
+    Args:
+        source (`str`, `Path`, `bytes`, `PIL.Image.Image`, `np.ndarray` or `DatasetImage`):
+            Path or content of a file, or a picture in memory.
+
+    Returns:
+        `np.ndarray`: uint8 of shape (height, width, 3).
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        OSError: if the file is no picture or is damaged.
+        ValueError: if the values of an array are not those of a picture.
+    """
+    if isinstance(source, DatasetImage):
+        source = source.load()
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:
+        return source
+    return np.array(load_rgb_image(source))
+
+
+def load_record(record: TextRecord) -> np.ndarray:
+    """
+    Decodes a record's picture and resizes it to the frame of the record's polygons.
+
+    Args:
+        record (`TextRecord`): the record; with `size` `None` the picture keeps its own size.
+
+    Returns:
+        `np.ndarray`: RGB uint8 of shape (height, width, 3).
+    """
+    image = load_image(record.image)
+    if record.size is not None and tuple(record.size) != image.shape[:2]:
+        height, width = record.size
+        shrinks = height < image.shape[0] and width < image.shape[1]
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return image
+
+
+def build_records(
+    items: Iterable[Item],
+    build: Callable[[Item], TextRecord | None],
+    on_error: Callable[[AnnotationError], None] | None = None,
+) -> Iterator[TextRecord]:
+    """
+    Builds records one by one.
+
+    Args:
+        items (`Iterable`): What one record each is made of.
+        build (`Callable`): Makes the record of an item; `None` leaves it out.
+        on_error (`Callable[[AnnotationError], None]`, *optional*):
+            Called with the error of a bad item, which is then left out. By default the error is raised.
+
+    Returns:
+        `Iterator[TextRecord]`: lazily.
+    """
+    for item in items:
+        try:
+            record = build(item)
+        except AnnotationError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        if record is not None:
+            yield record

@@ -1,0 +1,263 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The formats that are read, and the one function that reads them all."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .curved import read_ctw1500, read_totaltext
+from .hub import read_hub
+from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
+from .labels import read_labelme, read_paddleocr
+from .lines import read_icdar2013, read_icdar2015_folder, read_mlt, read_td500
+from .records import TextRecord
+from .synthtext import read_synthtext
+
+
+@dataclass(frozen=True)
+class DatasetFormat:
+    """
+    A format that [`read_dataset`] reads.
+
+    Args:
+        name (`str`): Its name.
+        title (`str`): What it is.
+        layout (`str`): The files that are expected.
+        reader (`Callable`): `reader(source, **options) -> Iterator[TextRecord]`; usable on its own.
+        aliases (`tuple[str, ...]`, *optional*): Other names; case, spaces, `-` and `_` never matter.
+        languages (`bool`, *optional*, defaults to `False`): Whether it names the language of every instance.
+    """
+
+    name: str
+    title: str
+    layout: str
+    reader: Callable[..., Iterator[TextRecord]]
+    aliases: tuple[str, ...] = ()
+    languages: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the reader's options."""
+        return [name for name in inspect.signature(self.reader).parameters if name != "source"]
+
+
+_JSON_PICTURES = "pictures beside it or in the folders `images`"
+
+FORMATS: dict[str, DatasetFormat] = {
+    entry.name: entry
+    for entry in (
+        DatasetFormat(
+            "icdar2013",
+            "ICDAR 2013 Focused Scene Text",
+            '100.jpg with gt_100.txt, img_1.jpg with gt_img_1.txt: left, top, right, bottom, "transcription" a line, with '
+            "commas or spaces between",
+            read_icdar2013,
+            ("ic13", "icdar13"),
+        ),
+        DatasetFormat(
+            "icdar2015",
+            "ICDAR 2015 Incidental Scene Text, and anything with its lines",
+            "img_1.jpg with gt_img_1.txt (or img_1.txt, img_1.jpg.txt): x1,y1,x2,y2,x3,y3,x4,y4,transcription a line, "
+            "### for an unreadable word",
+            read_icdar2015_folder,
+            ("ic15", "icdar15"),
+        ),
+        DatasetFormat(
+            "mlt2017",
+            "ICDAR 2017-MLT",
+            "img_1.jpg with gt_img_1.txt: x1,y1,...,x4,y4,script,transcription a line",
+            read_mlt,
+            ("icdar2017", "icdar2017mlt", "mlt17", "mlt"),
+            True,
+        ),
+        DatasetFormat(
+            "mlt2019",
+            "ICDAR 2019-MLT",
+            "tr_img_00001.jpg with tr_img_00001.txt: x1,y1,...,x4,y4,script,transcription a line",
+            read_mlt,
+            ("icdar2019mlt", "mlt19"),
+            True,
+        ),
+        DatasetFormat(
+            "art",
+            "ICDAR 2019-ArT",
+            f"train_labels.json with gt_0.jpg, ...; {_JSON_PICTURES}",
+            read_art,
+            ("icdar2019art", "art2019"),
+            True,
+        ),
+        DatasetFormat(
+            "lsvt",
+            "ICDAR 2019-LSVT",
+            f"train_full_labels.json with gt_0.jpg, ...; {_JSON_PICTURES}",
+            read_art,
+            ("icdar2019lsvt", "lsvt2019"),
+        ),
+        DatasetFormat(
+            "td500",
+            "MSRA-TD500",
+            "IMG_0030.JPG with IMG_0030.gt: index difficult x y width height angle a line (or .txt: "
+            "xmin,ymin,xmax,ymax,angle,transcription)",
+            read_td500,
+            ("msratd500", "msra"),
+        ),
+        DatasetFormat(
+            "tr400",
+            "HUST-TR400",
+            "a picture with a .gt file of its name: index difficult x y width height angle a line",
+            read_td500,
+            ("husttr400",),
+        ),
+        DatasetFormat(
+            "totaltext",
+            "Total-Text",
+            "img1.jpg with poly_gt_img1.txt (x: [[...]], y: [[...]], ...), poly_gt_img1.mat, or gt_img1.txt "
+            "(x1,y1,...,transcription a line)",
+            read_totaltext,
+        ),
+        DatasetFormat(
+            "ctw1500",
+            "CTW1500 (SCUT-CTW1500)",
+            "0001.jpg with 0001.xml (training), 1001.jpg with 0001001.txt: x1,y1,...,x14,y14,####transcription a line (test)",
+            read_ctw1500,
+            ("ctw", "scutctw1500"),
+        ),
+        DatasetFormat(
+            "cocotext",
+            "COCO-Text, version 1 and 2",
+            f"cocotext.v2.json with COCO's train2014; {_JSON_PICTURES}",
+            read_cocotext,
+            (),
+            True,
+        ),
+        DatasetFormat(
+            "textocr",
+            "TextOCR",
+            f"TextOCR_0.1_train.json with train_images; {_JSON_PICTURES}",
+            read_textocr,
+        ),
+        DatasetFormat(
+            "synthtext",
+            "SynthText in the Wild",
+            "gt.mat with the folders 1 to 200 of pictures beside it or below `images`",
+            read_synthtext,
+        ),
+        DatasetFormat(
+            "paddleocr",
+            "PaddleOCR and PPOCRLabel",
+            "Label.txt: picture, tab, JSON list of transcription and points a line; " + _JSON_PICTURES,
+            read_paddleocr,
+            ("ppocrlabel", "ppocr", "paddle"),
+        ),
+        DatasetFormat(
+            "labelme",
+            "LabelMe",
+            "one .json file a picture, with polygons and rectangles; pictures where imagePath says, in `images`, or inside",
+            read_labelme,
+        ),
+        DatasetFormat(
+            "coco",
+            "the COCO detection form, with polygons or boxes",
+            f"a JSON file of images, annotations and categories; {_JSON_PICTURES}",
+            read_coco,
+        ),
+        DatasetFormat(
+            "mmocr",
+            "the text-detection form of mmocr 1.x",
+            f"textdet_train.json with data_list; {_JSON_PICTURES}",
+            read_mmocr,
+        ),
+        DatasetFormat(
+            "hub",
+            "the Hub form: imagefolder or parquet",
+            "a folder with metadata.jsonl (file_name, polygons, ignore, text; also one folder for each split), a folder of "
+            "parquet files, one parquet file, or the id of a data set on the Hub",
+            read_hub,
+            ("imagefolder", "parquet", "datasets"),
+            True,
+        ),
+    )
+}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+_NAMES = {_plain(name): entry for entry in FORMATS.values() for name in (entry.name, *entry.aliases)}
+
+
+def find_format(name: str) -> DatasetFormat:
+    """
+    The format of a name or alias.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    entry = _NAMES.get(_plain(str(name)))
+    if entry is None:
+        close = difflib.get_close_matches(_plain(str(name)), _NAMES, n=1)
+        hint = f"; did you mean {_NAMES[close[0]].name!r}?" if close else "."
+        raise ValueError(f"unknown format {name!r}{hint} Known are {', '.join(FORMATS)}")
+    return entry
+
+
+def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRecord]:
+    """
+    Reads a data set in any of the known formats, record by record.
+
+    ```python
+    records = list(read_dataset("icdar2015", "ICDAR2015", split="train"))
+    ```
+
+    Args:
+        format (`str`): Key or alias of `FORMATS`, such as `"icdar2015"`, `"totaltext"` or `"hub"`.
+        source (`str` or `Path`): Folder or file, as `FORMATS[format].layout` says.
+        options: Those of the format's reader, `FORMATS[format].options`. Where a format has them, their meaning is
+
+            - `images` (`str`, `Path` or list of them): folders of pictures, when they are not below `source`;
+            - `annotations` (`str` or `Path`): folder of annotation files, likewise;
+            - `split` (`str`): `"train"`, `"validation"` or `"test"`, when the folder holds several;
+            - `missing` (`str`, defaults to `"error"`): what becomes of an annotation without picture: `"error"`,
+              `"skip"` (it is left out) or `"keep"` (the record has the path where the picture would be, so that
+              annotations can be read without pictures). A picture without annotation is left out by both;
+            - `record_size` (`tuple[int, int]`): (height, width) of the annotated frame, when pictures are resized copies;
+            - `orientation` (`str`): `"stored"` when the annotations refer to the pictures as stored, `"upright"` when
+              they refer to the pictures as shown with EXIF applied, `"auto"` to let the annotated size decide.
+              Records always refer to the upright picture; the default is that of the benchmark;
+            - `encoding` (`str`): encoding of text files that are neither UTF-8 nor UTF-16 with a byte order mark;
+            - `on_error` (`Callable[[AnnotationError], None]`): called with the error of a picture's annotation, which is
+              then left out; by default it is raised.
+
+    Returns:
+        `Iterator[TextRecord]`: lazily.
+
+    Raises:
+        FileNotFoundError: if a folder or file is missing.
+        AnnotationError: if an annotation cannot be meant; the message names the file, the place and a remedy.
+        ValueError: if the format or an option is unknown.
+    """
+    entry = find_format(format)
+    parameters = inspect.signature(entry.reader).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [name for name in options if name not in parameters and not open_ended]
+    if unknown:
+        raise ValueError(f"{entry.name}: unknown option {unknown[0]!r}; it has {', '.join(entry.options)}")
+    return entry.reader(source, **options)

@@ -1,0 +1,95 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""SynthText: 800 thousand rendered pictures in one MATLAB file, read as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .files import MISSING_CHOICES, ImageIndex, PathLike, as_folders, check_choice, checked_number, find_one
+from .matlab import find_variable, iterate_cells
+from .paired import OnError
+from .records import AnnotationError, TextRecord, build_records
+
+
+def read_synthtext(
+    source: PathLike,
+    images: PathLike | Sequence[PathLike] | None = None,
+    *,
+    level: str = "word",
+    missing: str = "error",
+    on_error: OnError | None = None,
+) -> Iterator[TextRecord]:
+    """
+    Reads SynthText in the Wild (https://www.robots.ox.ac.uk/~vgg/data/scenetext): `gt.mat` with folders of pictures.
+
+    The file is read as a stream: at no time are there more records than those the caller keeps.
+
+    Args:
+        source (`str` or `Path`): `gt.mat` or its folder.
+        images (`str`, `Path` or list of them, *optional*): Root of the pictures, when it is not the file's folder.
+        level (`str`, *optional*, defaults to `"word"`): `"word"` or `"character"` outlines; the latter have no texts.
+        missing (`str`, *optional*, defaults to `"error"`): What becomes of a picture that is not there; see
+            [`read_dataset`].
+        on_error (`Callable`, *optional*): Called with the error of a picture's annotation, which is then left out.
+
+    Returns:
+        `Iterator[TextRecord]`: lazily, in the file's order. Where the words of `txt` are not as many as the outlines,
+        the picture's transcriptions are `None`.
+
+    Raises:
+        FileNotFoundError: if the file, or with `missing="error"` a picture, is missing.
+        AnnotationError: if the file is damaged or is none of SynthText.
+    """
+    check_choice("missing", missing, MISSING_CHOICES)
+    check_choice("level", level, ("word", "character"))
+    path = find_one(source, ("gt.mat", "*.mat"), "SynthText file")
+    pictures = ImageIndex(as_folders(images, path.parent), missing)
+    variables = [find_variable(path, name) for name in ("imnames", "wordBB" if level == "word" else "charBB", "txt")]
+    counts = [int(np.prod(variable.shape)) for variable in variables]
+    if len(set(counts)) != 1:
+        raise AnnotationError(
+            f"{path}: {counts[0]} names, {counts[1]} lists of outlines and {counts[2]} of texts; get a complete copy"
+        )
+
+    def build(item: tuple[int, tuple]) -> TextRecord | None:
+        number, (name, boxes, lines) = item
+        where = f"{path}, picture {number + 1}"
+        if not (isinstance(name, list) and len(name) == 1):
+            raise AnnotationError(f"{where}: no picture's name in `imnames`; get a complete copy of the file")
+        polygons = _outlines(boxes, where)
+        words = " ".join(lines).split() if isinstance(lines, list) and level == "word" else []
+        texts = words if len(words) == len(polygons) else None
+        image = pictures.find(name[0], where)
+        return None if image is None else TextRecord(image, polygons, None, texts)
+
+    # `build_records` sees one picture at a time, and so do these.
+    return build_records(enumerate(zip(*map(iterate_cells, variables))), build, on_error)
+
+
+def _outlines(boxes, where: str) -> list[np.ndarray]:
+    """Quadrilaterals from an array of shape (2, 4, n), or (2, 4) of a single one."""
+    if not isinstance(boxes, np.ndarray) or boxes.shape[:2] != (2, 4) or boxes.ndim > 3:
+        shape = boxes.shape if isinstance(boxes, np.ndarray) else "no numbers"
+        raise AnnotationError(
+            f"{where}: outlines must be an array of 2 x 4 x n, got {shape}; get a complete copy of the file"
+        )
+    boxes = boxes.reshape(2, 4, -1, order="F").astype(np.float64)
+    if boxes.size:
+        # NaN compares as false, so this sees it.
+        largest = float(np.abs(boxes).max())
+        checked_number(largest, where)
+    return list(boxes.transpose(2, 1, 0).astype(np.float32))

@@ -1,0 +1,396 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+"""Writes hand-made data sets in every format that is read, and MATLAB files without MATLAB."""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+
+
+SIZE = (640, 480)  # width, height
+
+
+@dataclass
+class Word:
+    """A text instance as it is written, and as it has to be read."""
+
+    points: list
+    text: str | None = "word"
+    ignore: bool = False
+    language: str | None = None
+
+
+@dataclass
+class Picture:
+    name: str
+    words: list[Word] = field(default_factory=list)
+
+
+def box(x, y, width=60, height=20):
+    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
+
+
+def curve(x, y):
+    """14 points: along the upper edge of an arc, and back along the lower one."""
+    angles = np.linspace(np.pi, 2 * np.pi, 7)
+    upper = [[round(x + 60 + 60 * np.cos(a)), round(y + 80 + 60 * np.sin(a))] for a in angles]
+    lower = [[round(x + 60 + 40 * np.cos(a)), round(y + 80 + 40 * np.sin(a))] for a in angles[::-1]]
+    return upper + lower
+
+
+QUADS = [
+    Picture("img_1", [Word(box(10, 20), "Hello, world"), Word(box(200, 30), "###", True), Word(box(5, 300), "né 2")]),
+    Picture("img_2", [Word([[100, 100], [160, 110], [158, 130], [98, 120]], "12,50")]),
+    Picture("img_10"),
+]
+SCRIPTS = [
+    Picture("img_1", [Word(box(10, 20), "a, b", False, "Latin"), Word(box(200, 30), "###", True, "Arabic")]),
+    Picture("img_2", [Word(box(50, 60), "한글", False, "Korean")]),
+]
+CURVES = [
+    Picture("img1", [Word(curve(20, 30), "ROUND"), Word(curve(300, 200), "###", True)]),
+    Picture("img2", [Word(curve(200, 30), "Shop & Co")]),
+]
+
+
+def lines_of(picture, line):
+    return "".join(f"{line(word)}\n" for word in picture.words)
+
+
+def flat(points):
+    return [value for point in points for value in point]
+
+
+def numbers(points):
+    return ",".join(map(str, flat(points)))
+
+
+def save_pictures(folder, names, suffix=".jpg", size=SIZE):
+    for name in names:
+        path = Path(folder) / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (90, 120, 150)).save(path)
+
+
+def totaltext_lists(picture):
+    """The published form: Python 2's text of numpy arrays, broken over lines when they are long."""
+    text = ""
+    for word in picture.words:
+        columns = []
+        for axis in range(2):
+            values = [str(point[axis]) for point in word.points]
+            columns.append(" ".join(values[:8]) + ("\n " + " ".join(values[8:]) if len(values) > 8 else ""))
+        shown = "#" if word.ignore else word.text
+        text += f"x: [[{columns[0]}]], y: [[{columns[1]}]], ornt: [u'c'], transcriptions: [u{shown!r}]\n"
+    return text
+
+
+def ctw1500_xml(picture):
+    boxes = ""
+    for word in picture.words:
+        xs, ys = zip(*word.points)
+        boxes += (
+            f'<box height="{max(ys) - min(ys)}" left="{min(xs)}" top="{min(ys)}" width="{max(xs) - min(xs)}">\n'
+            f"<label>{escape(word.text)}</label>\n<segs>{numbers(word.points)}</segs>\n"
+            f'<pts x="{xs[0]}" y="{ys[0]}" />\n</box>\n'
+        )
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Annotations>\n<image file="{picture.name}.jpg">\n{boxes}</image>\n</Annotations>\n'
+
+
+# JSON ---------------------------------------------------------------------------------------------------------------
+
+
+def art_json(pictures):
+    return {
+        p.name: [
+            {
+                "points": w.points,
+                "transcription": w.text,
+                "illegibility": w.ignore,
+                **({"language": w.language} if w.language else {}),
+            }
+            for w in p.words
+        ]
+        for p in pictures
+    }
+
+
+def image_table_json(pictures, outlines, extra=lambda word: {}, file_name="{}.jpg"):
+    content = {"imgs": {}, "anns": {}, "imgToAnns": {}}
+    for number, p in enumerate(pictures, start=1):
+        name = file_name.format(p.name)
+        content["imgs"][str(number)] = {"id": number, "file_name": name, "width": 640, "height": 480, "set": "train"}
+        for w in p.words:
+            key = str(1000 + len(content["anns"]))
+            xs, ys = zip(*w.points)
+            content["anns"][key] = {
+                "id": int(key),
+                "image_id": number,
+                "bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)],
+                "utf8_string": w.text,
+                outlines: flat(w.points),
+                **extra(w),
+            }
+            content["imgToAnns"].setdefault(str(number), []).append(int(key))
+    return content
+
+
+def coco_json(pictures):
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "text"}, {"id": 2, "name": "cat"}]}
+    for number, p in enumerate(pictures, start=1):
+        content["images"].append({"id": number, "file_name": f"{p.name}.jpg", "width": 640, "height": 480})
+        for w in p.words:
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]),
+                    "image_id": number,
+                    "category_id": 1,
+                    "segmentation": [flat(w.points)],
+                    "iscrowd": int(w.ignore),
+                    "text": w.text,
+                }
+            )
+    return content
+
+
+def mmocr_json(pictures):
+    return {
+        "metainfo": {"dataset_type": "TextDetDataset"},
+        "data_list": [
+            {
+                "img_path": f"{p.name}.jpg",
+                "height": 480,
+                "width": 640,
+                "instances": [{"polygon": flat(w.points), "ignore": w.ignore, "text": w.text} for w in p.words],
+            }
+            for p in pictures
+        ],
+    }
+
+
+def labelme_json(picture):
+    return {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [
+            {
+                "label": w.text,
+                "points": w.points,
+                "group_id": None,
+                "shape_type": "polygon",
+                "flags": {"ignore": w.ignore},
+            }
+            for w in picture.words
+        ],
+        "imagePath": f"{picture.name}.jpg",
+        "imageData": None,
+        "imageHeight": 480,
+        "imageWidth": 640,
+    }
+
+
+def paddle_line(picture):
+    entries = [{"transcription": w.text, "points": w.points, "difficult": w.ignore} for w in picture.words]
+    return f"set/{picture.name}.jpg\t{json.dumps(entries, ensure_ascii=False)}\n"
+
+
+def hub_line(picture):
+    row = {
+        "file_name": f"{picture.name}.jpg",
+        "polygons": [w.points for w in picture.words],
+        "ignore": [w.ignore for w in picture.words],
+        "text": [w.text or "" for w in picture.words],
+    }
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+# MATLAB 5, written from its published layout -------------------------------------------------------------------------
+
+
+def mat_element(kind, data, order="<"):
+    if 0 < len(data) <= 4 and kind != 14:
+        return struct.pack(order + "I", len(data) << 16 | kind) + data.ljust(4, b"\0")
+    return struct.pack(order + "II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+
+def mat_matrix(value, name="", order="<"):
+    """Element of an array of numbers, a text, a list of equally long texts, or an object array of cells."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        mx_class, shape = 1, value.shape
+        content = b"".join(mat_matrix(item, order=order) for item in value.ravel(order="F"))
+    elif isinstance(value, np.ndarray):
+        classes = {"f8": (6, 9), "f4": (7, 7), "i2": (10, 3), "u1": (9, 2), "i4": (12, 5)}
+        mx_class, kind = classes[value.dtype.str[1:]]
+        shape = value.shape
+        content = mat_element(kind, value.astype(value.dtype.newbyteorder(order)).tobytes(order="F"), order)
+    else:
+        rows = [value] if isinstance(value, str) else value
+        mx_class, shape = 4, (len(rows), len(rows[0]))
+        text = "".join("".join(column) for column in zip(*rows))
+        content = mat_element(4, text.encode("utf-16-le" if order == "<" else "utf-16-be"), order)
+    flags = mat_element(6, struct.pack(order + "II", mx_class, 0), order)
+    dimensions = mat_element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
+    return mat_element(14, flags + dimensions + mat_element(1, name.encode(), order) + content, order)
+
+
+def mat_file(variables, compressed=False, order="<"):
+    data = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(order + "H", 0x0100) + (b"IM" if order == "<" else b"MI")
+    for name, value in variables.items():
+        element = mat_matrix(value, name, order)
+        if compressed:
+            packed = zlib.compress(element)
+            element = struct.pack(order + "II", 15, len(packed)) + packed
+        data += element
+    return data
+
+
+def cells(*items, shape=None):
+    array = np.empty(len(items), dtype=object)
+    array[:] = list(items)
+    return array.reshape(shape or (1, len(items)), order="C")
+
+
+def totaltext_mat(picture, compressed=True):
+    rows = []
+    for w in picture.words:
+        xs, ys = np.array(w.points, dtype=np.int16).T
+        rows += ["x:", xs[None], "y:", ys[None], "#" if w.ignore else w.text, "c"]
+    return mat_file({"polygt": cells(*rows, shape=(len(picture.words), 6))}, compressed)
+
+
+def synthtext_mat(pictures, compressed=True):
+    names = [f"8/{p.name}.jpg" for p in pictures]
+    # A single word has no third dimension, as MATLAB drops it.
+    boxes = [np.array([w.points for w in p.words], dtype=np.float64).transpose(2, 1, 0) for p in pictures]
+    boxes = [array[..., 0] if array.shape[2] == 1 else array for array in boxes]
+    texts = []
+    for p in pictures:
+        lines = [w.text for w in p.words]
+        width = max(map(len, lines))
+        texts.append([line.ljust(width) for line in lines])
+    variables = {"charBB": cells(*boxes), "wordBB": cells(*boxes), "imnames": cells(*names), "txt": cells(*texts)}
+    return mat_file(variables, compressed)
+
+
+SYNTH = [
+    Picture("ballet_106_0", [Word(box(10.5, 20), "Lines:"), Word(box(100, 20.25), "lost")]),
+    Picture("ballet_106_1", [Word(box(30, 40), "one")]),
+]
+
+
+# Everything ---------------------------------------------------------------------------------------------------------
+
+
+def sample_files(format, pictures=None):
+    """Annotation files of a format: (name in the folder, content), the pictures' names, and what has to be read."""
+    if format == "icdar2013":
+        pictures = pictures or [Picture("img_1", [Word(box(38, 43), 'say "hi", you'), Word(box(9, 9), "###", True)])]
+
+        def line(w):
+            quoted = w.text.replace("\\", "\\\\").replace('"', '\\"')
+            return f'{w.points[0][0]}, {w.points[0][1]}, {w.points[2][0]}, {w.points[2][1]}, "{quoted}"'
+
+        return _texts(pictures, "gt/gt_{}.txt", lambda p: lines_of(p, line))
+    if format == "icdar2015":
+        return _texts(
+            pictures or QUADS, "gt/gt_{}.txt", lambda p: lines_of(p, lambda w: f"{numbers(w.points)},{w.text}")
+        )
+    if format in ("mlt2017", "mlt2019"):
+        name = "gt/gt_{}.txt" if format == "mlt2017" else "gt/{}.txt"
+        return _texts(
+            pictures or SCRIPTS, name, lambda p: lines_of(p, lambda w: f"{numbers(w.points)},{w.language},{w.text}")
+        )
+    if format in ("td500", "tr400"):
+        pictures = pictures or [
+            Picture("IMG_0030", [Word(box(10, 20, 100, 30), None), Word(box(30, 200), None, True)])
+        ]
+
+        def line(w):
+            (x, y), (xmax, ymax) = w.points[0], w.points[2]
+            return f"0 {int(w.ignore)} {x} {y} {xmax - x} {ymax - y} 0.0"
+
+        return _texts(pictures, "{}.gt", lambda p: lines_of(p, line))
+    if format == "totaltext":
+        return _texts(
+            pictures or CURVES, "gt/gt_{}.txt", lambda p: lines_of(p, lambda w: f"{numbers(w.points)},{w.text}")
+        )
+    if format == "totaltext-lists":
+        return _texts(pictures or CURVES, "gt/poly_gt_{}.txt", totaltext_lists)
+    if format == "totaltext-mat":
+        return _texts(pictures or CURVES, "gt/poly_gt_{}.mat", totaltext_mat)
+    if format == "ctw1500":
+        pictures = pictures or [Picture("0001", CURVES[0].words), Picture("0002", CURVES[1].words)]
+        return _texts(pictures, "{}.xml", ctw1500_xml)
+    if format == "ctw1500-test":
+        pictures = pictures or [Picture("1001", CURVES[0].words), Picture("1002", CURVES[1].words)]
+        return _texts(pictures, "000{}.txt", lambda p: lines_of(p, lambda w: f"{numbers(w.points)},####{w.text}"))
+    if format in ("art", "lsvt"):
+        pictures = pictures or (SCRIPTS if format == "art" else QUADS)
+        name = "train_labels.json" if format == "art" else "train_full_labels.json"
+        return _json(pictures, name, art_json(pictures))
+    if format == "cocotext":
+        pictures = pictures or SCRIPTS
+        legibility = lambda w: {"legibility": "illegible" if w.ignore else "legible", "language": w.language}  # noqa: E731
+        return _json(pictures, "cocotext.v2.json", image_table_json(pictures, "mask", legibility))
+    if format == "textocr":
+        pictures = pictures or [Picture("a", [Word(curve(9, 9), "x"), Word(box(200, 200), ".", True)])]
+        return _json(
+            pictures, "TextOCR_0.1_train.json", image_table_json(pictures, "points", file_name="train/{}.jpg")
+        )
+    if format == "coco":
+        return _json(pictures or QUADS, "instances_train.json", coco_json(pictures or QUADS))
+    if format == "mmocr":
+        return _json(pictures or QUADS, "textdet_train.json", mmocr_json(pictures or QUADS))
+    if format == "paddleocr":
+        return {"Label.txt": "".join(map(paddle_line, pictures or QUADS)).encode()}, pictures or QUADS
+    if format == "labelme":
+        return {f"{p.name}.json": json.dumps(labelme_json(p)).encode() for p in pictures or QUADS}, pictures or QUADS
+    if format == "synthtext":
+        return {"gt.mat": synthtext_mat(pictures or SYNTH)}, pictures or SYNTH
+    if format == "hub":
+        return {"metadata.jsonl": "".join(map(hub_line, pictures or QUADS)).encode()}, pictures or QUADS
+    raise KeyError(format)
+
+
+SAMPLES = (
+    *(
+        "icdar2013",
+        "icdar2015",
+        "mlt2017",
+        "mlt2019",
+        "td500",
+        "tr400",
+        "totaltext",
+        "totaltext-lists",
+        "totaltext-mat",
+    ),
+    *("ctw1500", "ctw1500-test", "art", "lsvt", "cocotext", "textocr", "coco", "mmocr", "paddleocr", "labelme"),
+    *("synthtext", "hub"),
+)
+
+
+def _texts(pictures, name, content):
+    files = {name.format(p.name): content(p) for p in pictures}
+    return {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}, pictures
+
+
+def _json(pictures, name, content):
+    return {name: json.dumps(content, ensure_ascii=False).encode()}, pictures
+
+
+def write_sample(format, folder, pictures=None, images=True):
+    """Writes a data set; returns what has to be read, in the order in which it has to come."""
+    files, pictures = sample_files(format, pictures)
+    for name, data in files.items():
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if images:
+        prefix = {"textocr": "train_images/", "synthtext": "8/"}.get(format, "")
+        save_pictures(folder, [prefix + p.name for p in pictures])
+    return pictures

@@ -1,0 +1,185 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+"""The Hub form: metadata.jsonl, parquet, and data sets in memory."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from annotation_samples import QUADS, box, save_pictures, write_sample
+from PIL import Image
+
+from tcm_hf.data.formats import AnnotationError, DatasetImage, load_image, read_dataset, records_from_dataset
+
+
+datasets = pytest.importorskip("datasets", reason="the Hub form needs `datasets`")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def same(read, pictures=QUADS):
+    read = list(read)
+    assert len(read) == len(pictures)
+    for record, picture in zip(read, pictures):
+        assert record.ignore == [word.ignore for word in picture.words]
+        assert record.texts == [word.text for word in picture.words]
+        assert [polygon.tolist() for polygon in record.polygons] == [word.points for word in picture.words]
+        assert load_image(record.image).shape == (480, 640, 3)
+    return True
+
+
+def row(**change):
+    return {
+        "file_name": "img_1.jpg",
+        "polygons": [box(1, 2), box(9, 9)],
+        "ignore": [False, True],
+        "text": ["a", ""],
+        **change,
+    }
+
+
+def test_a_folder_of_one_split_or_several(tmp_path):
+    for split in ("train", "test"):
+        write_sample("hub", tmp_path / "d" / split)
+    assert same(read_dataset("hub", tmp_path / "d", split="train"))
+    assert same(read_dataset("hub", tmp_path / "d" / "test"))
+    assert same(read_dataset("hub", tmp_path / "d", split="test", streaming=True))
+    with pytest.raises(ValueError, match="has the splits 'test', 'train': name one"):
+        read_dataset("hub", tmp_path / "d")
+    with pytest.raises(ValueError, match="no split 'val'; it has 'test', 'train'"):
+        read_dataset("hub", tmp_path / "d", split="val")
+    with pytest.raises(ValueError, match="no split 'val'"):
+        read_dataset("hub", tmp_path / "d" / "test", split="val")
+
+
+def test_optional_columns_and_names(tmp_path):
+    save_pictures(tmp_path, ["img_1"])
+    lines = [{"file_name": "img_1.jpg", "quads": [[1, 2, 9, 2, 9, 9]], "height": 960, "width": 1280}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (record,) = read_dataset("hub", tmp_path, polygons_column="quads")
+    assert record.polygons[0].tolist() == [[1, 2], [9, 2], [9, 9]]
+    assert record.ignore == [False] and record.texts == [None] and record.size == (960, 1280)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"file_name": None}, "'file_name' is missing"),
+        ({"polygons": None}, "'polygons' is missing"),
+        ({"polygons": [box(1, 2), [[1, 2]]]}, r"polygons\[1\]: 2 numbers are no outline"),
+        ({"ignore": [True]}, "ignore: 1 entries for 2 outlines"),
+        ({"ignore": [True, 2]}, r"ignore\[1\]: 2 is neither true nor false"),
+        ({"text": ["a", 5]}, r"text\[1\]: expected a text"),
+        ({"width": 0, "height": 5}, "no size of a picture"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, change, reason):
+    save_pictures(tmp_path, ["img_1"])
+    (tmp_path / "metadata.jsonl").write_text(f"{json.dumps(row())}\n{json.dumps(row(**change))}\n")
+    with pytest.raises(AnnotationError, match=rf"metadata\.jsonl, line 2.*{reason}"):
+        list(read_dataset("hub", tmp_path))
+    errors = []
+    assert len(list(read_dataset("hub", tmp_path, on_error=errors.append))) == 1 and len(errors) == 1
+
+
+def test_missing_pictures(tmp_path):
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row()))
+    with pytest.raises(FileNotFoundError, match="img_1.jpg"):
+        list(read_dataset("hub", tmp_path))
+    assert list(read_dataset("hub", tmp_path, missing="skip")) == []
+    (record,) = read_dataset("hub", tmp_path, missing="keep")
+    assert record.texts == ["a", None]
+
+
+def test_a_source_that_is_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder or file, and no Hub id"):
+        read_dataset("hub", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="neither a metadata.jsonl nor a parquet file"):
+        read_dataset("hub", tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    with pytest.raises(AnnotationError, match=r"a\.parquet: `datasets` cannot load it"):
+        read_dataset("hub", tmp_path / "a.parquet")
+
+
+# Data sets in memory
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    write_sample("hub", tmp_path / "d")
+    return datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "d"), split="train")
+
+
+def test_rows_of_a_dataset_stay_there_until_they_are_needed(dataset):
+    records = list(records_from_dataset(dataset))
+    assert all(isinstance(record.image, DatasetImage) for record in records)
+    assert same(records)
+    # Loader workers get records through a pipe.
+    assert load_image(pickle.loads(pickle.dumps(records[1])).image).shape == (480, 640, 3)
+    shuffled = dataset.select([2, 0])
+    assert [len(record.polygons) for record in records_from_dataset(shuffled)] == [0, 3]
+
+
+@pytest.mark.parametrize("form", ["iterable", "shards", "numpy", "generator", "parquet", "parquet-streaming"])
+def test_other_forms_of_a_dataset(dataset, form, tmp_path):
+    if form == "iterable":
+        records = records_from_dataset(dataset.to_iterable_dataset())
+    elif form == "shards":
+        records = records_from_dataset(dataset.to_iterable_dataset(num_shards=2).map(lambda row: row))
+    elif form == "numpy":
+        records = records_from_dataset(dataset.with_format("numpy"))
+    elif form == "generator":
+        records = records_from_dataset(iter(dataset))
+    else:
+        (tmp_path / "p").mkdir()
+        dataset.to_parquet(str(tmp_path / "p" / "train-00000-of-00001.parquet"))
+        records = read_dataset("hub", tmp_path / "p", streaming=form.endswith("streaming"))
+    assert same(records)
+
+
+def test_pictures_and_arrays_in_rows():
+    rows = [
+        {"image": Image.new("RGB", (8, 6)), "polygons": np.ones((1, 4, 2)), "ignore": np.array([True]), "text": [None]}
+    ]
+    (record,) = records_from_dataset(rows)
+    assert (
+        record.ignore == [True] and record.polygons[0].shape == (4, 2) and load_image(record.image).shape == (6, 8, 3)
+    )
+
+
+def test_wrong_columns_and_rows_are_named(dataset):
+    with pytest.raises(ValueError, match="no column 'outlines', but 'image', 'polygons'"):
+        records_from_dataset(dataset, polygons_column="outlines")
+    with pytest.raises(ValueError, match="dict of the splits 'train': pass one"):
+        records_from_dataset(datasets.DatasetDict({"train": dataset}))
+    with pytest.raises(AnnotationError, match="row 0: there is no column 'picture'"):
+        list(records_from_dataset([{"image": None}], image_column="picture"))
+    with pytest.raises(AnnotationError, match="row 0: there is no picture"):
+        list(records_from_dataset([{"image": None, "polygons": []}]))
+    with pytest.raises(AnnotationError, match=r"row 1.polygons\[0\]"):
+        good, bad = {"image": b"", "polygons": []}, {"image": b"", "polygons": [[1, 2]]}
+        list(records_from_dataset([good, bad]))
+
+
+def test_records_have_the_names_of_their_pictures(dataset, tmp_path):
+    assert [record.name.rsplit("/", 1)[-1] for record in records_from_dataset(dataset)] == [
+        "img_1.jpg",
+        "img_2.jpg",
+        "img_10.jpg",
+    ]
+    assert [record.name for record in records_from_dataset(dataset.select([2, 0]))] == ["row 0", "row 1"]
+    embedded = dataset.map(lambda row: row, features=dataset.features)
+    assert [record.name.rsplit("/", 1)[-1] for record in records_from_dataset(embedded)][2] == "img_10.jpg"
+
+
+def test_pictures_at_other_addresses():
+    import fsspec
+
+    with fsspec.open("memory://folder/a.png", "wb") as file:
+        Image.new("RGB", (8, 6), (1, 2, 3)).save(file, "PNG")
+    (record,) = records_from_dataset([{"image": {"bytes": None, "path": "memory://folder/a.png"}, "polygons": []}])
+    assert record.name == "memory://folder/a.png" and load_image(record.image)[0, 0].tolist() == [1, 2, 3]
