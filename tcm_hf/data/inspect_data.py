@@ -1,0 +1,385 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`tcm-hf inspect`: counts of a data set, warnings, and drawings of samples with their training targets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..polygons import minimum_area_quad
+from ..visualization import draw_detections
+from .cleaning import NO_AREA, OUTSIDE, clean_instances
+from .formats import DatasetImage, TextRecord, find_format, load_record, read_dataset
+from .prepare import add_source_options, describe, picture_size, source_options
+
+
+TARGETS = ("db", "pan", "fce")
+TEXT_COLOR = (0, 200, 80)
+IGNORED_COLOR = (255, 60, 0)
+MASK_COLOR = (110, 60, 60)
+CAPTION_HEIGHT = 18
+MAX_EXAMPLES = 5
+# Below this shorter side, in pixels, a text is hardly readable and the detectors' targets leave it out.
+SMALL_TEXT = 8.0
+
+
+# Counts -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Inspection:
+    """
+    What is in a data set.
+
+    Args:
+        counts (`Counter`): Numbers of pictures, instances and so on, by name.
+        problems (`dict[str, list[str]]`): Places of what is wrong, by kind; the first five each.
+        problem_counts (`Counter`): How many there are of each kind.
+        heights (`list[float]`): Shorter side of every readable text's minimum-area rectangle, in pixels.
+        points (`Counter`): Number of outlines by their number of points.
+        languages (`Counter`): Number of instances by language.
+        samples (`list[TextRecord]`): The drawn sample, in the order of the data set.
+    """
+
+    counts: Counter = field(default_factory=Counter)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    problem_counts: Counter = field(default_factory=Counter)
+    heights: list[float] = field(default_factory=list)
+    points: Counter = field(default_factory=Counter)
+    languages: Counter = field(default_factory=Counter)
+    samples: list[TextRecord] = field(default_factory=list)
+
+    def note(self, kind: str, place: str) -> None:
+        """Counts a problem and keeps its place, if it is among the first."""
+        self.problem_counts[kind] += 1
+        places = self.problems.setdefault(kind, [])
+        if len(places) < MAX_EXAMPLES:
+            places.append(place)
+
+    def warnings(self) -> list[str]:
+        """What a training would fail on, or should be looked at."""
+        warnings = []
+        if not self.counts["instances"]:
+            warnings.append("no text: no picture has an instance, so that there is nothing to learn")
+        elif self.counts["ignored"] == self.counts["instances"]:
+            warnings.append("all ignored: every instance is marked unreadable, so that there is nothing to learn")
+        for kind, count in self.problem_counts.items():
+            places = ", ".join(self.problems[kind]) + (", ..." if count > len(self.problems[kind]) else "")
+            warnings.append(f"{kind}: {count} ({places})")
+        return warnings
+
+
+def inspect_records(records: Iterable[TextRecord], shots: int = 16, seed: int = 0) -> Inspection:
+    """
+    Counts what is in a data set, and draws a sample of it.
+
+    Args:
+        records (`Iterable[TextRecord]`): The data set; it is walked through once.
+        shots (`int`, *optional*, defaults to 16): Size of the sample; every picture has the same chance.
+        seed (`int`, *optional*, defaults to 0): Seed of the sample.
+
+    Returns:
+        `Inspection`: counts, problems and the sample.
+    """
+    result = Inspection()
+    rng = random.Random(seed)
+    chosen: list[tuple[int, TextRecord]] = []
+    for number, record in enumerate(records):
+        _count(record, result)
+        # Reservoir sampling: the number of pictures is not known before.
+        if number < shots:
+            chosen.append((number, record))
+        elif (place := rng.randrange(number + 1)) < shots:
+            chosen[place] = (number, record)
+    result.samples = [record for _, record in sorted(chosen, key=lambda pair: pair[0])]
+    return result
+
+
+def _count(record: TextRecord, result: Inspection) -> None:
+    result.counts["images"] += 1
+    count = len(record.polygons)
+    result.counts["instances"] += count
+    result.counts["ignored"] += sum(record.ignore)
+    result.counts["with transcription"] += sum(text is not None for text in record.texts)
+    result.points.update(len(polygon) for polygon in record.polygons)
+    result.languages.update(name for name in record.languages or [] if name)
+    if not count:
+        result.counts["images without text"] += 1
+    elif all(record.ignore):
+        result.counts["images with ignored text only"] += 1
+    try:
+        image = record.image.load() if isinstance(record.image, DatasetImage) else record.image
+        stored = picture_size(image)
+        height, width = record.size or stored
+    except (OSError, ValueError) as error:
+        result.note("pictures that cannot be read", f"{record.name} ({error})")
+        return
+    clean = clean_instances(record.polygons, height, width)
+    for index, reason in clean.dropped:
+        kind = {OUTSIDE: "boxes out of the image", NO_AREA: "degenerate polygons (no area)"}[reason]
+        result.note(kind, f"{record.name}: instance {index + 1}")
+    for index, repair in clean.repaired:
+        result.note(f"polygons to repair ({repair})", f"{record.name}: instance {index + 1}")
+    if clean.partly_outside:
+        result.counts["partly outside"] += clean.partly_outside
+        if clean.partly_outside * 2 > count:
+            result.note("pictures with most text reaching over the border (a resized or turned copy?)", record.name)
+    for index, polygon in zip(clean.kept, clean.polygons):
+        if not record.ignore[index]:
+            quad = minimum_area_quad(polygon)
+            sides = np.linalg.norm(quad[1:3] - quad[:2], axis=1)
+            result.heights.append(float(sides.min()))
+
+
+def format_inspection(result: Inspection) -> str:
+    """Counts and warnings as lines of text."""
+    names = (
+        "images",
+        "images without text",
+        "images with ignored text only",
+        "instances",
+        "ignored",
+        "with transcription",
+        "partly outside",
+    )
+    lines = [f"{name:30} {result.counts[name]}" for name in names]
+    if result.points:
+        common = ", ".join(f"{points}: {count}" for points, count in sorted(result.points.items())[:12])
+        lines.append(f"{'points of outlines':30} {common}")
+    if result.heights:
+        low, middle, high = np.percentile(result.heights, [5, 50, 95])
+        small = np.mean(np.asarray(result.heights) < SMALL_TEXT)
+        lines.append(
+            f"{'height of readable text':30} {low:.1f}, {middle:.1f}, {high:.1f} pixels (5, 50, 95 %); "
+            f"{100 * small:.1f} % below {SMALL_TEXT:g}"
+        )
+    if result.languages:
+        lines.append(f"{'languages':30} {', '.join(f'{name}: {n}' for name, n in result.languages.most_common(12))}")
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in result.warnings())])
+
+
+# Drawings -----------------------------------------------------------------------------------------------------------
+
+
+def draw_sample(record: TextRecord, targets: str | None = None, size: int = 640) -> Image.Image:
+    """
+    Draws a record: readable text green, ignored text orange with a cross, and beside it the training targets.
+
+    Args:
+        record (`TextRecord`): The record.
+        targets (`str`, *optional*): `"db"`, `"pan"` or `"fce"`; no targets by default.
+        size (`int`, *optional*, defaults to 640): Longest edge of the picture, in pixels; smaller ones stay as they are.
+
+    Returns:
+        `PIL.Image.Image`: RGB; with targets several pictures of that size side by side.
+
+    Raises:
+        OSError: if the picture cannot be read.
+    """
+    pixels = load_record(record)
+    scale = min(1.0, size / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    factor = np.array([width / pixels.shape[1], height / pixels.shape[0]], dtype=np.float32)
+    polygons = [polygon * factor for polygon in record.polygons]
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    for flag, color in ((False, TEXT_COLOR), (True, IGNORED_COLOR)):
+        marked = [{"polygon": polygon} for polygon, ignored in zip(polygons, record.ignore) if ignored is flag]
+        image = draw_detections(image, marked, color=color, fill_opacity=0.15)
+    pen = ImageDraw.Draw(image)
+    for polygon, ignored in zip(polygons, record.ignore):
+        if ignored:
+            quad = [tuple(point) for point in minimum_area_quad(polygon).tolist()]
+            pen.line([quad[0], quad[2]], fill=IGNORED_COLOR)
+            pen.line([quad[1], quad[3]], fill=IGNORED_COLOR)
+    if targets is None:
+        return image
+    # At full size, as in training: text that is too small for a detector depends on it.
+    views = target_views(record.polygons, record.ignore, *pixels.shape[:2], targets)
+    shrunk = [np.asarray(Image.fromarray(view).resize((width, height), Image.Resampling.BOX)) for view in views]
+    return Image.fromarray(np.concatenate([np.asarray(image), *shrunk], axis=1))
+
+
+def target_views(
+    polygons: list[np.ndarray], ignore: list[bool], height: int, width: int, detector: str
+) -> list[np.ndarray]:
+    """
+    Pictures of the training targets of a detector.
+
+    Args:
+        polygons (`list[np.ndarray]`): Outlines in pixels of the picture.
+        ignore (`list[bool]`): One flag for each.
+        height (`int`): Height of the picture.
+        width (`int`): Width of the picture.
+        detector (`str`): `"db"`: kernels, and the threshold band; `"pan"`: text, and kernels, a colour for each text;
+            `"fce"`: text and, brighter, its centre on the three levels. Pixels that the loss skips are reddish.
+
+    Returns:
+        `list[np.ndarray]`: RGB uint8 of shape (height, width, 3).
+    """
+    from ..targets import build_db_targets, build_fce_targets, build_pan_targets
+
+    if detector == "db":
+        maps = build_db_targets(polygons, ignore, height, width)
+        return [
+            _gray(maps["shrink_map"] * 255, maps["shrink_mask"]),
+            _gray(maps["threshold_map"] * 255, maps["threshold_mask"] | (maps["threshold_map"] > 0)),
+        ]
+    if detector == "pan":
+        maps = build_pan_targets(polygons, ignore, height, width)
+        return [_numbered(maps[name], maps["text_mask"]) for name in ("text_map", "kernel_map")]
+    if detector != "fce":
+        raise ValueError(f"`targets` must be one of {', '.join(map(repr, TARGETS))}, got {detector!r}")
+    maps = build_fce_targets(polygons, ignore, height, width)
+    views = []
+    for stride in (8, 16, 32):
+        text, center, counts = maps[f"level_maps_{stride}"][:3]
+        view = _gray(text * 120 + (center > 0) * 135, counts)
+        views.append(view.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width])
+    return views
+
+
+def _gray(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A gray picture; where `counts` is 0 it is reddish."""
+    view = np.repeat(np.clip(values, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    view[counts == 0] = MASK_COLOR
+    return view
+
+
+def _numbered(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A colour for each number, black for 0; where `counts` is 0 it is reddish."""
+    # Steps of the golden ratio give neighbours of a list colours that are far apart.
+    hues = (np.arange(int(numbers.max(initial=0)) + 1) * 0.618034 % 1.0)[:, None]
+    palette = (255 * (0.55 + 0.45 * np.cos(2 * np.pi * (hues + np.array([0, 1 / 3, 2 / 3]))))).astype(np.uint8)
+    palette[0] = 0
+    view = palette[np.clip(numbers, 0, None)]
+    view[counts == 0] = MASK_COLOR
+    return view
+
+
+def contact_sheet(drawings: list[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
+    """
+    Puts drawings with their captions on one sheet.
+
+    Args:
+        drawings (`list[tuple[str, PIL.Image.Image]]`): Caption and drawing.
+        columns (`int`, *optional*): Drawings in a row; by default the sheet becomes about square.
+
+    Returns:
+        `PIL.Image.Image`: RGB.
+    """
+    cell_width = max(image.width for _, image in drawings)
+    cell_height = max(image.height for _, image in drawings) + CAPTION_HEIGHT
+    if columns is None:
+        columns = max(1, min(len(drawings), round((len(drawings) * cell_height / cell_width) ** 0.5)))
+    rows = -(-len(drawings) // columns)
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), (32, 32, 32))
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=12)
+    for index, (caption, image) in enumerate(drawings):
+        x, y = index % columns * cell_width, index // columns * cell_height
+        while pen.textlength(caption, font=font) > cell_width - 8 and len(caption) > 8:
+            caption = f"...{caption[8:]}"
+        pen.text((x + 4, y + 2), caption, fill=(235, 235, 235), font=font)
+        sheet.paste(image, (x, y + CAPTION_HEIGHT))
+    return sheet
+
+
+# Command ------------------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `tcm-hf inspect`."""
+    describe(
+        parser,
+        "Counts what is in a data set, warns of what training would fail on, and draws samples: readable text green, "
+        "ignored text orange with a cross, and with --targets what a detector is trained on.",
+    )
+    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below; `hub` for a prepared folder")
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder, annotation file or id of a Hub data set")
+    parser.add_argument("--split", metavar="NAME", help="the split to look at")
+    add_source_options(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", default=Path("inspect"), help="default: %(default)s")
+    parser.add_argument("--shots", type=int, default=16, metavar="N", help="samples to draw, 0 for none (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
+    parser.add_argument("--targets", choices=TARGETS, help="draw the training targets of this detector, too")
+    parser.add_argument("--files", action="store_true", help="one file a sample instead of one sheet")
+    parser.add_argument("--size", type=int, default=480, help="longest edge of a drawn picture (default: 480)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs `tcm-hf inspect`.
+
+    Returns:
+        `int`: 0, or 1 when an annotation cannot be meant or a picture cannot be read.
+
+    Raises:
+        ValueError, OSError: for a wrong command line, source or output; the message says what to change.
+    """
+    if arguments.shots < 0 or arguments.size < 32:
+        raise ValueError("--shots must be at least 0 and --size at least 32")
+    entry = find_format(arguments.format)
+    errors: list[str] = []
+    options = source_options(arguments)
+    options["on_error"] = lambda error: errors.append(str(error))
+    result = inspect_records(read_dataset(entry.name, arguments.source, **options), arguments.shots, arguments.seed)
+    for error in errors:
+        result.note("annotations that cannot be meant", error)
+    print(format_inspection(result))
+    if not result.counts["images"]:
+        raise ValueError(f"{arguments.source}: no picture with an annotation that can be read")
+    written = _draw(result, arguments) if result.samples else []
+    for path in written:
+        print(f"written: {path}")
+    return 1 if errors or result.problem_counts["pictures that cannot be read"] else 0
+
+
+def _draw(result: Inspection, arguments: argparse.Namespace) -> list[Path]:
+    drawings = []
+    for record in result.samples:
+        caption = f"{record.name} ({len(record.polygons)} texts, {sum(record.ignore)} ignored)"
+        try:
+            drawings.append((caption, draw_sample(record, arguments.targets, arguments.size)))
+        except (OSError, ValueError) as error:
+            print(f"warning: cannot draw {record.name}: {error}", file=sys.stderr)
+    if not drawings:
+        return []
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if not arguments.files:
+        path = arguments.output / "contact_sheet.jpg"
+        _save(contact_sheet(drawings), path)
+        return [path]
+    paths = []
+    for number, (caption, image) in enumerate(drawings, start=1):
+        name = re.sub(r"[^\w.-]", "_", Path(caption.rsplit(" (", 1)[0]).stem)[:80]
+        paths.append(arguments.output / f"{number:03d}_{name}.jpg")
+        _save(image, paths[-1])
+    return paths
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    image.save(temporary, format="JPEG", quality=90)
+    os.replace(temporary, path)
