@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Backgrounds for rendered words: generated clutter, or text-free crops of photos."""
+"""Backgrounds for rendered words: generated scenes full of what is no text, or text-free crops of photos."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from .augment import pixel_matrix
+from .clutter import apply_texture, bricks, grating, random_patch, random_tone, ribs, tiles, windows
 from .formats import TextRecord
 
 
@@ -29,92 +30,182 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("Backgrounds need OpenCV: pip install opencv-python-headless") from error
 
 
+_WALLS = (bricks, tiles, tiles, ribs, grating, windows)
+
+
 def photo_background(
-    image: np.ndarray, record: TextRecord, size: int, rng: np.random.Generator, attempts: int = 8
+    image: np.ndarray,
+    record: TextRecord,
+    size: int | tuple[int, int],
+    rng: np.random.Generator,
+    attempts: int = 8,
 ) -> np.ndarray | None:
     """
-    Cuts a square without annotated text from a picture.
+    Cuts a rectangle without annotated text from a picture.
 
     Args:
         image (`np.ndarray`): the record's decoded picture, RGB uint8 of shape (height, width, 3).
-        record (`TextRecord`): its polygons are kept out of the square, ignored ones too.
-        size (`int`): side of the result in pixels.
+        record (`TextRecord`): its polygons are kept out of the rectangle, ignored ones too.
+        size (`int` or `tuple[int, int]`): side, or (height, width), of the result in pixels.
         rng (`np.random.Generator`): the source of randomness.
-        attempts (`int`, *optional*, defaults to 8): squares tried.
+        attempts (`int`, *optional*, defaults to 8): rectangles tried.
 
     Returns:
-        `np.ndarray` or `None`: RGB uint8 of shape (size, size, 3); `None` if every square tried held text.
+        `np.ndarray` or `None`: RGB uint8 of shape (height, width, 3); `None` if every rectangle tried held text.
     """
+    rows, columns = (size, size) if isinstance(size, int) else size
     height, width = image.shape[:2]
     frame_height, frame_width = record.size or (height, width)
     stretch = np.array([width / frame_width, height / frame_height])
     boxes = np.array([(p.min(axis=0) * stretch, p.max(axis=0) * stretch) for p in record.polygons]).reshape(-1, 2, 2)
-    shortest = min(height, width)
+    # The largest part of the wanted shape.
+    largest = min(height / rows, width / columns)
     for _ in range(attempts):
-        side = shortest * math.exp(rng.uniform(math.log(0.25), 0.0))
-        left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
-        touches = (boxes[:, 1] > (left, top)).all(axis=1) & (boxes[:, 0] < (left + side, top + side)).all(axis=1)
+        factor = largest * math.exp(rng.uniform(math.log(0.25), 0.0))
+        side = np.array([columns, rows]) * factor
+        left, top = rng.uniform(0, np.maximum([width, height] - side, 0))
+        touches = (boxes[:, 1] > (left, top)).all(axis=1) & (boxes[:, 0] < (left + side[0], top + side[1])).all(axis=1)
         if touches.any():
             continue
-        zoom = size / side
-        matrix = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]])
-        if rng.random() < 0.5:
-            matrix = np.array([[-zoom, 0, size + left * zoom], [0, zoom, -top * zoom]])
-        flags = cv2.INTER_LINEAR if zoom > 0.6 else cv2.INTER_AREA
+        zoom = 1 / factor
+        mirror = rng.random() < 0.5
         if zoom <= 0.6:
-            region = image[int(top) : int(top + side), int(left) : int(left + side)]
-            return np.ascontiguousarray(cv2.resize(region, (size, size), interpolation=flags))
-        return cv2.warpAffine(image, pixel_matrix(matrix), (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
+            region = image[int(top) : math.ceil(top + side[1]), int(left) : math.ceil(left + side[0])]
+            cut = cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA)
+            return cv2.flip(cut, 1) if mirror else cut
+        matrix = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]])
+        if mirror:
+            matrix = np.array([[-zoom, 0, columns + left * zoom], [0, zoom, -top * zoom]])
+        return cv2.warpAffine(
+            image, pixel_matrix(matrix), (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
     return None
 
 
-def random_background(size: int, rng: np.random.Generator) -> np.ndarray:
+def random_background(size: int | tuple[int, int], rng: np.random.Generator, negatives: float = 0.7) -> np.ndarray:
     """
-    Draws clutter that holds no text: soft gradients, cloudy texture, shapes, lines, and gratings such as windows or bricks.
+    Draws a scene that holds no text: walls, floors and surfaces with texture and shading, and on them patterns that
+    detectors take for text, such as gratings, windows, bricks, shelves, leaves and pictograms.
 
     Args:
-        size (`int`): side in pixels.
+        size (`int` or `tuple[int, int]`): side, or (height, width), in pixels.
         rng (`np.random.Generator`): the source of randomness.
+        negatives (`float`, *optional*, defaults to 0.7): chance that there are such patterns at all.
 
     Returns:
-        `np.ndarray`: RGB uint8 of shape (size, size, 3).
+        `np.ndarray`: RGB uint8 of shape (height, width, 3).
     """
-    image = _clouds(size, rng)
-    for _ in range(int(rng.integers(0, 4))):
+    image = _walls((size, size) if isinstance(size, int) else size, rng)
+    for _ in range(int(rng.integers(0, 5))):
         _surface(image, rng)
-    for _ in range(int(rng.integers(0, 3))):
-        _grating(image, rng)
-    for _ in range(int(rng.geometric(0.12)) - 1):
+    if rng.random() < negatives:
+        for _ in range(1 + int(rng.geometric(0.35))):
+            paste_negative(image, rng)
+    for _ in range(int(rng.geometric(0.2)) - 1):
         _shape(image, rng)
-    if rng.random() < 0.6:
+    if rng.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.5))
     return image
 
 
-def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Colour that varies slowly, plus texture that varies faster."""
-    # Walls, roads and sky are mostly greyish.
-    base = rng.uniform(20, 235) + rng.normal(0, rng.choice([6.0, 20.0, 60.0]), size=3)
-    result = np.empty((size, size, 3), dtype=np.float32)
-    result[:] = base
-    strength = rng.uniform(5, 60)
-    for cells in (2, int(rng.integers(4, 12)), int(rng.integers(24, 97))):
-        grid = rng.normal(0, strength, size=(cells, cells, 1)) + rng.normal(0, 0.15 * strength, size=(cells, cells, 3))
-        result += cv2.resize(grid.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-        strength *= rng.uniform(0.2, 0.6)
-    return np.clip(result, 0, 255).astype(np.uint8)
+def paste_negative(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Puts one pattern that is no text somewhere on a picture, in perspective.
+
+    Args:
+        image (`np.ndarray`): RGB uint8 of shape (height, width, 3); drawn to in place.
+        rng (`np.random.Generator`): the source of randomness.
+
+    Returns:
+        `np.ndarray`: float32 of shape (4, 2), the corners of the pattern in the picture.
+    """
+    size = min(image.shape[:2])
+    width, height = (max(12, int(v)) for v in size * np.exp(rng.uniform(math.log(0.06), math.log(0.75), size=2)))
+    if rng.random() < 0.3:
+        # As long and low as a line of text.
+        height = max(10, min(height, int(width * rng.uniform(0.08, 0.35))))
+    colour, coverage = random_patch(height, width, rng)
+    angle = rng.normal(0, 0.12) if rng.random() < 0.85 else rng.uniform(-1.6, 1.6)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    flat = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    corners = (flat - (width / 2, height / 2)) * (1 + rng.normal(0, 0.08, size=(4, 2)))
+    corners = corners @ turn.T + rng.random(2) * image.shape[1::-1]
+    paste_patch(image, colour, coverage, cv2.getPerspectiveTransform(flat, corners.astype(np.float32)))
+    return corners.astype(np.float32)
 
 
-def _color(rng: np.random.Generator) -> tuple[int, int, int]:
-    if rng.random() < 0.7:
-        grey = rng.uniform(0, 255)
-        return tuple(int(v) for v in np.clip(grey + rng.normal(0, 18, size=3), 0, 255))
-    return tuple(int(v) for v in rng.integers(0, 256, size=3))
+def paste_patch(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray | None, matrix: np.ndarray) -> None:
+    """
+    Warps a patch onto a picture, in place.
+
+    Args:
+        image (`np.ndarray`): RGB uint8 of shape (height, width, 3).
+        colour (`np.ndarray`): RGB uint8, the patch.
+        coverage (`np.ndarray`, *optional*): uint8, of the patch's size; `None`: it is opaque.
+        matrix (`np.ndarray` of shape (3, 3)): perspective map from the patch to the picture, in continuous coordinates.
+    """
+    rows, columns = colour.shape[:2]
+    frame = np.array([[[0, 0], [columns, 0], [columns, rows], [0, rows]]], dtype=np.float64)
+    outline = cv2.perspectiveTransform(frame, matrix)[0]
+    left, top = np.maximum(np.floor(outline.min(axis=0)).astype(int), 0)
+    right, bottom = np.minimum(np.ceil(outline.max(axis=0)).astype(int), image.shape[1::-1])
+    if right <= left or bottom <= top:
+        return
+    if coverage is None:
+        coverage = np.full((rows, columns), 255, np.uint8)
+    shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]])
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    # Continuous coordinates -> OpenCV's, whose integer points are pixel centres.
+    warp = np.linalg.inv(half) @ shift @ matrix @ half
+    size = (int(right - left), int(bottom - top))
+    alpha = cv2.warpPerspective(coverage, warp, size, flags=cv2.INTER_LINEAR)
+    # Beyond its border the patch goes on, so that its rim takes up no black.
+    flat = cv2.warpPerspective(colour, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    region = image[top:bottom, left:right]
+    alpha3 = cv2.merge([alpha, alpha, alpha])
+    region[:] = cv2.add(
+        cv2.multiply(region, cv2.bitwise_not(alpha3), scale=1 / 255), cv2.multiply(flat, alpha3, scale=1 / 255)
+    )
 
 
-def _quad(size: int, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
+def _walls(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """The scene as a whole: two to four planes with shading; now and then all of it is a wall of bricks or tiles."""
+    height, width = size
+    kind = rng.random()
+    if kind < 0.22:
+        patch, _ = random_patch(height, width, rng, _WALLS)
+        return _shade(patch, rng.uniform(0.1, 0.5), rng)
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = random_tone(rng)
+    if kind < 0.8:
+        # Floor and ceiling meet the wall in slanted lines.
+        for edge in (rng.uniform(0.0, 0.4), rng.uniform(0.6, 1.0)):
+            left, right = (edge + rng.normal(0, 0.08, size=2)) * height
+            far = -height if edge < 0.5 else 2 * height
+            plane = np.array([[0, left], [width, right], [width, far], [0, far]])
+            cv2.fillPoly(image, [np.rint(plane).astype(np.int32)], _int_tone(rng), cv2.LINE_AA)
+    image = apply_texture(image, math.exp(rng.uniform(math.log(0.03), math.log(0.7))), rng)
+    if rng.random() < 0.5:
+        image = apply_texture(image, rng.uniform(0.03, 0.25), rng)
+    return _shade(image, rng.uniform(0.0, 0.6), rng)
+
+
+def _shade(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Light that falls off smoothly."""
+    size = image.shape[1::-1]
+    light = np.clip(128 + 127 * strength * rng.normal(0, 0.8, size=(3, 3)), 0, 255).astype(np.uint8)
+    light = cv2.resize(light, size, interpolation=cv2.INTER_CUBIC if min(size) < 64 else cv2.INTER_LINEAR)
+    return cv2.multiply(image, cv2.merge([light, light, light]), scale=1 / 128)
+
+
+def _int_tone(rng: np.random.Generator) -> tuple[int, int, int]:
+    return tuple(int(v) for v in random_tone(rng))
+
+
+def _quad(shape: tuple[int, ...], low: float, high: float, rng: np.random.Generator) -> np.ndarray:
     """A slightly irregular, slightly turned rectangle."""
-    center = rng.uniform(0, size, size=2)
+    size = min(shape[:2])
+    center = rng.random(2) * shape[1::-1]
     half = np.exp(rng.uniform(math.log(low * size), math.log(high * size), size=2)) / 2
     angle = rng.normal(0, 0.12)
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half * (1 + rng.normal(0, 0.05, size=(4, 2)))
@@ -123,52 +214,46 @@ def _quad(size: int, low: float, high: float, rng: np.random.Generator) -> np.nd
 
 
 def _surface(image: np.ndarray, rng: np.random.Generator) -> None:
-    """A large plain area, such as a wall or a door."""
-    cv2.fillPoly(image, [_quad(len(image), 0.15, 1.2, rng)], _color(rng), cv2.LINE_AA)
-
-
-def _grating(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Repeated strokes in a rectangle: fences, blinds, bricks, windows; what a detector takes for text most often."""
-    size = len(image)
-    width, height = (int(v) for v in np.exp(rng.uniform(math.log(0.1 * size), math.log(0.8 * size), size=2)))
-    left, top = int(rng.uniform(-width / 3, size - width / 2)), int(rng.uniform(-height / 3, size - height / 2))
-    color = _color(rng)
-    step = int(math.exp(rng.uniform(math.log(5), math.log(48))))
-    stroke = max(1, int(step * rng.uniform(0.1, 0.7)))
-    slant = int(rng.normal(0, 0.1) * height)
-    kind = rng.integers(4)
-    if kind in (0, 2):
-        for x in range(left, left + width, step):
-            cv2.line(image, (x, top), (x + slant, top + height), color, stroke, cv2.LINE_AA)
-    if kind in (1, 2):
-        for y in range(top, top + height, step):
-            cv2.line(image, (left, y), (left + width, y + slant), color, stroke, cv2.LINE_AA)
-    if kind == 3:
-        step = max(step, 10)
-        rise = int(step * rng.uniform(0.5, 2.0))
-        for row, y in enumerate(range(top, top + height, rise + stroke)):
-            for x in range(left + (row % 2) * step // 2, left + width, step):
-                cv2.rectangle(image, (x, y), (x + step - stroke - 1, y + rise - 1), color, -1)
+    """A large area, such as a door, a window pane or a panel: plain, shaded, or with a frame."""
+    quad = _quad(image.shape, 0.12, 1.1, rng)
+    if rng.random() < 0.5:
+        cv2.fillPoly(image, [quad], _int_tone(rng), cv2.LINE_AA)
+    else:
+        limits = image.shape[1::-1]
+        (left, top), (right, bottom) = np.clip(quad.min(axis=0), 0, limits), np.clip(quad.max(axis=0), 0, limits)
+        if right - left < 8 or bottom - top < 8:
+            return
+        plane = np.empty((bottom - top, right - left, 3), np.uint8)
+        plane[:] = random_tone(rng)
+        plane = _shade(apply_texture(plane, rng.uniform(0.02, 0.4), rng), rng.uniform(0, 0.7), rng)
+        mask = np.zeros(plane.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [quad - (left, top)], 255)
+        cv2.copyTo(plane, mask, image[top:bottom, left:right])
+    if rng.random() < 0.4:
+        cv2.polylines(image, [quad], True, _int_tone(rng), int(rng.integers(1, 9)), cv2.LINE_AA)
 
 
 def _shape(image: np.ndarray, rng: np.random.Generator) -> None:
-    size = len(image)
-    color = _color(rng)
+    height, width = image.shape[:2]
+    size = min(height, width)
+    color = _int_tone(rng)
     kind = rng.integers(5)
     if kind == 0:
-        cv2.fillPoly(image, [_quad(size, 0.02, 0.3, rng)], color, cv2.LINE_AA)
+        cv2.fillPoly(image, [_quad(image.shape, 0.02, 0.3, rng)], color, cv2.LINE_AA)
     elif kind == 1:
-        start, end = (tuple(int(v) for v in rng.integers(0, size, size=2)) for _ in range(2))
+        start, end = (tuple(int(v) for v in rng.integers(0, (width, height))) for _ in range(2))
         cv2.line(image, start, end, color, int(rng.integers(1, 6)), cv2.LINE_AA)
     elif kind == 2:
-        center = tuple(int(v) for v in rng.integers(0, size, size=2))
+        center = tuple(int(v) for v in rng.integers(0, (width, height)))
         axes = tuple(int(v) for v in rng.integers(3, max(4, size // 6), size=2))
         thickness = -1 if rng.random() < 0.5 else int(rng.integers(1, 5))
         cv2.ellipse(image, center, axes, float(rng.uniform(0, 180)), 0, 360, color, thickness, cv2.LINE_AA)
     elif kind == 3:
-        points = np.rint(rng.uniform(0, size, size=2) + rng.normal(0, 0.08 * size, size=(int(rng.integers(3, 7)), 2)))
+        points = np.rint(
+            rng.random(2) * (width, height) + rng.normal(0, 0.08 * size, size=(int(rng.integers(3, 7)), 2))
+        )
         cv2.polylines(
             image, [points.astype(np.int32)], bool(rng.random() < 0.5), color, int(rng.integers(1, 4)), cv2.LINE_AA
         )
     else:
-        cv2.polylines(image, [_quad(size, 0.04, 0.5, rng)], True, color, int(rng.integers(1, 5)), cv2.LINE_AA)
+        cv2.polylines(image, [_quad(image.shape, 0.04, 0.5, rng)], True, color, int(rng.integers(1, 5)), cv2.LINE_AA)

@@ -1,0 +1,373 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Renders pictures with text, and their word outlines, as a dataset folder for pre-training or for tests.
+
+OUT gets pictures and metadata.jsonl (file_name, polygons, ignore, text, width, height), which
+datasets.load_dataset("imagefolder", data_dir=OUT) loads. Picture number n depends on the seed and n only, on any number of
+workers. A run that was stopped goes on where it was; a larger --count adds to a finished folder. Training needs no such
+folder: tcm_hf.data.synthetic renders while it trains.
+
+  tcm-hf synthesize out --count 10000 --size 640 640 --seed 1
+  tcm-hf synthesize out --count 500 --curved 1 --backgrounds photos/ --words words.txt
+  tcm-hf synthesize out --count 500 --script chinese
+"""
+
+# Only the standard library here: OpenCV and the generator are imported when the command runs.
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+
+METADATA_NAME = "metadata.jsonl"
+JOURNAL_NAME = ".synthesize.jsonl"
+REPORT_NAME = "synthesize.json"
+PICTURES_PER_FOLDER = 1000
+# Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
+GENERATOR_VERSION = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
+    parser.add_argument("output", metavar="OUT", help="folder to write; new, or of an earlier run with these settings")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="number of pictures in all")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=[640, 640], metavar=("H", "W"), help="height and width (default: 640 640)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all pictures (default: 0)")
+    parser.add_argument(
+        "--backgrounds",
+        metavar="DIR",
+        help="folder of photos to render on, searched with its sub-folders; they must show no text, unless the folder has a "
+        "metadata.jsonl that outlines it (default: generated backgrounds)",
+    )
+    parser.add_argument(
+        "--words", metavar="FILE", help="UTF-8 list of words (default: /usr/share/dict/words, or built-in words)"
+    )
+    parser.add_argument(
+        "--script",
+        default="latin",
+        help="writing system: latin, greek, cyrillic, chinese, traditional_chinese, japanese, korean, thai, hebrew, arabic "
+        "or devanagari (default: latin)",
+    )
+    parser.add_argument(
+        "--fonts", nargs="+", metavar="DIR", help="folders of font files (default: the system's and the user's)"
+    )
+    parser.add_argument(
+        "--curved", type=float, default=0.12, metavar="SHARE", help="share of bent words and lines (default: 0.12)"
+    )
+    parser.add_argument(
+        "--any-angle", type=float, default=0.06, metavar="SHARE", help="share turned by any angle (default: 0.06)"
+    )
+    parser.add_argument(
+        "--text-height", type=float, nargs=2, default=[8.0, 100.0], metavar=("LOW", "HIGH"),
+        help="height of capitals in pixels (default: 8 100)",
+    )  # fmt: skip
+    parser.add_argument("--max-words", type=int, metavar="N", help="most words on one picture")
+    parser.add_argument(
+        "--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1 to 100; 0 writes PNG (default: 95)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor core)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs the command.
+
+    Args:
+        arguments (`argparse.Namespace`): of a parser that [`add_arguments`] was called with.
+
+    Returns:
+        `int`: 0.
+
+    Raises:
+        ValueError: if a setting makes no sense, no font was found, or the folder holds something else.
+        OSError: if a file cannot be read or written.
+    """
+    from .fonts import FONT_DIRECTORIES, find_fonts
+    from .words import default_words, load_words, script_of
+
+    _check(arguments)
+    script_of(arguments.script)
+    root = Path(arguments.output)
+    words = load_words(arguments.words) if arguments.words else None
+    if words is None and arguments.script == "latin":
+        words = default_words()
+    backgrounds = _backgrounds(arguments.backgrounds) if arguments.backgrounds else []
+    folders = arguments.fonts or FONT_DIRECTORIES
+    missing = [folder for folder in arguments.fonts or [] if not Path(folder).is_dir()]
+    if missing:
+        raise FileNotFoundError(f"--fonts: folder not found: {missing[0]}")
+    fonts = find_fonts(folders, script=arguments.script)
+    if not fonts:
+        raise ValueError(
+            f"no font for script {arguments.script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
+            f"{_PACKAGES.get(arguments.script, 'fonts-noto-core')}) or name folders with --fonts"
+        )
+    options = {
+        "words": words,
+        "size": tuple(arguments.size),
+        "script": arguments.script,
+        "curved": arguments.curved,
+        "any_angle": arguments.any_angle,
+        "text_height": tuple(arguments.text_height),
+        "max_words": arguments.max_words,
+    }
+    settings = {
+        "generator": GENERATOR_VERSION,
+        "seed": arguments.seed,
+        "quality": arguments.quality,
+        **{name: value for name, value in options.items() if name != "words"},
+        "words": _digest(words or []),
+        "fonts": _digest([path.name for path in fonts]),
+        "backgrounds": _digest([_background_name(source) for source in backgrounds]),
+    }
+    settings = json.loads(json.dumps(settings))
+    job = {
+        "root": str(root), "seed": arguments.seed, "quality": arguments.quality,
+        "options": {**options, "fonts": [str(path) for path in fonts], "backgrounds": backgrounds},
+    }  # fmt: skip
+    report = _synthesize(root, arguments.count, settings, job, arguments.workers, not arguments.quiet)
+    print(f"{root}: {report['images']} images, {report['words']} words, {report['ignored']} of them not readable")
+    return 0
+
+
+_PACKAGES = {
+    "latin": "fonts-dejavu fonts-liberation fonts-open-sans",
+    "chinese": "fonts-noto-cjk fonts-wqy-zenhei fonts-arphic-ukai",
+    "traditional_chinese": "fonts-noto-cjk fonts-arphic-uming",
+    "japanese": "fonts-noto-cjk fonts-takao",
+    "korean": "fonts-noto-cjk fonts-nanum",
+    "thai": "fonts-thai-tlwg",
+    "arabic": "fonts-hosny-amiri fonts-noto-core",
+}
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.count < 1:
+        raise ValueError(f"--count must be at least 1, got {arguments.count}")
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must not be negative, got {arguments.seed}")
+    if not 0 <= arguments.quality <= 100:
+        raise ValueError(f"--quality must lie between 0 and 100, got {arguments.quality}")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    if min(arguments.size) < 32:
+        raise ValueError(f"--size must be at least 32 32, got {' '.join(map(str, arguments.size))}")
+    for option in ("curved", "any_angle"):
+        if not 0 <= getattr(arguments, option) <= 1:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must lie between 0 and 1, got {getattr(arguments, option)}"
+            )
+    low, high = arguments.text_height
+    if not 4 <= low <= high:
+        raise ValueError(f"--text-height must be LOW HIGH with 4 <= LOW <= HIGH, got {low:g} {high:g}")
+    if arguments.max_words is not None and arguments.max_words < 1:
+        raise ValueError(f"--max-words must be at least 1, got {arguments.max_words}")
+
+
+def _backgrounds(folder: str) -> list:
+    """Photos of a folder; with annotation, if it has one."""
+    from .formats import IMAGE_SUFFIXES, read_dataset
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"--backgrounds: folder not found: {root}")
+    if (root / METADATA_NAME).is_file():
+        return list(read_dataset("hub", root))
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise ValueError(f"--backgrounds: no picture ({', '.join(IMAGE_SUFFIXES)}) in {root}")
+    return [str(path) for path in paths]
+
+
+def _background_name(source) -> str:
+    return Path(source if isinstance(source, str) else source.name).name
+
+
+def _digest(values: list[str]) -> str | None:
+    """A short name of a list, by which a later run knows it again."""
+    return hashlib.sha256("\n".join(values).encode("utf-8", "replace")).hexdigest()[:16] if values else None
+
+
+def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int | None, progress: bool) -> dict:
+    journal = root / JOURNAL_NAME
+    _start_journal(root, journal, settings)
+    first = sum(1 for _ in _journal_rows(journal))
+    if first > count:
+        if (root / METADATA_NAME).is_file():
+            journal.unlink()
+        raise ValueError(f"{root} holds {first} pictures already, more than --count {count}; choose another folder")
+    with open(journal, "a", encoding="utf-8") as file:
+        results = _results(range(first, count), job, workers)
+        if progress and first < count:
+            from tqdm import tqdm
+
+            results = tqdm(results, total=count, initial=first, unit="image", file=sys.stderr, disable=None)
+        for row in results:
+            # One write a line: a line that a kill cuts short is removed at the next start.
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+    return _finish(root, journal, settings)
+
+
+def _start_journal(root: Path, journal: Path, settings: dict) -> None:
+    """Opens the journal of a new, an unfinished or a finished run; refuses a folder that holds anything else."""
+    if root.exists() and not root.is_dir():
+        raise FileExistsError(f"{root} is a file; choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    if not journal.is_file():
+        report = root / REPORT_NAME
+        if (root / METADATA_NAME).is_file() and report.is_file():
+            _compare(root, json.loads(report.read_text(encoding="utf-8"))["settings"], settings)
+            rows = (root / METADATA_NAME).read_text(encoding="utf-8")
+            _write_text(journal, json.dumps({"settings": settings}) + "\n" + rows)
+            return
+        if any(root.iterdir()):
+            raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
+        _write_text(journal, json.dumps({"settings": settings}) + "\n")
+        return
+    data = journal.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with open(journal, "r+b") as file:
+            file.truncate(len(whole))
+    head = whole.split(b"\n", 1)[0]
+    _compare(root, json.loads(head)["settings"] if head else {}, settings)
+
+
+def _compare(root: Path, before: dict, now: dict) -> None:
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        raise ValueError(
+            f"{root} holds pictures made with other settings ({', '.join(changed)}): repeat those settings, fonts and word "
+            "lists, or choose another folder"
+        )
+
+
+def _journal_rows(journal: Path) -> Iterator[str]:
+    with open(journal, encoding="utf-8") as file:
+        next(file)
+        yield from file
+
+
+def _finish(root: Path, journal: Path, settings: dict) -> dict:
+    """Writes metadata.jsonl and the report, each complete or not at all."""
+    report = {"images": 0, "words": 0, "ignored": 0, "settings": settings}
+    temporary = root / f".{METADATA_NAME}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        for line in _journal_rows(journal):
+            row = json.loads(line)
+            report["images"] += 1
+            report["words"] += len(row["ignore"])
+            report["ignored"] += sum(row["ignore"])
+            file.write(line)
+    _write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
+    os.replace(temporary, root / METADATA_NAME)
+    journal.unlink()
+    return report
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+# Workers ------------------------------------------------------------------------------------------------------------
+
+
+def _results(indices: range, job: dict, workers: int | None) -> Iterator[dict]:
+    """Rows in the order of the indices."""
+    workers = min(workers or _cores(), max(1, len(indices)))
+    if not indices:
+        return
+    if workers == 1:
+        _start_worker(job)
+        yield from map(_render, indices)
+        return
+    # Fresh processes: forked ones could wait for ever for threads that OpenCV had before the fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (job,)) as pool:
+        waiting: deque = deque()
+        upcoming = iter(indices)
+        try:
+            for index in upcoming:
+                waiting.append(pool.submit(_render, index))
+                if len(waiting) >= 8 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_WORKER: dict = {}
+
+
+def _start_worker(job: dict) -> None:
+    import cv2
+
+    from .synthetic import SyntheticTextGenerator
+
+    # The processes are the parallelism.
+    cv2.setNumThreads(1)
+    _WORKER.update(job, generator=SyntheticTextGenerator(**job["options"]))
+
+
+def _render(index: int) -> dict:
+    """Draws and stores one picture; returns its line of metadata.jsonl."""
+    import cv2
+    import numpy as np
+
+    rng = np.random.default_rng([_WORKER["seed"], index])
+    image, polygons, ignore, texts = _WORKER["generator"].generate(rng)
+    quality = _WORKER["quality"]
+    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]) if quality else (".png", [])
+    name = f"images/{index // PICTURES_PER_FOLDER:04d}/{index:07d}{suffix}"
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise OSError(f"OpenCV could not encode {name}")
+    path = Path(_WORKER["root"]) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)
+    return {
+        "file_name": name,
+        "polygons": [[[round(float(x), 2), round(float(y), 2)] for x, y in polygon] for polygon in polygons],
+        "ignore": [bool(flag) for flag in ignore],
+        "text": list(texts),
+        "width": int(image.shape[1]),
+        "height": int(image.shape[0]),
+    }
