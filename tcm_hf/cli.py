@@ -17,6 +17,8 @@
 import argparse
 import errno
 import glob
+import importlib
+import inspect
 import json
 import math
 import os
@@ -33,6 +35,14 @@ IMAGE_SUFFIXES = frozenset(
 )
 # Below this many pictures a progress bar is only noise.
 MIN_IMAGES_FOR_PROGRESS = 4
+# Commands that live beside what they do. Each module has `add_arguments(parser)` and `run(arguments) -> int`, its
+# docstring is the command's description, and a ValueError or OSError of `run` is a mistake of the user.
+COMMAND_MODULES = {
+    "prepare": ("data.prepare", "turn a benchmark's files into a dataset folder"),
+    "inspect": ("data.inspect_data", "draw samples of a dataset and their training targets"),
+    "synthesize": ("data.synthesize", "render pictures with text for pre-training"),
+    "evaluate": ("metrics.command", "measure detections by a benchmark's protocol"),
+}
 
 
 class UsageError(Exception):
@@ -72,7 +82,28 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_detect(commands)
     _add_convert(commands)
+    for name, (module_name, summary) in COMMAND_MODULES.items():
+        module = importlib.import_module(f"tcm_hf.{module_name}")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=inspect.cleandoc(module.__doc__),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=_run_module(name, module))
     return parser
+
+
+def _run_module(name: str, module) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return module.run(arguments)
+        except (ValueError, OSError, ImportError) as error:
+            print(f"tcm-hf {name}: error: {_one_line(error)}", file=sys.stderr)
+            return 1
+
+    return run
 
 
 def _add_detect(commands) -> None:

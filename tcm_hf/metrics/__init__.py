@@ -13,7 +13,25 @@
 # limitations under the License.
 """Evaluation protocols of scene text detection. numpy and shapely only."""
 
+from pathlib import Path
+
+from .evaluator import TextDetectionEvaluator, evaluate_detections, sweep_thresholds
 from .icdar2015 import Icdar2015Evaluator, evaluate_icdar2015
+from .protocols import ALIASES, PROTOCOLS, Protocol, get_protocol
 
 
-__all__ = ["Icdar2015Evaluator", "evaluate_icdar2015"]
+# The folder for `evaluate.load(EVALUATE_MODULE, "icdar2015")`.
+EVALUATE_MODULE = str(Path(__file__).parent / "text_detection")
+
+__all__ = [
+    "ALIASES",
+    "EVALUATE_MODULE",
+    "PROTOCOLS",
+    "Icdar2015Evaluator",
+    "Protocol",
+    "TextDetectionEvaluator",
+    "evaluate_detections",
+    "evaluate_icdar2015",
+    "get_protocol",
+    "sweep_thresholds",
+]

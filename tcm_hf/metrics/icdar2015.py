@@ -18,61 +18,17 @@ A detection is right when its intersection over union with a still unmatched gro
 formed greedily in the order of the ground truth, then of the detections: first hit, not best hit. Regions marked "###"
 are "don't care": they are not asked for, and a detection with more than half of its area inside one is left out of the
 count, before any matching. Precision and recall of a data set are ratios of sums over its images.
+
+[`TextDetectionEvaluator`] has this and the other protocols; the names here have thresholds to choose.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
-import shapely
-
-from ..polygons import as_polygon, valid_geometry
-
-
-IGNORE_TEXT = "###"
-
-
-@dataclass
-class _Image:
-    """What one image contributes; every geometric question is answered when the image is added."""
-
-    num_care: int
-    overlaps: list[tuple[int, int]]  # (ground truth, detection) above the IoU threshold, in matching order
-    in_ignored: np.ndarray  # per detection: lies in a don't-care region
-    scores: np.ndarray | None
-
-
-def _geometries(polygons, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Valid shapely geometries of a list of polygons, and their bounding boxes of shape `(n, 4)`."""
-    if len(polygons) == 0:
-        return np.empty(0, dtype=object), np.empty((0, 4))
-    checked = []
-    for index, points in enumerate(polygons):
-        try:
-            checked.append(as_polygon(points))
-        except ValueError as error:
-            raise ValueError(f"{name}[{index}]: {error}") from None
-    counts = np.array([len(polygon) for polygon in checked])
-    rings = shapely.linearrings(np.concatenate(checked), indices=np.repeat(np.arange(len(checked)), counts))
-    geometries = shapely.polygons(rings)
-    for index in np.nonzero(~shapely.is_valid(geometries))[0]:
-        geometries[index] = valid_geometry(checked[index])
-    return geometries, shapely.bounds(rings)
-
-
-def _box_intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection areas `(len(a), len(b))` of upright boxes: upper bounds of those of the regions inside them."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(axis=2)
-
-
-def _ratio(numerator: float, denominator: float, otherwise: float) -> float:
-    return numerator / denominator if denominator else otherwise
-
-
-def _hmean(precision: float, recall: float) -> float:
-    return _ratio(2.0 * precision * recall, precision + recall, 0.0)
+from .evaluator import TextDetectionEvaluator
+from .matching import match_iou
+from .protocols import PROTOCOLS
 
 
 class Icdar2015Evaluator:
@@ -98,12 +54,11 @@ class Icdar2015Evaluator:
         for name, value in (("iou_threshold", iou_threshold), ("ignore_threshold", ignore_threshold)):
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1), got {value}")
-        self.iou_threshold = iou_threshold
-        self.ignore_threshold = ignore_threshold
-        self._images: dict[Hashable, _Image] = {}
+        rule = partial(match_iou, threshold=iou_threshold, ignore_threshold=ignore_threshold)
+        self._evaluator = TextDetectionEvaluator(replace(PROTOCOLS["rrc_iou"], match=rule))
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._evaluator)
 
     def add(
         self,
@@ -131,52 +86,8 @@ class Icdar2015Evaluator:
             ValueError: if lists differ in length, a polygon is malformed, a score is NaN or the image was added
                 before.
         """
-        image_id = len(self._images) if image_id is None else image_id
-        if image_id in self._images:
-            raise ValueError(f"image_id {image_id!r} was added before; every image counts once")
-        for name, values, expected in (
-            ("ignore", ignore, len(ground_truth)),
-            ("texts", texts, len(ground_truth)),
-            ("scores", scores, len(detections)),
-        ):
-            if values is not None and len(values) != expected:
-                raise ValueError(f"image {image_id!r}: `{name}` has {len(values)} entries for {expected} polygons")
-        dont_care = np.zeros(len(ground_truth), dtype=bool)
-        if ignore is not None:
-            dont_care |= np.asarray(ignore, dtype=bool)
-        if texts is not None:
-            dont_care |= np.array([text == IGNORE_TEXT for text in texts], dtype=bool)
-        if scores is not None:
-            scores = np.asarray(scores, dtype=np.float64)
-            if np.isnan(scores).any():
-                raise ValueError(f"image {image_id!r}: `scores` holds NaN")
-
-        regions, region_boxes = _geometries(ground_truth, f"image {image_id!r}: ground_truth")
-        found, found_boxes = _geometries(detections, f"image {image_id!r}: detections")
-        region_areas, found_areas = shapely.area(regions), shapely.area(found)
-
-        # Boxes tell which pairs can reach a threshold at all (with a margin for rounding); only those are intersected.
-        bound = _box_intersections(region_boxes, found_boxes)
-        sums = region_areas[:, None] + found_areas[None, :]
-        needed = sums * (self.iou_threshold / (1.0 + self.iou_threshold))
-        needed[dont_care] = self.ignore_threshold * found_areas
-        rows, columns = np.nonzero((bound > 0) & (bound >= needed * (1.0 - 1e-9)))
-        intersections = shapely.area(shapely.intersection(regions[rows], found[columns]))
-
-        to_ignored = dont_care[rows]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # An empty denominator gives NaN or infinity times zero: no match, as in the official script.
-            iou = intersections / (sums[rows, columns] - intersections)
-            inside = intersections / found_areas[columns]
-        in_ignored = np.zeros(len(found), dtype=bool)
-        in_ignored[columns[to_ignored & (inside > self.ignore_threshold)]] = True
-        hits = ~to_ignored & (iou > self.iou_threshold) & ~in_ignored[columns]
-        self._images[image_id] = _Image(
-            num_care=int(len(regions) - dont_care.sum()),
-            overlaps=list(zip(rows[hits].tolist(), columns[hits].tolist())),
-            in_ignored=in_ignored,
-            scores=scores,
-        )
+        truth = {"polygons": ground_truth, "ignore": ignore, "texts": texts}
+        self._evaluator.add({"polygons": detections, "scores": scores}, truth, image_id=image_id)
 
     def compute(self, score_threshold: float | None = None) -> dict:
         """
@@ -196,48 +107,21 @@ class Icdar2015Evaluator:
         Raises:
             ValueError: if a threshold is given and an image was added without scores.
         """
-        per_image = {}
-        for image_id, image in self._images.items():
-            kept = np.ones(len(image.in_ignored), dtype=bool)
-            if score_threshold is not None:
-                if image.scores is None and len(kept):
-                    raise ValueError(f"image {image_id!r} has no `scores`, which `score_threshold` needs")
-                if image.scores is not None:
-                    kept = image.scores >= score_threshold
-            pairs, used = [], set()
-            matched = set()
-            for region, detection in image.overlaps:
-                if kept[detection] and region not in matched and detection not in used:
-                    matched.add(region)
-                    used.add(detection)
-                    pairs.append((region, detection))
-            num_detections = int((kept & ~image.in_ignored).sum())
-            if image.num_care:
-                precision, recall = _ratio(len(pairs), num_detections, 0.0), len(pairs) / image.num_care
-            else:
-                precision, recall = float(num_detections == 0), 1.0
-            per_image[image_id] = {
-                "precision": precision,
-                "recall": recall,
-                "hmean": _hmean(precision, recall),
-                "num_ground_truth": image.num_care,
-                "num_detections": num_detections,
-                "num_matches": len(pairs),
-                "pairs": pairs,
-                "ignored_detections": np.nonzero(kept & image.in_ignored)[0].tolist(),
+        result = self._evaluator.compute(score_threshold)
+        per_image = {
+            image_id: {
+                **_figures(image),
+                "pairs": [(regions[0], detections[0]) for _, regions, detections in image["pairs"]],
+                "ignored_detections": image["ignored_detections"],
             }
-        counts = ("num_ground_truth", "num_detections", "num_matches")
-        totals = {name: sum(image[name] for image in per_image.values()) for name in counts}
-        precision = _ratio(totals["num_matches"], totals["num_detections"], 0.0)
-        recall = _ratio(totals["num_matches"], totals["num_ground_truth"], 0.0)
-        return {
-            "precision": precision,
-            "recall": recall,
-            "hmean": _hmean(precision, recall),
-            **totals,
-            "score_threshold": score_threshold,
-            "per_image": per_image,
+            for image_id, image in result["per_image"].items()
         }
+        return {**_figures(result), "score_threshold": score_threshold, "per_image": per_image}
+
+
+def _figures(result: dict) -> dict:
+    names = ("precision", "recall", "hmean", "num_ground_truth", "num_detections")
+    return {**{name: result[name] for name in names}, "num_matches": result["recall_sum"]}
 
 
 def evaluate_icdar2015(

@@ -1,0 +1,324 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Measures detections by the protocol of a benchmark.
+
+Detections come from files (a folder or zip of res_*.txt, or the JSON of `tcm-hf detect --output`) or are made on the
+spot with --model. The ground truth is read in any format that `tcm-hf prepare` knows, a prepared dataset included.
+
+  tcm-hf evaluate submit.zip --ground-truth ICDAR2015/test_gt --protocol icdar2015
+  tcm-hf evaluate --model my-model --ground-truth TotalText --split test --protocol totaltext --gallery worst
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .detection_files import ImageDetections, image_key, read_detections
+from .evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
+from .protocols import ALIASES, PROTOCOLS, get_protocol
+from .report import json_ready, write_gallery, write_report
+
+
+# The format in which the ground truth of a protocol's benchmark is published.
+_FORMATS = {
+    "rrc_iou": "icdar2015",
+    "ic13_deteval": "icdar2013",
+    "tt_deteval_0.7_0.6": "totaltext",
+    "tt_pascal": "totaltext",
+    "ctw1500_official": "ctw1500",
+    "td500_angle": "td500",
+    "mlt_iou": "mlt2017",
+    "tt_pascal_old_art": "art",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tcm-hf evaluate`."""
+    from ..data.prepare import add_source_options
+
+    parser.add_argument("detections", nargs="?", metavar="DETECTIONS", help="folder or zip of text files, or JSON")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="DIR_OR_FILE", help="annotations, with or without pictures"
+    )
+    parser.add_argument(
+        "--format", metavar="NAME", help="format of the annotations (default: the protocol's benchmark, or hub)"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="icdar2015",
+        metavar="NAME",
+        help=f"{', '.join(ALIASES)}; or one script's own rule: {', '.join(PROTOCOLS)} (default: icdar2015)",
+    )
+    parser.add_argument("--split", help="split of the ground truth, where there are several")
+    parser.add_argument("--language", metavar="NAME", help="mlt: only words in this script, such as Latin")
+    parser.add_argument("--score-threshold", type=_fraction, metavar="SCORE", help="drop detections below this score")
+    parser.add_argument(
+        "--sweep", action="store_true", help="also a table of score thresholds; choose one on a validation split only"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write a JSON report with every image here")
+    parser.add_argument("--gallery", type=Path, metavar="DIR", help="write a page with the worst images here")
+    parser.add_argument("--worst", type=int, default=24, metavar="N", help="images in the gallery (default: 24)")
+    add_source_options(parser.add_argument_group("ground truth"))
+    model = parser.add_argument_group("detecting on the spot")
+    model.add_argument("--model", metavar="DIR_OR_ID", help="checkpoint directory or Hub id")
+    model.add_argument("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
+    model.add_argument("--threshold", type=_fraction, help="lowest score, 0 to 1 (default: the model's)")
+    model.add_argument("--mask-threshold", type=_fraction, help="lowest probability of a text pixel, 0 to 1")
+    model.add_argument("--unclip-ratio", type=float, help="how far text kernels are expanded")
+    model.add_argument(
+        "--size", type=_size, metavar="N|SHORTEST,LONGEST", help="edges to which pictures are made to fit"
+    )
+    model.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
+    model.add_argument("--device", help="cpu, cuda, ... (default: the first accelerator, or else cpu)")
+    model.add_argument("--batch-size", type=int, default=1, help="pictures per forward pass (default: 1)")
+    model.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs `tcm-hf evaluate`.
+
+    Returns:
+        `int`: 0, or 1 when an image has no result or a picture could not be read.
+
+    Raises:
+        ValueError, OSError: for a wrong command line, input or output; the message says what to change.
+    """
+    protocol = get_protocol(arguments.protocol)
+    if (arguments.detections is None) == (arguments.model is None):
+        raise ValueError("give either DETECTIONS (files) or --model, which detects on the spot")
+    if arguments.worst < 1 or arguments.batch_size < 1:
+        raise ValueError("--worst and --batch-size have to be at least 1")
+    records = _read_ground_truth(arguments)
+    problems: list[str] = []
+    if arguments.model is not None:
+        results = _detect(records, arguments, problems)
+    else:
+        results = _from_files(records, read_detections(arguments.detections, rotated=protocol.needs_angles), problems)
+
+    evaluator = TextDetectionEvaluator(protocol, language=arguments.language)
+    kept: dict[str, ImageDetections] = {}
+    for name, found in results:
+        detections = {"polygons": found.polygons, "scores": found.scores, "rotated_boxes": found.rotated_boxes}
+        evaluator.add(detections, _truth(records[name], found), image_id=name)
+        kept[name] = found
+    if not kept:
+        raise ValueError("no image is left to score")
+    result = evaluator.compute(arguments.score_threshold)
+    sweep = evaluator_sweep(evaluator) if arguments.sweep else None
+    _print_result(result, sweep)
+    if arguments.output is not None:
+        settings = {
+            "ground_truth": arguments.ground_truth,
+            "detections": arguments.detections,
+            "model": arguments.model,
+        }
+        extra = {"settings": settings, "problems": problems, **({"threshold_sweep": sweep["sweep"]} if sweep else {})}
+        write_report(arguments.output, result, **extra)
+    if arguments.gallery is not None:
+        page = write_gallery(
+            arguments.gallery, result, lambda name: _picture(records[name], kept[name]), count=arguments.worst
+        )
+        print(f"gallery: {page}")
+    for problem in problems:
+        print(f"tcm-hf evaluate: warning: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _truth(record, found: ImageDetections):
+    """The record; beside rotated boxes, with its own boxes as they were published."""
+    if found.rotated_boxes is None or any(len(polygon) != 4 for polygon in record.polygons):
+        return record
+    boxes = [rotated_box(polygon, as_listed=True) for polygon in record.polygons]
+    return {"polygons": record.polygons, "ignore": record.ignore, "texts": record.texts, "rotated_boxes": boxes}
+
+
+def _read_ground_truth(arguments: argparse.Namespace) -> dict:
+    """The records by a name that is unique among them."""
+    from ..data.formats import find_format, read_dataset
+    from ..data.prepare import source_options
+
+    name = arguments.format or _guess_format(arguments)
+    options = source_options(arguments)
+    if arguments.detections is not None and "missing" in find_format(name).options:
+        # Annotations are all that is needed; pictures only for the gallery.
+        options.setdefault("missing", "keep")
+    records = list(read_dataset(name, arguments.ground_truth, **options))
+    if not records:
+        raise ValueError(f"no annotated image in {arguments.ground_truth!r} ({name}); see --format and --split")
+    keys = [image_key(record.name) for record in records]
+    # Names that occur in several folders are told apart by their paths.
+    unique = len(set(keys)) == len(keys)
+    named = dict(zip(keys if unique else [record.name for record in records], records))
+    if len(named) < len(records):
+        raise ValueError(f"{arguments.ground_truth!r} lists a picture twice; remove one annotation")
+    return named
+
+
+def _guess_format(arguments: argparse.Namespace) -> str:
+    source = Path(arguments.ground_truth)
+    prepared = ("metadata.jsonl", "*/metadata.jsonl", "*.parquet", "*/*.parquet")
+    if source.suffix == ".parquet" or any(next(source.glob(pattern), None) for pattern in prepared):
+        return "hub"
+    name = get_protocol(arguments.protocol).name
+    if name not in _FORMATS:
+        raise ValueError(f"protocol {arguments.protocol!r} is not one benchmark's: say with --format how to read it")
+    return _FORMATS[name]
+
+
+def _from_files(
+    records: dict, found: dict[str, ImageDetections], problems: list[str]
+) -> Iterator[tuple[str, ImageDetections]]:
+    """The detections of every record."""
+    pairs = _pair_names([image_key(name) for name in records], list(found))
+    if not pairs:
+        examples = f"{next(iter(found), 'none')!r} and {next(iter(records))!r}"
+        raise ValueError(
+            f"no detections belong to an image of the ground truth (for example {examples}); check the names"
+        )
+    surplus = sorted(set(found) - set(pairs.values()))
+    if surplus:
+        problems.append(
+            f"{len(surplus)} results without an image in the ground truth, such as {surplus[0]!r}: not used"
+        )
+    missing = [name for name in records if image_key(name) not in pairs]
+    if missing:
+        problems.append(
+            f"{len(missing)} images without a result, such as {missing[0]!r}: counted as without detections"
+        )
+    for name, record in records.items():
+        key = pairs.get(image_key(name))
+        yield name, ImageDetections("none", [], None) if key is None else _to_frame(found[key], record)
+
+
+def _pair_names(images: list[str], results: list[str]) -> dict[str, str]:
+    """
+    Which result belongs to which image: the same name or, where no name fits, the same number.
+
+    Benchmarks name results after the number of a picture only: `res_1` for `gt_1.jpg`, `0001001.txt` for `1001.jpg`.
+    """
+    pairs = {name: name for name in images if name in set(results)}
+    if pairs:
+        return pairs
+    numbers: dict[str, list[str]] = {}
+    for name in results:
+        numbers.setdefault(_last_number(name), []).append(name)
+    by_image: dict[str, list[str]] = {}
+    for name in images:
+        by_image.setdefault(_last_number(name), []).append(name)
+    return {
+        names[0]: numbers[number][0]
+        for number, names in by_image.items()
+        if number and len(names) == 1 and len(numbers.get(number, ())) == 1
+    }
+
+
+def _last_number(name: str) -> str:
+    digits = re.findall(r"\d+", name)
+    # CTW1500 repeats the running number before the picture's own four digits.
+    return str(int(digits[-1][-4:] if len(digits[-1]) == 7 else digits[-1])) if digits else ""
+
+
+def _to_frame(found: ImageDetections, record) -> ImageDetections:
+    """Detections in the pixels of the record's outlines, which may refer to a picture of another size."""
+    if found.size is None or record.size is None or tuple(record.size) == found.size or not found.polygons:
+        return found
+    scale = np.array([record.size[1] / found.size[1], record.size[0] / found.size[0]])
+    return ImageDetections(found.source, [polygon * scale for polygon in found.polygons], found.scores, record.size)
+
+
+def _detect(
+    records: dict, arguments: argparse.Namespace, problems: list[str]
+) -> Iterator[tuple[str, ImageDetections]]:
+    """Runs the pipeline over the pictures of the records."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    from ..cli import _load_pipeline
+    from ..data.formats import load_record
+
+    arguments.reading_order = False
+    pipe = _load_pipeline(arguments)
+    names: list[str] = []
+
+    def pictures():
+        for name, record in records.items():
+            try:
+                picture = Image.fromarray(load_record(record))
+            except (OSError, ValueError) as error:
+                problems.append(f"{name}: left out, its picture cannot be read ({error})")
+                continue
+            names.append(name)
+            yield picture
+
+    # Scores below the model's own threshold are needed to try others.
+    low = arguments.threshold is None and (arguments.sweep or get_protocol(arguments.protocol).sweep)
+    settings = {"threshold": 0.05} if low else {}
+    found = pipe(pictures(), batch_size=arguments.batch_size, **settings)
+    for index, detections in enumerate(tqdm(found, total=len(records), unit="image", file=sys.stderr)):
+        polygons = [np.asarray(detection["polygon"], dtype=np.float64) for detection in detections]
+        yield names[index], ImageDetections(names[index], polygons, [detection["score"] for detection in detections])
+
+
+def _picture(record, found: ImageDetections) -> tuple:
+    """What the gallery draws of an image."""
+    from PIL import Image
+
+    from ..data.formats import load_record
+
+    try:
+        picture = Image.fromarray(load_record(record))
+    except (OSError, ValueError):
+        picture = None
+    return picture, record.polygons, record.ignore, found.polygons, found.scores
+
+
+def _print_result(result: dict, sweep: dict | None) -> None:
+    line = {
+        key: result[key]
+        for key in ("protocol", "precision", "recall", "hmean", "average_precision", "error")
+        if key in result
+    }
+    line["images"] = len(result["per_image"])
+    if result["score_threshold"] is not None:
+        line["score_threshold"] = result["score_threshold"]
+    print(json.dumps(json_ready({k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()})))
+    if sweep is not None:
+        for row in sweep["sweep"]:
+            figures = "  ".join(f"{name} {row[name]:.4f}" for name in ("precision", "recall", "hmean"))
+            best = "  best" if row["score_threshold"] == sweep["best_threshold"] else ""
+            print(f"score {row['score_threshold']:.2f}  {figures}{best}")
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _size(text: str) -> dict[str, int]:
+    edges = [int(edge) for edge in text.split(",")]
+    if not 1 <= len(edges) <= 2 or min(edges) < 1 or not math.isfinite(edges[0]) or edges[0] > edges[-1]:
+        raise argparse.ArgumentTypeError(f"{text} is neither N nor SHORTEST,LONGEST")
+    return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}
