@@ -26,6 +26,8 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .modeling_folded import FoldedConvolution, is_fast
+
 
 @dataclass
 class TowerOutput:
@@ -67,6 +69,57 @@ def stride_mask(image_sizes: torch.Tensor, height: int, width: int, stride: int,
     rows = torch.arange(height, device=image_sizes.device)[None] < cells[:, :1]
     columns = torch.arange(width, device=image_sizes.device)[None] < cells[:, 1:]
     return (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype)
+
+
+class CellMask:
+    """
+    What `stride_mask` tells, in numbers: on the fast path of inference padding is set to zero in place.
+
+    Args:
+        cells (`list[tuple[int, int]]`): rows and columns of each image's map that hold picture.
+        height (`int`): height of the feature map, in cells.
+        width (`int`): width of the feature map, in cells.
+    """
+
+    def __init__(self, cells: list[tuple[int, int]], height: int, width: int):
+        self.cells, self.height, self.width = cells, height, width
+
+    def zero_(self, x: torch.Tensor) -> torch.Tensor:
+        """Sets the padding of a map (batch, channels, height, width) to zero, in place."""
+        for image, (rows, columns) in zip(x, self.cells):
+            image[:, rows:] = 0
+            image[:, :rows, columns:] = 0
+        return x
+
+    def coarser(self, factor: int) -> "CellMask":
+        """The mask of a map with cells `factor` times as large, which have to fit the picture."""
+        cells = [(rows // factor, columns // factor) for rows, columns in self.cells]
+        return CellMask(cells, self.height // factor, self.width // factor)
+
+    def tensor(self, like: torch.Tensor) -> torch.Tensor:
+        """The same as (batch, 1, height, width) with 1 for picture, of another tensor's dtype."""
+        return self.zero_(like.new_ones(len(self.cells), 1, self.height, self.width))
+
+
+def cell_mask(image_sizes: list[list[int]], height: int, width: int, stride: int) -> CellMask | None:
+    """
+    The `CellMask` of a feature map, or `None` where no cell is padding.
+
+    Args:
+        image_sizes (`list[list[int]]`): height and width of each picture without padding, in pixels.
+        height (`int`): height of the feature map, in cells.
+        width (`int`): width of the feature map, in cells.
+        stride (`int`): pixels for each cell.
+    """
+    cells = [(-(-rows // stride), -(-columns // stride)) for rows, columns in image_sizes]
+    return CellMask(cells, height, width) if any(size != (height, width) for size in cells) else None
+
+
+def masked(x: torch.Tensor, mask: torch.Tensor | CellMask | None) -> torch.Tensor:
+    """A map with zeros where there is padding; a `CellMask` changes `x` itself."""
+    if mask is None:
+        return x
+    return mask.zero_(x) if isinstance(mask, CellMask) else x * mask
 
 
 def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int) -> torch.Tensor:
@@ -192,12 +245,19 @@ class MaskedConvNorm(nn.Module):
         )
         self.norm = nn.BatchNorm2d(out_channels)
         self.relu = relu
+        self.folded = None
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = FoldedConvolution()
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | CellMask | None = None) -> torch.Tensor:
+        if is_fast(self, x):
+            return masked(self.folded(x, self.conv, self.norm, relu=self.relu), mask)
         x = self.norm(self.conv(x))
         if self.relu:
             x = nn.functional.relu(x)
-        return x if mask is None else x * mask
+        return masked(x, mask)
 
 
 class CLIPResNetBottleneck(GradientCheckpointingLayer):
@@ -220,11 +280,21 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
         if stride > 1 or in_channels != channels * 4:
             self.shortcut = MaskedConvNorm(in_channels, channels * 4, 1, relu=False)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, pooled_mask: torch.Tensor | None = None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | CellMask | None = None,
+        pooled_mask: torch.Tensor | CellMask | None = None,
+    ) -> torch.Tensor:
         identity = x if self.shortcut is None else self.shortcut(self.pool(x))
-        x = self.conv3(self.pool(self.conv2(self.conv1(x, mask), mask)))
-        x = nn.functional.relu(x + identity)
-        return x if pooled_mask is None else x * pooled_mask
+        x = self.pool(self.conv2(self.conv1(x, mask), mask))
+        if is_fast(self.conv3, x):
+            # The sum may take the place of the shortcut's result, which nothing else reads.
+            owned = self.shortcut is not None
+            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, relu=True, residual=identity, overwrite=owned)
+        else:
+            x = nn.functional.relu(self.conv3(x) + identity)
+        return masked(x, pooled_mask)
 
 
 class CLIPResNetStage(nn.Module):
@@ -236,7 +306,9 @@ class CLIPResNetStage(nn.Module):
         blocks += [CLIPResNetBottleneck(channels * 4, channels, 1) for _ in range(depth - 1)]
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, pooled_mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | CellMask | None, pooled_mask: torch.Tensor | CellMask | None
+    ) -> torch.Tensor:
         for block in self.blocks:
             x = block(x, mask, pooled_mask)
             mask = pooled_mask
@@ -262,6 +334,18 @@ class CLIPResNetAttentionPool(nn.Module):
         self.k_proj = nn.Linear(channels, channels)
         self.v_proj = nn.Linear(channels, channels)
         self.c_proj = nn.Linear(channels, config.projection_dim)
+        self.folded = None
+
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = {name: FoldedConvolution() for name in ("q_proj", "k_proj", "v_proj", "c_proj")}
+
+    def _project(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
+        """A projection of (batch, tokens, channels), on the fast path as the convolution of a map one cell wide."""
+        if is_fast(self, tokens):
+            x = tokens.transpose(1, 2)[..., None]
+            return self.folded[name](x, getattr(self, name))[..., 0].transpose(1, 2)
+        return getattr(self, name)(tokens)
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, image_sizes: torch.Tensor | None = None
@@ -286,13 +370,13 @@ class CLIPResNetAttentionPool(nn.Module):
         tokens, _ = multi_head_attention(
             self,
             self.config._attn_implementation,
-            self.q_proj(tokens),
-            self.k_proj(tokens),
-            self.v_proj(tokens),
+            self._project("q_proj", tokens),
+            self._project("k_proj", tokens),
+            self._project("v_proj", tokens),
             self.num_heads,
             padding_bias(mask, tokens.dtype, leading=1),
         )
-        tokens = self.c_proj(tokens)
+        tokens = self._project("c_proj", tokens)
         dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
         return tokens[:, 0], dense if mask is None else dense * mask
 
@@ -343,10 +427,15 @@ class CLIPResNetTower(nn.Module):
         height, width = pixel_values.shape[-2:]
         masks = [None] * 5
         if image_sizes is not None:
-            masks = [
-                stride_mask(image_sizes, height // stride, width // stride, stride, pixel_values.dtype)
-                for stride in (2, 4, 8, 16, 32)
-            ]
+            strides = (2, 4, 8, 16, 32)
+            if is_fast(self.stem[0], pixel_values):
+                sizes = image_sizes.tolist()
+                masks = [cell_mask(sizes, height // stride, width // stride, stride) for stride in strides]
+            else:
+                masks = [
+                    stride_mask(image_sizes, height // stride, width // stride, stride, pixel_values.dtype)
+                    for stride in strides
+                ]
         x = pixel_values
         for layer in self.stem:
             x = layer(x, masks[0])
@@ -359,5 +448,6 @@ class CLIPResNetTower(nn.Module):
         hidden_states += feature_maps
         global_embedding = dense_embeddings = None
         if self.attention_pool is not None:
-            global_embedding, dense_embeddings = self.attention_pool(x, masks[4], image_sizes)
+            mask = masks[4].tensor(x) if isinstance(masks[4], CellMask) else masks[4]
+            global_embedding, dense_embeddings = self.attention_pool(x, mask, None if mask is None else image_sizes)
         return TowerOutput(tuple(feature_maps), global_embedding, dense_embeddings, tuple(hidden_states))

@@ -21,16 +21,25 @@ import os
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPModel
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, ModelOutput, has_file, logging
+from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
-from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower, padding_bias, round_up, stride_mask
+from .modeling_clip_resnet import (
+    CellMask,
+    CLIPResNetAttentionPool,
+    CLIPResNetTower,
+    cell_mask,
+    padding_bias,
+    round_up,
+    stride_mask,
+)
+from .modeling_folded import is_fast
+from .modeling_loading import load_safetensors
 from .modeling_tcm_db import DBDetector
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
@@ -181,7 +190,7 @@ class TCMPreTrainedModel(PreTrainedModel):
             OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
-        model, loading_info = _load_safetensors(
+        model, loading_info = load_safetensors(
             super().from_pretrained,
             pretrained_model_name_or_path,
             *model_args,
@@ -208,9 +217,33 @@ class TCMPreTrainedModel(PreTrainedModel):
             del self.config.custom_pipelines
         super().save_pretrained(save_directory, *args, **kwargs)
 
+    def optimize_for_inference(self) -> "TCMPreTrainedModel":
+        """
+        Prepares the model for fast inference on a CPU, in place; results stay the same within float rounding.
+
+        Weights get the channels-last format. In evaluation mode, without gradients, batch normalisation, ReLU and
+        additions are done inside of the convolutions, padding is set to zero instead of being multiplied, and DB's
+        head works on the neck's levels before they are enlarged. Forward hooks on these inner layers are not called.
+        Weights, state dict and what is saved are untouched, and so are training, autocast, compilation, export and
+        other devices: they take the usual path. What is folded takes the memory of the image tower's and the
+        detector's convolutions twice more. Nothing happens where weights are on another device or offloaded.
+
+        Returns:
+            `TCMPreTrainedModel`: itself.
+        """
+        if all(parameter.device.type == "cpu" for parameter in self.parameters()):
+            self.to(memory_format=torch.channels_last)
+            for module in self.modules():
+                if hasattr(module, "prepare_inference"):
+                    module.prepare_inference()
+        return self
+
     def train(self, mode: bool = True):
         if mode:
             self.missing_weights = ()  # from here on they are learned
+            for module in self.modules():
+                if getattr(module, "folded", None) is not None:
+                    module.prepare_inference()  # forgets what was folded
         return super().train(mode)
 
     @classmethod
@@ -246,55 +279,6 @@ class TCMPreTrainedModel(PreTrainedModel):
                 init.normal_(module.text_embedding, std=1.0)
         elif isinstance(module, BimodalProjection):
             init.copy_(module.weight, torch.eye(module.weight.shape[0]))
-
-
-def _load_safetensors(load, source, *args, use_safetensors: bool | None = None, **kwargs):
-    """
-    Calls a `from_pretrained` so that no pickle is ever loaded unasked.
-
-    Args:
-        load (`Callable`): a bound `from_pretrained`.
-        source (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
-        use_safetensors (`bool`, *optional*, defaults to `True`): `False` allows weights in a pickle file.
-        args, kwargs: passed on.
-
-    Returns:
-        `tuple`: the model and the loading information.
-
-    Raises:
-        OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
-    """
-    name = str(source)
-    try:
-        return load(source, *args, use_safetensors=use_safetensors is not False, output_loading_info=True, **kwargs)
-    except SafetensorError as error:
-        raise OSError(f"The weights of {name} are damaged ({error}). Get a complete copy of them.") from error
-    except OSError as error:
-        if use_safetensors is False or "safetensors" not in str(error):
-            raise
-        pickle_file = _find_pickle(name, kwargs)
-        if pickle_file is None:
-            raise OSError(f"{name} holds no weights: it has no {SAFE_WEIGHTS_NAME}.") from error
-        raise OSError(
-            f"{name} has its weights in {pickle_file} only. A pickle file can run any code when it is loaded, so it is not. "
-            f"If you trust its source, convert it once: `{load.__self__.__name__}.from_pretrained({name!r}, "
-            f"use_safetensors=False).save_pretrained(directory)` writes {SAFE_WEIGHTS_NAME}."
-        ) from None
-
-
-def _find_pickle(name: str, load_kwargs: dict) -> str | None:
-    """Name of the pickle file with weights that a checkpoint holds, if any."""
-    arguments = ("revision", "proxies", "token", "local_files_only", "cache_dir")
-    hub_kwargs = {key: load_kwargs[key] for key in arguments if key in load_kwargs}
-    subfolder = load_kwargs.get("subfolder") or ""
-    for file in (WEIGHTS_NAME, WEIGHTS_INDEX_NAME):
-        path = os.path.join(subfolder, file)
-        try:
-            if has_file(name, path, **hub_kwargs):
-                return path
-        except OSError:
-            return None
-    return None
 
 
 class BimodalProjection(nn.Linear):
@@ -358,7 +342,12 @@ class TCMModel(TCMPreTrainedModel):
             if config.visual_prompt:
                 self.visual_prompt_generator = PromptDecoder(config, single_memory=True)
                 self.visual_prompt_scale = nn.Parameter(torch.zeros(()))
+        self.folded = None
         self.post_init()
+
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = True
 
     def get_input_embeddings(self) -> nn.Module:
         """The layer that reads `pixel_values`."""
@@ -464,14 +453,19 @@ class TCMModel(TCMPreTrainedModel):
                     f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
                 )
             image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
-            # Whatever the padding holds must not reach the picture.
-            pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
         elif height % 32 or width % 32:
             sizes = torch.tensor([[height, width]], device=pixel_values.device)
             image_sizes = sizes.expand(pixel_values.shape[0], -1)
-        # Zeros at the right and at the bottom, up to the largest stride.
-        padding = (0, round_up(width) - width, 0, round_up(height) - height)
-        pixel_values = nn.functional.pad(pixel_values.to(self.dtype), padding)
+        cell_sizes = image_sizes
+        if is_fast(self, pixel_values):
+            pixel_values, cell_sizes = self._pad_in_place(pixel_values, image_sizes)
+        else:
+            if pixel_mask is not None:
+                # Whatever the padding holds must not reach the picture.
+                pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
+            # Zeros at the right and at the bottom, up to the largest stride.
+            padding = (0, round_up(width) - width, 0, round_up(height) - height)
+            pixel_values = nn.functional.pad(pixel_values.to(self.dtype), padding)
 
         vision = self.vision_tower(pixel_values, image_sizes)
         feature_maps = vision.feature_maps
@@ -479,7 +473,7 @@ class TCMModel(TCMPreTrainedModel):
         attentions = ()
         if self.config.text_side:
             text, dense, score_map, attentions = self._match(
-                vision.global_embedding, vision.dense_embeddings, image_sizes
+                vision.global_embedding, vision.dense_embeddings, cell_sizes
             )
             feature_maps = (*feature_maps[:-1], torch.cat([feature_maps[-1], score_map], dim=1))
         return TCMModelOutput(
@@ -493,6 +487,20 @@ class TCMModel(TCMPreTrainedModel):
             hidden_states=_selected(vision.hidden_states, output_hidden_states),
             attentions=tuple(x for x in attentions if x is not None) if output_attentions else None,
         )
+
+    def _pad_in_place(self, pixel_values, image_sizes):
+        """What `forward` does before the towers, in one copy; no sizes where no cell of stride 32 is padding."""
+        batch, channels, height, width = pixel_values.shape
+        shape = (batch, channels, round_up(height), round_up(width))
+        if image_sizes is None and pixel_values.dtype == self.dtype:
+            return pixel_values.contiguous(memory_format=torch.channels_last), None
+        padded = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)
+        padded[..., :height, :width] = pixel_values
+        if image_sizes is None:
+            return padded, None
+        sizes = image_sizes.tolist()
+        CellMask(sizes, *shape[2:]).zero_(padded)
+        return padded, image_sizes if cell_mask(sizes, shape[2] // 32, shape[3] // 32, 32) else None
 
     def _match(self, global_embedding, dense, image_sizes):
         """Text embedding, dense embeddings with visual prompt, matching map and attention weights."""
@@ -578,7 +586,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
             `OSError`: where its weights are in a pickle file only; the message says how to convert it.
         """
         if not isinstance(clip, CLIPModel):
-            clip, loading = _load_safetensors(CLIPModel.from_pretrained, clip)
+            clip, loading = load_safetensors(CLIPModel.from_pretrained, clip)
             if loading["missing_keys"]:
                 raise ValueError(
                     f"The checkpoint lacks weights of a CLIP model: {sorted(loading['missing_keys'])[:5]} and others. "

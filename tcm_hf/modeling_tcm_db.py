@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from .losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
-from .modeling_clip_resnet import round_up, stride_mask
+from .modeling_clip_resnet import CellMask, cell_mask, masked, round_up, stride_mask
+from .modeling_folded import DerivedWeights, FoldedConvolution, convolution, fold, is_fast
 
 
 class DBNeck(nn.Module):
@@ -37,21 +38,41 @@ class DBNeck(nn.Module):
         self.smooth_convs = nn.ModuleList(
             nn.Conv2d(channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels
         )
+        self.folded = None
 
-    def forward(self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | None]) -> torch.Tensor:
-        levels = [conv(x) for conv, x in zip(self.lateral_convs, feature_maps)]
-        for i in range(len(levels) - 2, -1, -1):
-            levels[i] = levels[i] + nn.functional.interpolate(levels[i + 1], scale_factor=2, mode="nearest")
-        for i, mask in enumerate(masks):
-            if mask is not None:
-                levels[i] = levels[i] * mask
-        levels = [conv(x) for conv, x in zip(self.smooth_convs, levels)]
-        levels = [
-            x if i == 0 else nn.functional.interpolate(x, scale_factor=2**i, mode="nearest")
-            for i, x in enumerate(levels)
-        ]
-        x = torch.cat(levels, dim=1)
-        return x if masks[0] is None else x * masks[0]
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = [FoldedConvolution() for _ in (*self.lateral_convs, *self.smooth_convs)]
+
+    def forward(
+        self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | CellMask | None]
+    ) -> torch.Tensor:
+        levels = [enlarge(x, 2**i) if i > 0 else x for i, x in enumerate(self.smooth_levels(feature_maps, masks))]
+        return masked(torch.cat(levels, dim=1), masks[0])
+
+    def smooth_levels(
+        self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | CellMask | None]
+    ) -> list[torch.Tensor]:
+        """The four smoothed levels, each at its own stride and with whatever in the padding."""
+        fast = is_fast(self, feature_maps[0])
+        levels = list(feature_maps)
+        last = len(levels) - 1
+        for i in range(last, -1, -1):
+            conv = self.lateral_convs[i]
+            coarser = enlarge(levels[i + 1], 2) if i < last else None
+            if fast:
+                levels[i] = self.folded[i](levels[i], conv, residual=coarser, overwrite=True)
+            else:
+                levels[i] = conv(levels[i]) if coarser is None else conv(levels[i]) + coarser
+        levels = [masked(x, mask) for x, mask in zip(levels, masks)]
+        if fast:
+            return [folded(x, conv) for folded, conv, x in zip(self.folded[last + 1 :], self.smooth_convs, levels)]
+        return [conv(x) for conv, x in zip(self.smooth_convs, levels)]
+
+
+def enlarge(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """Repeats every cell of a map `factor` times along both axes."""
+    return nn.functional.interpolate(x, scale_factor=factor, mode="nearest")
 
 
 class DBBranch(nn.Sequential):
@@ -67,6 +88,76 @@ class DBBranch(nn.Sequential):
             nn.ReLU(),
             nn.ConvTranspose2d(channels, 1, 2, stride=2),
         )
+        self.folded = None
+
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        # One for each number of levels that are enlarged by transposed convolutions.
+        self.folded = [DerivedWeights() for _ in range(4)]
+        self._upsampling = DerivedWeights()
+
+    def from_levels(self, levels: list[torch.Tensor], mask: CellMask | None) -> torch.Tensor:
+        """
+        What `forward` gives for the levels when they are enlarged to stride 4 and concatenated, but without doing so:
+        a convolution of a map whose cells are repeated is a transposed one of the map itself, with fewer operations.
+
+        Args:
+            levels (`list[torch.Tensor]`): maps at strides 4, 8, 16 and 32, which are changed where they are padding.
+            mask (`CellMask`, *optional*): of stride 4.
+        """
+        # Padding has to begin where a cell does: levels with coarser cells are enlarged until it does.
+        lengths = [] if mask is None else [length for cells in mask.cells for length in cells]
+        depth = max(i for i in range(len(levels)) if all(length % 2**i == 0 for length in lengths))
+        coarse = [x if i == 0 else enlarge(x, 2**i) for i, x in enumerate(levels[depth:])]
+        groups = [*levels[:depth], coarse[0] if len(coarse) == 1 else torch.cat(coarse, dim=1)]
+        parameters = (*self[0].parameters(), *self[1].parameters(), *self[1].buffers())
+        kernels, bias = self.folded[depth].get(parameters, lambda: self._kernels([x.shape[1] for x in groups]))
+        total = None
+        for i in range(depth, -1, -1):
+            x, factor = groups[i], 2**i
+            if mask is not None:
+                x = mask.coarser(factor).zero_(x)
+            if i > 0:
+                x = nn.functional.conv_transpose2d(x, kernels[i], stride=factor, padding=1)
+                total = x if total is None else total.add_(x)
+            else:
+                total = convolution(x, kernels[0], bias, padding=1, relu=True, residual=total, overwrite=True)
+        return self._upsample(total)
+
+    def _kernels(self, channels: list[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The first convolution's weights for each group of levels: from the second on those of the transposed one."""
+        weight, bias = fold(self[0], self[1])
+        kernels = []
+        for i, part in enumerate(weight.split(channels, dim=1)):
+            if i > 0:
+                # A repeated cell counts wherever the window meets one of its copies.
+                copies = part.new_ones(1, 1, 2**i, 2**i)
+                taps = nn.functional.conv_transpose2d(part.flip(2, 3).flatten(0, 1)[:, None].contiguous(), copies)
+                part = taps.unflatten(0, part.shape[:2])[:, :, 0].transpose(0, 1)
+            kernels.append(part.contiguous(memory_format=torch.channels_last))
+        return kernels, bias
+
+    def _upsample(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        From stride 4 to stride 1. The windows of the two transposed convolutions do not overlap, so both are 1x1
+        convolutions from each cell to its 2x2 and its 4x4 pixels, which are put in their places at the end.
+        """
+        norm = self[4]
+        parameters = (*self[3].parameters(), *norm.parameters(), *norm.buffers(), *self[6].parameters())
+        first, first_bias, second, second_bias = self._upsampling.get(parameters, self._upsampling_weights)
+        x = convolution(convolution(x, first, first_bias, relu=True), second, second_bias)
+        x = x.unflatten(1, (2, 2, 2, 2)).permute(0, 5, 1, 3, 6, 2, 4)
+        return x.flatten(1, 3).flatten(2, 4)[:, None]
+
+    def _upsampling_weights(self) -> tuple[torch.Tensor, ...]:
+        weight, bias = fold(self[3], self[4])
+        # (in, out, row, column) of the transposed convolution to (row, column, out) x in.
+        first = weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        # Each of the four places has its own channels, of which it makes four again.
+        last = self[6].weight.permute(2, 3, 1, 0).flatten(0, 1)[:, 0]
+        second = torch.block_diag(*[last] * 4)[:, :, None, None]
+        layout = {"memory_format": torch.channels_last}
+        return first.contiguous(**layout), bias.repeat(4), second.contiguous(**layout), self[6].bias.repeat(16)
 
 
 class DBDetector(nn.Module):
@@ -105,8 +196,14 @@ class DBDetector(nn.Module):
             `"threshold_logits"` of the same shape.
         """
         masks = [None] * len(feature_maps)
-        if image_sizes is not None:
+        if image_sizes is not None and is_fast(self.neck, feature_maps[0]) and not training_maps:
+            sizes = image_sizes.tolist()
+            masks = [cell_mask(sizes, *x.shape[-2:], 4 * 2**i) for i, x in enumerate(feature_maps)]
+        elif image_sizes is not None:
             masks = [stride_mask(image_sizes, *x.shape[-2:], 4 * 2**i, x.dtype) for i, x in enumerate(feature_maps)]
+        if is_fast(self.neck, feature_maps[0]) and not training_maps:
+            levels = self.neck.smooth_levels(feature_maps, masks)
+            return {"logits": self.probability_branch.from_levels(levels, masks[0])}
         x = self.neck(feature_maps, masks)
         maps = {"logits": self.probability_branch(x)}
         if training_maps:

@@ -169,19 +169,27 @@ class TCMTextTower(nn.Module):
         if config.num_context_vectors > 0:
             self.context_vectors = nn.Parameter(torch.zeros(config.num_context_vectors, text_config.hidden_size))
 
-    def forward(self, prompt_offset: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, prompt_offset: torch.Tensor | None = None, prompt_token_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
         Args:
             prompt_offset (`torch.Tensor`, *optional*): (batch, text hidden size), added to every token.
+            prompt_token_ids (`torch.Tensor`, *optional*): (prompts, tokens) ids of other prompts than the configured
+                one, each with its end token last and all of one length.
 
         Returns:
-            `torch.Tensor`: (batch, 1, projection_dim) text embedding; batch is 1 without `prompt_offset`.
+            `torch.Tensor`: (batch, prompts, projection_dim) text embeddings; batch is 1 without `prompt_offset`.
         """
-        tokens = self.text_model.embeddings.token_embedding(self.prompt_token_ids)
+        if prompt_token_ids is None:
+            prompt_token_ids = self.prompt_token_ids
+        tokens = self.text_model.embeddings.token_embedding(prompt_token_ids)
+        prompts = tokens.shape[0]
         if self.context_vectors is not None:
-            tokens = torch.cat([tokens[:, :1], self.context_vectors[None], tokens[:, 1:]], dim=1)
+            context = self.context_vectors.expand(prompts, -1, -1)
+            tokens = torch.cat([tokens[:, :1], context, tokens[:, 1:]], dim=1)
         if prompt_offset is not None:
-            tokens = tokens + prompt_offset[:, None]
+            tokens = (tokens[None] + prompt_offset[:, None, None]).flatten(0, 1)
         tokens = self.text_model.embeddings(inputs_embeds=tokens)
         attention_mask = create_causal_mask(
             config=self.text_config, inputs_embeds=tokens, attention_mask=None, past_key_values=None
@@ -189,8 +197,9 @@ class TCMTextTower(nn.Module):
         tokens = self.text_model.encoder(
             inputs_embeds=tokens, attention_mask=attention_mask, is_causal=True
         ).last_hidden_state
-        # The end token is the last one: nothing is padded.
-        return self.text_projection(self.text_model.final_layer_norm(tokens[:, -1:]))
+        # The end token is the last one: nothing is padded, since a causal tower's end token sees no position after it.
+        embeddings = self.text_projection(self.text_model.final_layer_norm(tokens[:, -1]))
+        return embeddings.unflatten(0, (-1, prompts))
 
 
 class LanguagePromptGenerator(nn.Module):

@@ -1,0 +1,180 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Convolutions with batch normalisation, ReLU and addition folded into them: the fast path of inference on CPUs.
+
+The parameters themselves stay as they are. What is folded is computed from them when it is first needed, is no part of
+the state dict, and is computed anew when a parameter has changed.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+
+# Convolution with an epilogue, which PyTorch's own compiler uses too; not every build has it.
+_POINTWISE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_POINTWISE_IN_PLACE = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
+_PACK = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
+
+
+class DerivedWeights:
+    """
+    Tensors that are computed from a module's parameters, and kept until one of these changes.
+
+    Copies and pickles are empty: they belong to other parameters.
+    """
+
+    def __init__(self):
+        self._state, self._value = None, None
+
+    def __reduce__(self):
+        return DerivedWeights, ()
+
+    def get(self, parameters: tuple, compute: Callable):
+        """
+        Args:
+            parameters (`tuple`): the tensors, and other values, that the result depends on.
+            compute (`Callable`): gives the result.
+
+        Returns:
+            What `compute` gave for the present values of the parameters.
+        """
+        state = tuple(
+            (p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) if isinstance(p, torch.Tensor) else p
+            for p in parameters
+        )
+        if state != self._state:
+            with torch.no_grad():
+                self._value = compute()
+            self._state = state
+        return self._value
+
+
+def is_fast(module: nn.Module, x: torch.Tensor) -> bool:
+    """
+    Whether a module takes its fast path for an input: it was prepared by `optimize_for_inference`, is in evaluation
+    mode, nothing is differentiated, autocast or compiled, and all is on the CPU.
+    """
+    return (
+        getattr(module, "folded", None) is not None
+        and not module.training
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def has_fused_convolution() -> bool:
+    """Whether this build of PyTorch has convolutions with an epilogue; without them all else is still folded."""
+    operations = (_POINTWISE, _POINTWISE_IN_PLACE, _PACK)
+    return all(operation is not None for operation in operations) and torch.backends.mkldnn.is_available()
+
+
+def convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    relu: bool = False,
+    residual: torch.Tensor | None = None,
+    overwrite: bool = False,
+) -> torch.Tensor:
+    """
+    Convolution, addition and ReLU in one go.
+
+    Args:
+        x (`torch.Tensor`): (batch, channels, h, w).
+        weight (`torch.Tensor`): (out channels, channels, k, k), in channels-last format.
+        bias (`torch.Tensor`, *optional*): (out channels,).
+        stride (`int`, *optional*, defaults to 1): of the convolution.
+        padding (`int`, *optional*, defaults to 0): zeros at each border.
+        relu (`bool`, *optional*, defaults to `False`): whether negative values become 0, after the addition.
+        residual (`torch.Tensor`, *optional*): is added to the convolution's result.
+        overwrite (`bool`, *optional*, defaults to `False`): whether the result may take the place of `residual`.
+
+    Returns:
+        `torch.Tensor`: (batch, out channels, h / stride, w / stride).
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    if has_fused_convolution():
+        geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
+        if residual is None:
+            return _POINTWISE(x, weight, bias, *geometry, "relu" if relu else "none", [], "")
+        if residual.is_contiguous(memory_format=torch.channels_last):
+            epilogue = ("add", 1.0, "relu" if relu else None, [], None)
+            if overwrite:
+                return _POINTWISE_IN_PLACE.binary(residual, x, weight, bias, *geometry, *epilogue)
+            return _POINTWISE.binary(x, residual, weight, bias, *geometry, *epilogue)
+    y = nn.functional.conv2d(x, weight, bias, stride=stride, padding=padding)
+    if residual is not None:
+        y = y.add_(residual)
+    return y.relu_() if relu else y
+
+
+class FoldedConvolution:
+    """
+    A convolution with the batch normalisation that follows it, or a linear layer, as one convolution.
+
+    The weights are also kept as the convolution wants them for inputs of the latest size.
+    """
+
+    def __init__(self):
+        self.weights, self.packed = DerivedWeights(), DerivedWeights()
+
+    def __call__(
+        self, x: torch.Tensor, conv: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None = None, **epilogue
+    ) -> torch.Tensor:
+        """
+        Args:
+            x (`torch.Tensor`): (batch, channels, h, w).
+            conv (`nn.Conv2d` or `nn.Linear`): the layer; a convolution has equal stride and padding on both axes and no
+                groups.
+            norm (`nn.BatchNorm2d`, *optional*): the normalisation.
+            epilogue: `relu`, `residual` and `overwrite` of [`convolution`].
+        """
+        parameters = (conv.weight, conv.bias)
+        if norm is not None:
+            parameters += (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        weight, bias = self.weights.get(parameters, lambda: fold(conv, norm))
+        stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
+        if has_fused_convolution():
+            geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
+            weight = self.packed.get((weight, x.shape), lambda: _PACK(weight, *geometry, list(x.shape)))
+        return convolution(x, weight, bias, stride, padding, **epilogue)
+
+
+def fold(
+    conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    Weight, in channels-last format, and bias of a convolution that does the normalisation too.
+
+    Folded in fp32, whatever the weights' precision is.
+    """
+    if norm is None:
+        weight = conv.weight.detach()
+        weight = weight[:, :, None, None] if weight.dim() == 2 else weight
+        return weight.contiguous(memory_format=torch.channels_last), conv.bias
+    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    weight, bias, mean, variance, scale, shift = (None if t is None else t.detach().float() for t in tensors)
+    transposed = isinstance(conv, nn.ConvTranspose2d)
+    weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transpose=transposed)
+    weight = weight.detach().to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
+    return weight, bias.detach().to(conv.weight.dtype)
