@@ -70,7 +70,7 @@ def _db_preset(shortest_edge, longest_edge, **decoding) -> dict:
     names = ("mask_threshold", "threshold", "min_size", "unclip_ratio", "epsilon_ratio", "max_candidates", "shape")
     return {
         "size": {"shortest_edge": shortest_edge, "longest_edge": longest_edge},
-        "decoding": {name: decoding[name] for name in names},
+        "decoding": {name: decoding[name] for name in names} | {"whole_pixels": True},
     }
 
 
@@ -122,8 +122,18 @@ PRESETS: dict[str, dict[str, dict]] = {
             shape="polygon",
         ),
     },
-    "pan": {"ic15": {"size": {"shortest_edge": 736, "longest_edge": 1333}, "decoding": {"shape": "quad"}}},
-    "fce": {"ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "quad"}}},
+    # The sizes for CTW1500 are those of MMOCR 0.4's configurations of PAN and FCE, on which the official code builds.
+    "pan": {
+        "ic15": {"size": {"shortest_edge": 736, "longest_edge": 1333}, "decoding": {"shape": "quad"}},
+        "ctw1500": {"size": {"shortest_edge": 640, "longest_edge": 3000}, "decoding": {"shape": "polygon"}},
+    },
+    "fce": {
+        "ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "quad", "alpha": 1.2, "beta": 1.0}},
+        "ctw1500": {
+            "size": {"shortest_edge": 736, "longest_edge": 1080},
+            "decoding": {"shape": "polygon", "alpha": 1.0, "beta": 2.0},
+        },
+    },
 }
 
 
@@ -204,7 +214,7 @@ def convert_checkpoint(
             The directory to make. It appears when it is complete.
         preset (`str`, *optional*):
             `"ic15"`, `"td500"`, `"ctw1500"` or `"totaltext"`: the test size and thresholds of the official model for
-            this benchmark; PAN and FCE have `"ic15"` only. By default those of `TCMImageProcessor`.
+            this benchmark; PAN and FCE have `"ic15"` and `"ctw1500"`. By default those of `TCMImageProcessor`.
         allow_pickle (`bool`, *optional*, defaults to `False`):
             Whether a pickle file may hold more than weights. Loading such a file can run any code: only for files from
             a trusted source.

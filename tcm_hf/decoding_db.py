@@ -13,6 +13,8 @@
 # limitations under the License.
 """Decoding of the DB detector: a probability map to text polygons and scores."""
 
+import math
+
 import numpy as np
 
 from .polygons import (
@@ -22,6 +24,7 @@ from .polygons import (
     outline_in_shape,
     polygon_area,
     polygon_perimeter,
+    signed_area,
     valid_geometry,
 )
 
@@ -39,6 +42,8 @@ except ImportError as error:  # pragma: no cover
 MAX_HOLE_SHARE = 0.01
 # Pixels of the map by which a simplified round corner may miss the exact one.
 ROUND_CORNER_TOLERANCE = 0.25
+# Pixels by which the chords of a round corner may miss its arc where vertices are whole pixels.
+ARC_TOLERANCE = 0.25
 
 DB_DECODING_DEFAULTS = {
     "mask_threshold": 0.3,
@@ -47,6 +52,7 @@ DB_DECODING_DEFAULTS = {
     "min_size": 3.0,
     "max_candidates": 1000,
     "epsilon_ratio": 0.002,
+    "whole_pixels": False,
     "shape": "polygon",
 }
 
@@ -78,13 +84,56 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
     return float(values.mean(dtype=np.float64))
 
 
-def _expand(contour: np.ndarray, distance: float) -> np.ndarray | None:
+def _round_half_up(points: np.ndarray) -> np.ndarray:
+    return np.floor(points + 0.5)
+
+
+def _expand_in_whole_pixels(ring: np.ndarray, distance: float) -> "shapely.Geometry":
+    """
+    Moves a ring outwards with vertices on whole pixels, as the clipping library of the released models does.
+
+    What the moved edges and the round corners sweep is put together. A corner is an arc of points at a fixed angle from
+    each other, from the end of one moved edge on; it has few of them where the distance is small.
+    """
+    ring = ring[np.any(ring != np.roll(ring, 1, axis=0), axis=1)]
+    if signed_area(ring) < 0:
+        ring = ring[::-1]
+    edges = np.roll(ring, -1, axis=0) - ring
+    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    # Arc points of a full circle, so that a chord misses the arc by a quarter of a pixel at most.
+    steps = min(math.pi / math.acos(max(1 - ARC_TOLERANCE / distance, -1.0)), math.pi * distance)
+    starts = _round_half_up(ring + normals * distance)
+    ends = _round_half_up(np.roll(ring, -1, axis=0) + normals * distance)
+    parts = [shapely.Polygon(ring)]
+    for i, (point, before, after) in enumerate(zip(ring, np.roll(normals, 1, axis=0), normals)):
+        sine, cosine = before[0] * after[1] - before[1] * after[0], float(before @ after)
+        if abs(sine) * distance < 1.0 and cosine > 0:
+            starts[i] = ends[i - 1]  # nearly straight: no corner at all
+        elif sine >= 0:
+            angle = math.atan2(sine, cosine)
+            turns = np.arange(max(math.floor(steps / (2 * math.pi) * abs(angle) + 0.5), 1)) * (2 * math.pi / steps)
+            arc_x = before[0] * np.cos(turns) - before[1] * np.sin(turns)
+            arc_y = before[0] * np.sin(turns) + before[1] * np.cos(turns)
+            arc = _round_half_up(point + np.stack([arc_x, arc_y], axis=1) * distance)
+            parts.append(shapely.Polygon([point, *arc, starts[i]]))
+    following = np.roll(ring, -1, axis=0)
+    parts += [shapely.Polygon(corners) for corners in np.stack([ring, starts, ends, following], axis=1)]
+    # Rounding can turn a thin part inside out or flat.
+    return shapely.union_all([part if part.is_valid else shapely.make_valid(part) for part in parts])
+
+
+def _expand(contour: np.ndarray, distance: float, whole_pixels: bool = False) -> np.ndarray | None:
     """
     Moves a contour outwards by `distance` pixels; `None` when it closes into a ring.
 
     A single contour cannot describe a ring: it would claim the whole disc. Specks inside are filled.
     """
-    geometry = shapely.buffer(valid_geometry(contour), distance, quad_segs=ROUND_JOIN_SEGMENTS)
+    geometry = valid_geometry(contour)
+    if whole_pixels and distance > 0:
+        rings = [shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(geometry)]
+        geometry = shapely.union_all([_expand_in_whole_pixels(ring, distance) for ring in rings])
+    else:
+        geometry = shapely.buffer(geometry, distance, quad_segs=ROUND_JOIN_SEGMENTS)
     # A simplified contour can cross itself and fall apart; its main part stands for the region.
     region = max(shapely.get_parts(geometry), key=lambda part: part.area, default=None)
     if region is None or region.geom_type != "Polygon":
@@ -92,7 +141,8 @@ def _expand(contour: np.ndarray, distance: float) -> np.ndarray | None:
     filled = shapely.Polygon(region.exterior)
     if filled.area - region.area > MAX_HOLE_SHARE * filled.area:
         return None
-    return shapely.get_coordinates(region.exterior)[:-1]
+    region = shapely.get_coordinates(region.exterior)[:-1]
+    return _round_half_up(region) if whole_pixels else region
 
 
 def decode_db(
@@ -104,6 +154,7 @@ def decode_db(
     min_size: float = 3.0,
     max_candidates: int = 1000,
     epsilon_ratio: float | None = 0.002,
+    whole_pixels: bool = False,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
@@ -111,7 +162,7 @@ def decode_db(
 
     Every outer contour of the binarised map is a shrunk text region. It is scored by the mean probability inside it,
     and expanded by `area * unclip_ratio / perimeter` pixels; one that closes into a ring on the way is dropped.
-    Coordinates count from the centre of the first pixel, are not rounded, and may reach over the border of the map.
+    Coordinates count from the centre of the first pixel and may reach over the border of the map.
 
     Args:
         probability_map (array-like of shape `(height, width)`): Text probability of every pixel, in [0, 1].
@@ -124,6 +175,9 @@ def decode_db(
         max_candidates (`int`, *optional*, defaults to 1000): At most this many contours, the largest, are looked at.
         epsilon_ratio (`float`, *optional*, defaults to 0.002): Tolerance of the contour's simplification
             (Douglas-Peucker) as a share of its length; 0 or `None` keeps the raw contour.
+        whole_pixels (`bool`, *optional*, defaults to `False`): Whether the vertices of the expanded contour are rounded
+            to whole pixels, as the post-processing of the released models does. That moves an edge by up to half a
+            pixel, which small text feels.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
             or `"box"` (upright rectangle).
 
@@ -163,13 +217,13 @@ def decode_db(
         area = polygon_area(contour)
         if area == 0:
             continue
-        region = _expand(contour, area * unclip_ratio / polygon_perimeter(contour))
+        region = _expand(contour, area * unclip_ratio / polygon_perimeter(contour), whole_pixels)
         if region is None:
             continue
         quad = minimum_area_quad(region)
         if min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1])) < min_size:
             continue
-        if shape == "polygon" and epsilon_ratio:
+        if shape == "polygon" and epsilon_ratio and not whole_pixels:
             # The expansion's round corners add dozens of points that a fraction of a pixel does not need.
             region = cv2.approxPolyDP(region.astype(np.float32)[:, None], ROUND_CORNER_TOLERANCE, True)[:, 0]
         region = quad if shape == "quad" else outline_in_shape(region, shape)

@@ -35,6 +35,8 @@ from transformers import CLIPConfig, CLIPModel, pipeline
 import tcm_hf
 from tcm_hf import TCMForTextDetection, TCMImageProcessor, cli
 from tcm_hf.convert import PRESETS, ConversionError, convert_checkpoint
+from tcm_hf.decoding_db import decode_db
+from tcm_hf.polygons import polygon_iou
 
 
 TINY = {"prompt_token_ids": TOKENS}
@@ -161,6 +163,20 @@ def test_small_weights_have_the_official_names(variant):
         {re.sub(r"(layer\d|decoder|resblocks)\.\d+", r"\1.N", name) for name in names} for names in (manifest, state)
     ]
     assert strip[0] == strip[1]
+
+
+@pytest.mark.parametrize("preset, name", [("ic15", "ic15"), ("td500", "td"), ("ctw1500", "ctw"), ("totaltext", "tt")])
+def test_presets_give_the_official_polygons(preset, name):
+    reference = json.loads(shared_path("parity/postprocess/boundaries_cv5.0.0.json").read_text())["db"][name]
+    with np.load(shared_path("parity/postprocess/inputs_db.npz")) as file:
+        probabilities = file["prob_uint8"].astype(np.float32) / 255
+    settings = dict(PRESETS["db"][preset]["decoding"])
+    polygons, scores = decode_db(probabilities, score_threshold=settings.pop("threshold"), **settings)
+    expected = [(np.array(flat).reshape(-1, 2), score) for *flat, score in reference["boundaries"]]
+    ious = np.array([[polygon_iou(polygon, boundary) for boundary, _ in expected] for polygon in polygons])
+    assert ious.shape == (len(expected), len(expected))
+    assert sorted(ious.argmax(0)) == list(range(len(expected))) and ious.max(0).min() > 0.98
+    assert np.allclose([scores[i] for i in ious.argmax(0)], [score for _, score in expected], atol=1e-6)
 
 
 # ---------------------------------------------------------------------- open_clip

@@ -28,8 +28,9 @@ def test_defaults_are_those_of_the_signature():
     assert DB_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "probability_map"}
 
 
+@pytest.mark.parametrize("whole_pixels", [True, False])
 @pytest.mark.parametrize("name", ["default_quad", "default_poly", "ic15", "td", "ctw", "tt", "vis_poly_filter"])
-def test_agrees_with_the_published_post_processing(name):
+def test_agrees_with_the_published_post_processing(name, whole_pixels):
     reference = json.loads(shared_path("parity/postprocess/boundaries_cv5.0.0.json").read_text())["db"][name]
     with np.load(shared_path("parity/postprocess/inputs_db.npz")) as file:
         probabilities = file["prob_uint8"].astype(np.float32) / 255
@@ -43,6 +44,7 @@ def test_agrees_with_the_published_post_processing(name):
         max_candidates=config.get("max_candidates", 1000),
         epsilon_ratio=config.get("arcLength_ratio", 0.01) if config.get("use_approxPolyDP", True) else None,
         shape={"quad": "quad", "poly": "polygon"}[config["text_repr_type"]],
+        whole_pixels=whole_pixels,
     )
     assert len(polygons) == len(scores) == len(reference["boundaries"])
     taken = set()
@@ -53,10 +55,28 @@ def test_agrees_with_the_published_post_processing(name):
         taken.add(best)
         quad = minimum_area_quad(expected)
         side = min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1]))
-        # The published code rounds vertices to integers: up to half a pixel on every side.
-        assert ious[best] > min(0.98, 1 - 2 / side)
+        # The published code rounds vertices to integers: without doing so, up to half a pixel on every side.
+        assert ious[best] > (0.995 if whole_pixels else min(0.98, 1 - 2 / side))
         assert scores[best] == pytest.approx(expected_score, abs=1e-6)
     assert len(taken) == len(polygons)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_whole_pixels_move_no_edge_by_more_than_one(seed):
+    generator = np.random.default_rng(seed)
+    blocks = [(*generator.integers(5, 70, 2), 0, 0, 0.9) for _ in range(3)]
+    blocks = [(x, y, x + generator.integers(4, 80), y + generator.integers(4, 24), p) for x, y, _, _, p in blocks]
+    probabilities = block_map(*blocks)
+    exact, _ = decode_db(probabilities, epsilon_ratio=0)
+    whole, _ = decode_db(probabilities, epsilon_ratio=0, whole_pixels=True)
+    assert len(exact) == len(whole) > 0
+    for polygon in whole:
+        assert np.array_equal(polygon, np.rint(polygon)) and signed_area(polygon) > 0
+        best = max(exact, key=lambda other: polygon_iou(polygon, other))
+        # A quarter of a pixel for the chords of the corners, and the rounding of both coordinates.
+        rings = [shapely.Polygon(x).exterior for x in (polygon, best)]
+        assert shapely.hausdorff_distance(*rings) < 0.25 + 0.75
 
 
 def test_one_block():

@@ -36,13 +36,9 @@ def test_agrees_with_the_published_targets(name):
     targets = build_db_targets(polygons, ignore, 640, 640)
 
     kernels = expected["gt_shrink"] > 0
-    if name == "mixed":
-        # The published code keeps one part of a kernel that falls apart (the right half of the dumbbell) and so
-        # teaches that the other half is background; here both are kept.
-        left = (slice(300, 361), slice(300, 400))
-        assert kernels[left].sum() == 0 and targets["shrink_map"][left].sum() > 1000
-        kernels[left] = targets["shrink_map"][left]
-    assert differing(targets["shrink_map"], kernels) < 0.0015
+    # Shares of differing pixels: the published kernels have rounded vertices. In `mixed` one kernel falls apart.
+    shares = {"empty": 0.0, "quads_axis": 0.0, "quads_rot": 0.00123, "mixed": 0.00038}
+    assert differing(targets["shrink_map"], kernels) <= shares[name]
     assert differing(targets["shrink_mask"], expected["gt_shrink_mask"]) == 0
     assert differing(targets["threshold_mask"], expected["gt_thr_mask"]) < 0.0005
     far = np.abs(targets["threshold_map"] - expected["gt_thr"]) > 1e-3

@@ -18,13 +18,17 @@ import math
 import cv2
 import numpy as np
 
-from ..polygons import as_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
+from ..polygons import as_polygon, clip_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
 
 
 def _fill(canvas: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
     """Rasterises polygons one by one (in a single call, overlapping ones would cancel each other)."""
     for polygon in polygons:
         cv2.fillPoly(canvas, [np.rint(polygon).astype(np.int32)], value)
+
+
+def _visible_area(polygon: np.ndarray, height: int, width: int) -> float:
+    return sum(polygon_area(part) for part in clip_polygon(polygon, width, height))
 
 
 def _band_distance(polygon: np.ndarray, reach: float, left: int, top: int, right: int, bottom: int) -> np.ndarray:
@@ -77,9 +81,10 @@ def build_db_targets(
     Builds the four training maps of the DB detector for one image.
 
     A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded
-    by the same distance to its band; a kernel that falls apart keeps all its parts. Polygons marked in `ignore`, those
-    thinner than `min_text_size`, those below one square pixel and those whose kernel vanishes have neither kernel nor
-    band, and the loss skips their pixels (`shrink_mask` 0). Polygons may reach over the image border.
+    by the same distance to its band; a kernel that falls apart keeps its largest part in the image, since every kernel
+    becomes a text when maps are decoded. Polygons marked in `ignore`, those thinner than `min_text_size`, those below
+    one square pixel and those whose kernel vanishes have neither kernel nor band, and the loss skips their pixels
+    (`shrink_mask` 0). Polygons may reach over the image border.
 
     Args:
         polygons (list of array-like of shape `(n, 2)`): Text regions in pixels of the (augmented) image.
@@ -130,6 +135,9 @@ def build_db_targets(
             if area >= 1.0:
                 distance = area * (1.0 - shrink_ratio**2) / sum(polygon_perimeter(part) for part in parts)
                 kernels = offset_polygon(pixels, -distance)
+                # Of a contour that crosses itself all parts are text.
+                if len(kernels) > 1 and len(parts) == 1:
+                    kernels = [max(kernels, key=lambda kernel: _visible_area(kernel, height, width))]
         if xmax + distance < 0 or ymax + distance < 0 or xmin - distance > width or ymin - distance > height:
             continue
         if not kernels:
