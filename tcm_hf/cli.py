@@ -300,7 +300,7 @@ def _detect(arguments: argparse.Namespace) -> int:
     # The places for the results first: the model takes long to load, and the pictures longer.
     names = DrawingNames(arguments.draw, list(inputs)) if arguments.draw else None
     with _json_list(arguments.output) as write:
-        pipe = _load_pipeline(arguments)
+        pipe = load_pipeline(arguments)
         return _detect_all(pipe, inputs, write, names, arguments.batch_size, arguments.show_scores)
 
 
@@ -381,7 +381,7 @@ def _detect_all(
     return 1 if failures else 0
 
 
-def _load_pipeline(arguments: argparse.Namespace):
+def load_pipeline(arguments: argparse.Namespace):
     from huggingface_hub.errors import HFValidationError, StrictDataclassError
     from huggingface_hub.utils import validate_repo_id
 

@@ -53,7 +53,7 @@ def run(monkeypatch, capsys):
         loaded.append(white_pipeline(monkeypatch, reading_order=arguments.reading_order, **options))
         return loaded[-1]
 
-    monkeypatch.setattr(cli, "_load_pipeline", load)
+    monkeypatch.setattr(cli, "load_pipeline", load)
 
     def call(*arguments):
         code = cli.main(["detect", *map(str, arguments)])
@@ -149,7 +149,7 @@ def test_loading_options(photos, tmp_path, capsys):
     parse = cli.build_parser().parse_args
     options = ["--shape", "quad", "--threshold", "0.1", "--mask-threshold", "0.4", "--unclip-ratio", "1", "--upscale"]
     options += ["--size", "64,100", "--reading-order", "--device", "cpu"]
-    pipe = cli._load_pipeline(parse(["detect", "x", "--model", str(checkpoint), *options]))
+    pipe = cli.load_pipeline(parse(["detect", "x", "--model", str(checkpoint), *options]))
     assert pipe._postprocess_params == {
         "shape": "quad",
         "threshold": 0.1,
@@ -225,7 +225,7 @@ def test_inputs_without_pictures_do_not_stop_the_rest(run, photos, monkeypatch):
 
 
 def test_output_places_are_checked_before_the_model_is_loaded(photos, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_load_pipeline", lambda arguments: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(cli, "load_pipeline", lambda arguments: pytest.fail("the model was loaded"))
     note = photos / "b" / "notes.txt"
     for option, place in (
         ("--output", note / "out.json"),
@@ -253,7 +253,7 @@ def test_logits_that_are_not_finite(photos, monkeypatch, capsys, batch_size):
         monkeypatch.setattr(pipe.model, "forward", broken_on_blank)
         return pipe
 
-    monkeypatch.setattr(cli, "_load_pipeline", load)
+    monkeypatch.setattr(cli, "load_pipeline", load)
     blank, photo = str(photos / "a" / "blank.JPG"), str(photos / "a" / "photo.png")
     other = str(photos / "b" / "photo.png")
     assert cli.main(["detect", photo, blank, other, "--batch-size", str(batch_size)]) == 1

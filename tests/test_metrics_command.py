@@ -150,7 +150,7 @@ def test_a_prepared_dataset_with_a_model(dataset, tmp_path, monkeypatch, capsys)
 
         return pipe
 
-    monkeypatch.setattr(tcm_hf.cli, "_load_pipeline", load)
+    monkeypatch.setattr(tcm_hf.cli, "load_pipeline", load)
     assert run("--model", "some/model", "--ground-truth", prepared, "--shape", "quad", "--sweep") == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (figures["images"], figures["precision"], figures["recall"]) == (3, 0.666667, 0.666667)

@@ -254,11 +254,11 @@ def _detect(
     from PIL import Image
     from tqdm import tqdm
 
-    from ..cli import _load_pipeline
+    from ..cli import load_pipeline
     from ..data.formats import load_record
 
     arguments.reading_order = False
-    pipe = _load_pipeline(arguments)
+    pipe = load_pipeline(arguments)
     names: list[str] = []
 
     def pictures():
