@@ -196,7 +196,7 @@ def decode_db(
     probabilities = _check_map(probability_map)
     polygons, scores = [], []
     if probabilities.size:
-        binary = (probabilities > mask_threshold).astype(np.uint8)
+        binary = (probabilities > mask_threshold).view(np.uint8)
         # Two levels: outer contours, also of text inside a ring, and holes, which are no text.
         contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         outer = [contour for i, contour in enumerate(contours) if hierarchy[0][i][3] < 0 and len(contour) >= 3]

@@ -35,6 +35,12 @@ from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, 
 from .polygons import reading_order as sort_in_reading_order
 
 
+try:
+    import cv2
+except ImportError as error:  # pragma: no cover
+    raise ImportError("tcm_hf needs OpenCV to read pictures; `pip install opencv-python-headless`") from error
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -324,17 +330,22 @@ class TCMImageProcessor(PilBackend):
         channels = {array.shape[-1] for array in arrays}
         if len(channels) > 1:
             raise ValueError(f"the images have {sorted(channels)} channels; leave do_convert_rgb on to batch them")
-        pixel_values, pixel_mask = self._allocate(arrays, channels.pop(), do_pad, pad_size, size_divisor)
-        for output, (array, unit_range) in zip(pixel_values, prepared):
+        outputs, pixel_mask = self._allocate(arrays, channels.pop(), do_pad, pad_size, size_divisor)
+        for output, (array, unit_range) in zip(outputs, prepared):
             # The pictures have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
             factor = 1 / 255 if unit_range else (rescale_factor if do_rescale else 1.0)
             table = _value_table(
-                factor, image_mean if do_normalize else 0.0, image_std if do_normalize else 1.0, output
+                factor, image_mean if do_normalize else 0.0, image_std if do_normalize else 1.0, array.shape[-1]
             )
-            for channel, plane in enumerate(output):
-                plane[: array.shape[0], : array.shape[1]] = table[channel][array[..., channel]]
+            height, width = array.shape[:2]
+            _look_up(array, table, output[:height, :width])
+            output[height:], output[:height, width:] = 0, 0
 
-        data = {"pixel_values": pixel_values}
+        # Channels stay last in memory, as pictures have them and as convolutions are fastest with.
+        if do_pad:
+            data = {"pixel_values": outputs.transpose(0, 3, 1, 2)}
+        else:
+            data = {"pixel_values": [output.transpose(2, 0, 1) for output in outputs]}
         if do_pad:
             data["pixel_mask"] = pixel_mask
         if return_tensors is None:
@@ -342,9 +353,9 @@ class TCMImageProcessor(PilBackend):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def _allocate(self, arrays, channels, do_pad, pad_size, size_divisor):
-        """Zeros for the batch, one array when padded, and the mask of the pixels that belong to a picture."""
+        """Room for the batch, one array when padded, and the mask of the pixels that belong to a picture."""
         if not do_pad:
-            return [np.empty((channels, *array.shape[:2]), dtype=np.float32) for array in arrays], None
+            return [np.empty(array.shape, dtype=np.float32) for array in arrays], None
         height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
         if pad_size:
             if not (pad_size.height and pad_size.width) or pad_size.height < height or pad_size.width < width:
@@ -359,7 +370,7 @@ class TCMImageProcessor(PilBackend):
         mask = np.zeros((len(arrays), height, width), dtype=np.int64)
         for index, array in enumerate(arrays):
             mask[index, : array.shape[0], : array.shape[1]] = 1
-        return np.zeros((len(arrays), channels, height, width), dtype=np.float32), mask
+        return np.empty((len(arrays), height, width, channels), dtype=np.float32), mask
 
     # ------------------------------------------------------------------ model outputs -> polygons
 
@@ -488,7 +499,8 @@ class TCMImageProcessor(PilBackend):
             for level, stride in zip(levels, strides):
                 # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
                 values = level[index, :, : -(-height // stride), : -(-width // stride)].detach().float()
-                if not torch.isfinite(values).all():
+                # NaN and infinite values show in the extremes, which are found in one pass.
+                if values.numel() and not torch.stack(values.aminmax()).isfinite().all():
                     where = f" of image {index}" if batch_size > 1 else ""
                     raise ValueError(
                         f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead "
@@ -538,16 +550,25 @@ def _log_size_once(before, after, size, do_upscale) -> None:
         )  # fmt: skip
 
 
-def _value_table(factor: float, mean, std, output: np.ndarray) -> np.ndarray:
-    """float32 table of shape `(channels, 256)`: the normalized value of every 8-bit value."""
-    channels = len(output)
+def _value_table(factor: float, mean, std, channels: int) -> np.ndarray:
+    """float32 table of shape `(1, 256, channels)`: the normalized value of every 8-bit value."""
     statistics = []
     for name, value in (("image_mean", mean), ("image_std", std)):
         value = np.atleast_1d(np.asarray(value, dtype=np.float64))
         if len(value) not in (1, channels):
             raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
-        statistics.append(np.broadcast_to(value, (channels,))[:, None])
-    return ((np.arange(256) * factor - statistics[0]) / statistics[1]).astype(np.float32)
+        statistics.append(np.broadcast_to(value, (channels,)))
+    values = (np.arange(256)[:, None] * factor - statistics[0]) / statistics[1]
+    return values.astype(np.float32)[None]
+
+
+def _look_up(array: np.ndarray, table: np.ndarray, output: np.ndarray) -> None:
+    """Writes each channel's table entries for an 8-bit picture (height, width, channels) to `output`."""
+    if array.shape[-1] == 1:  # OpenCV has no axis for a single channel
+        array, table, output = array[..., 0], table[..., 0], output[..., 0]
+    result = cv2.LUT(np.ascontiguousarray(array), table, output)
+    if result is not output and not np.shares_memory(result, output):
+        output[...] = result
 
 
 def _check_number(name: str, value, least: float | None) -> None:

@@ -26,7 +26,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .modeling_folded import FoldedConvolution, is_fast
+from .modeling_folded import DerivedWeights, FoldedConvolution, is_fast
 
 
 @dataclass
@@ -181,6 +181,30 @@ def eager_attention(module, query, key, value, attention_mask, scaling, dropout=
     weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2), weights
+
+
+def plain_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    num_heads: int,
+    attention_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    The tokens of `multi_head_attention`, by products in the inputs' own precision and without gradients: PyTorch's fused
+    attention is slower for bfloat16 on CPUs. The mask is one for all heads, (batch, 1, 1, keys).
+    """
+    tokens = torch.empty_like(query)
+    scale = (query.shape[-1] // num_heads) ** -0.5
+    for image in range(query.shape[0]):
+        heads = zip(*(x[image].chunk(num_heads, dim=-1) for x in (query * scale, key, value, tokens)))
+        # One head at a time, whose weights stay in the cache.
+        for q, k, v, result in heads:
+            weights = q @ k.T
+            if attention_mask is not None:
+                weights += attention_mask[image, 0]
+            result.copy_(torch.softmax(weights, dim=-1, out=weights) @ v)
+    return tokens
 
 
 def multi_head_attention(
@@ -339,6 +363,7 @@ class CLIPResNetAttentionPool(nn.Module):
     def prepare_inference(self) -> None:
         """See [`TCMForTextDetection.optimize_for_inference`]."""
         self.folded = {name: FoldedConvolution() for name in ("q_proj", "k_proj", "v_proj", "c_proj")}
+        self._positions = DerivedWeights()
 
     def _project(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
         """A projection of (batch, tokens, channels), on the fast path as the convolution of a map one cell wide."""
@@ -365,17 +390,22 @@ class CLIPResNetAttentionPool(nn.Module):
             mean = tokens.mean(1, keepdim=True)
         else:
             mean = tokens.sum(1, keepdim=True) / mask.sum((2, 3)).clamp(min=1)[:, :, None]
-        positions = resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
+        if is_fast(self, tokens):
+            sizes = None if image_sizes is None else image_sizes.tolist()
+            positions = self._positions.get(
+                (self.position_embedding, height, width, sizes),
+                lambda: resample_positions(self.position_embedding[1:], image_sizes, height, width, 32),
+            )
+        else:
+            positions = resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
         tokens = torch.cat([mean + self.position_embedding[:1], tokens + positions], dim=1)
-        tokens, _ = multi_head_attention(
-            self,
-            self.config._attn_implementation,
-            self._project("q_proj", tokens),
-            self._project("k_proj", tokens),
-            self._project("v_proj", tokens),
-            self.num_heads,
-            padding_bias(mask, tokens.dtype, leading=1),
-        )
+        bias = padding_bias(mask, tokens.dtype, leading=1)
+        projected = [self._project(name, tokens) for name in ("q_proj", "k_proj", "v_proj")]
+        if is_fast(self, tokens) and tokens.dtype == torch.bfloat16:
+            tokens = plain_attention(*projected, self.num_heads, bias)
+        else:
+            implementation = self.config._attn_implementation
+            tokens, _ = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
         tokens = self._project("c_proj", tokens)
         dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
         return tokens[:, 0], dense if mask is None else dense * mask

@@ -23,6 +23,10 @@ from .modeling_clip_resnet import CellMask, cell_mask, masked, round_up, stride_
 from .modeling_folded import DerivedWeights, FoldedConvolution, convolution, fold, is_fast
 
 
+# Rows of the map at stride 4 that the head enlarges at a time.
+BAND_ROWS = 32
+
+
 class DBNeck(nn.Module):
     """
     Feature pyramid whose four levels are smoothed to a quarter of the channels each and concatenated at stride 4.
@@ -43,6 +47,7 @@ class DBNeck(nn.Module):
     def prepare_inference(self) -> None:
         """See [`TCMForTextDetection.optimize_for_inference`]."""
         self.folded = [FoldedConvolution() for _ in (*self.lateral_convs, *self.smooth_convs)]
+        self._finest = DerivedWeights()
 
     def forward(
         self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | CellMask | None]
@@ -57,22 +62,64 @@ class DBNeck(nn.Module):
         fast = is_fast(self, feature_maps[0])
         levels = list(feature_maps)
         last = len(levels) - 1
-        for i in range(last, -1, -1):
+        # On the fast path the largest level is made at the end, if its padding begins where the next one's does.
+        lengths = [length for cells in masks[0].cells for length in cells] if fast and masks[0] else []
+        first = 1 if fast and all(length % 2 == 0 for length in lengths) else 0
+        for i in range(last, first - 1, -1):
             conv = self.lateral_convs[i]
             coarser = enlarge(levels[i + 1], 2) if i < last else None
             if fast:
                 levels[i] = self.folded[i](levels[i], conv, residual=coarser, overwrite=True)
             else:
                 levels[i] = conv(levels[i]) if coarser is None else conv(levels[i]) + coarser
-        levels = [masked(x, mask) for x, mask in zip(levels, masks)]
-        if fast:
-            return [folded(x, conv) for folded, conv, x in zip(self.folded[last + 1 :], self.smooth_convs, levels)]
-        return [conv(x) for conv, x in zip(self.smooth_convs, levels)]
+        levels[first:] = [masked(x, mask) for x, mask in zip(levels[first:], masks[first:])]
+        if not fast:
+            return [conv(x) for conv, x in zip(self.smooth_convs, levels)]
+        smoothed = [self.folded[last + 1 + i](levels[i], self.smooth_convs[i]) for i in range(first, last + 1)]
+        return smoothed if first == 0 else [self._smooth_finest(*levels[:2]), *smoothed]
+
+    def _smooth_finest(self, feature_map: torch.Tensor, coarser: torch.Tensor) -> torch.Tensor:
+        """
+        The smoothed level at stride 4 from its feature map and the next level, both with zeros in their padding.
+
+        The lateral convolution has neither bias nor activation, and so the smoothing goes over both terms of its sum
+        by itself: over the feature map as one convolution with the lateral's, and over the repeated cells of the next
+        level as a transposed one. The sum, which is the largest map of the neck, is never made.
+        """
+        lateral, smooth = self.lateral_convs[0].weight, self.smooth_convs[0].weight
+        direct, transposed = self._finest.get((lateral, smooth), self._finest_weights)
+        x = nn.functional.conv_transpose2d(coarser, transposed, stride=2, padding=1)
+        return convolution(feature_map, direct, None, padding=1, residual=x, overwrite=True)
+
+    def _finest_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        lateral, smooth = self.lateral_convs[0].weight[:, :, 0, 0].float(), self.smooth_convs[0].weight
+        direct = torch.einsum("omhw,mi->oihw", smooth.float(), lateral).to(smooth.dtype)
+        direct = direct.contiguous(memory_format=torch.channels_last)
+        return direct, transposed_weight(smooth, 2)
 
 
 def enlarge(x: torch.Tensor, factor: int) -> torch.Tensor:
     """Repeats every cell of a map `factor` times along both axes."""
     return nn.functional.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+def transposed_weight(weight: torch.Tensor, factor: int) -> torch.Tensor:
+    """
+    Weight of the transposed convolution, with stride `factor` and padding 1, that gives for a map what a 3x3
+    convolution gives for the same map when it is enlarged by `factor`.
+
+    Args:
+        weight (`torch.Tensor`): (out channels, channels, 3, 3) of the convolution.
+        factor (`int`): how often each cell is repeated along each axis.
+
+    Returns:
+        `torch.Tensor`: (channels, out channels, factor + 2, factor + 2).
+    """
+    # A repeated cell counts wherever the window meets one of its copies.
+    copies = weight.new_ones(1, 1, factor, factor)
+    taps = nn.functional.conv_transpose2d(weight.flip(2, 3).flatten(0, 1)[:, None].contiguous(), copies)
+    taps = taps.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1)
+    return taps.contiguous(memory_format=torch.channels_last)
 
 
 class DBBranch(nn.Sequential):
@@ -127,14 +174,9 @@ class DBBranch(nn.Sequential):
     def _kernels(self, channels: list[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The first convolution's weights for each group of levels: from the second on those of the transposed one."""
         weight, bias = fold(self[0], self[1])
-        kernels = []
-        for i, part in enumerate(weight.split(channels, dim=1)):
-            if i > 0:
-                # A repeated cell counts wherever the window meets one of its copies.
-                copies = part.new_ones(1, 1, 2**i, 2**i)
-                taps = nn.functional.conv_transpose2d(part.flip(2, 3).flatten(0, 1)[:, None].contiguous(), copies)
-                part = taps.unflatten(0, part.shape[:2])[:, :, 0].transpose(0, 1)
-            kernels.append(part.contiguous(memory_format=torch.channels_last))
+        finest, *coarser = weight.split(channels, dim=1)
+        kernels = [finest.contiguous(memory_format=torch.channels_last)]
+        kernels += [transposed_weight(part, 2**i) for i, part in enumerate(coarser, start=1)]
         return kernels, bias
 
     def _upsample(self, x: torch.Tensor) -> torch.Tensor:
@@ -145,9 +187,13 @@ class DBBranch(nn.Sequential):
         norm = self[4]
         parameters = (*self[3].parameters(), *norm.parameters(), *norm.buffers(), *self[6].parameters())
         first, first_bias, second, second_bias = self._upsampling.get(parameters, self._upsampling_weights)
-        x = convolution(convolution(x, first, first_bias, relu=True), second, second_bias)
-        x = x.unflatten(1, (2, 2, 2, 2)).permute(0, 5, 1, 3, 6, 2, 4)
-        return x.flatten(1, 3).flatten(2, 4)[:, None]
+        batch, _, height, width = x.shape
+        logits = x.new_empty(batch, height, 4, width, 4)
+        # In bands, so that what is between the two convolutions, four times as large as the map, stays in the cache.
+        for rows, band in zip(logits.split(BAND_ROWS, dim=1), x.split(BAND_ROWS, dim=2)):
+            band = convolution(convolution(band, first, first_bias, relu=True), second, second_bias)
+            rows.copy_(band.permute(0, 2, 3, 1).unflatten(3, (4, 4)).transpose(2, 3))
+        return logits.flatten(3, 4).flatten(1, 2)[:, None]
 
     def _upsampling_weights(self) -> tuple[torch.Tensor, ...]:
         weight, bias = fold(self[3], self[4])
@@ -155,7 +201,9 @@ class DBBranch(nn.Sequential):
         first = weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
         # Each of the four places has its own channels, of which it makes four again.
         last = self[6].weight.permute(2, 3, 1, 0).flatten(0, 1)[:, 0]
-        second = torch.block_diag(*[last] * 4)[:, :, None, None]
+        second = torch.block_diag(*[last] * 4)
+        # (row, column, row in the half, column in the half) to (row, row in the half, column, column in the half).
+        second = second.unflatten(0, (2, 2, 2, 2)).transpose(1, 2).flatten(0, 3)[:, :, None, None]
         layout = {"memory_format": torch.channels_last}
         return first.contiguous(**layout), bias.repeat(4), second.contiguous(**layout), self[6].bias.repeat(16)
 

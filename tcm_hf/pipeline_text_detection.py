@@ -158,26 +158,26 @@ class TextDetectionPipeline(Pipeline):
     def preprocess(self, inputs, timeout=60.0, **size_arguments) -> dict[str, Any]:
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
         image = load_rgb_image(picture.source, index=picture.index, timeout=timeout)
-        features = self.image_processor(image, do_pad=True, return_tensors="pt", **size_arguments).to(self.dtype)
+        # Without padding, which depends on the other pictures of the batch; the model itself needs none.
+        features = self.image_processor(image, do_pad=False, **size_arguments)
         # Lists, because transformers' collate function can only concatenate tensors of one size.
         return {
-            "pixel_values": list(features["pixel_values"]),
-            "pixel_mask": list(features["pixel_mask"]),
+            "pixel_values": [torch.from_numpy(pixels).to(self.dtype) for pixels in features["pixel_values"]],
             "target_sizes": [(image.height, image.width)],
         }
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per picture
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
-        outputs = self.model(
-            pixel_values=_stack(model_inputs["pixel_values"]), pixel_mask=_stack(model_inputs["pixel_mask"])
-        )
+        pictures = model_inputs["pixel_values"]
+        pixel_values, pixel_mask = _batch(pictures)
+        outputs = self.model(pixel_values=pixel_values, pixel_mask=pixel_mask)
         # A tensor for each level: transformers splits batches along the first axis of every value.
         levels = outputs.logits if isinstance(outputs.logits, tuple) else (outputs.logits,)
         # Only what post-processing needs: the rest would be kept, and copied from the device, for nothing.
         return {
             **{f"logits_{i}": level for i, level in enumerate(levels)},
-            "image_sizes": outputs.image_sizes,
+            "image_sizes": torch.tensor([picture.shape[-2:] for picture in pictures]),
             "target_sizes": torch.tensor(model_inputs["target_sizes"]),
         }
 
@@ -207,10 +207,18 @@ class TextDetectionPipeline(Pipeline):
         return texts
 
 
-def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Stacks tensors whose last two dimensions differ, padded with zeros at the right and at the bottom."""
-    height, width = (max(tensor.shape[axis] for tensor in tensors) for axis in (-2, -1))
-    batch = tensors[0].new_zeros((len(tensors), *tensors[0].shape[:-2], height, width))
-    for item, tensor in zip(batch, tensors):
-        item[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
-    return batch
+def _batch(pictures: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    One tensor of pictures (channels, height, width), padded with zeros at the right and at the bottom where they differ
+    in size, and then also the mask of what is no padding.
+    """
+    if all(picture.shape == pictures[0].shape for picture in pictures):
+        return pictures[0][None] if len(pictures) == 1 else torch.stack(pictures), None
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (-2, -1))
+    batch = pictures[0].new_zeros((len(pictures), pictures[0].shape[0], height, width))
+    mask = torch.zeros((len(pictures), height, width), dtype=torch.long, device=batch.device)
+    for item, item_mask, picture in zip(batch, mask, pictures):
+        rows, columns = picture.shape[-2:]
+        item[:, :rows, :columns] = picture
+        item_mask[:rows, :columns] = 1
+    return batch, mask

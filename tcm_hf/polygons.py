@@ -63,9 +63,9 @@ def signed_area(polygon) -> float:
         `float`: square pixels, positive when the points run clockwise as seen on screen (y down).
     """
     x, y = as_polygon(polygon).T
-    # Differences to the first point: large offsets would otherwise cost digits.
+    # Differences to the first point: large offsets would otherwise cost digits. Its own two terms are 0 then.
     x, y = x - x[0], y - y[0]
-    return float(0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+    return float(0.5 * (x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
 
 
 def polygon_area(polygon) -> float:
@@ -187,11 +187,17 @@ def polygon_iou(a, b) -> float:
 def _start_at_top_left(quad: np.ndarray) -> np.ndarray:
     """Rotates the order of a clockwise quad so that its points lie closest to those of its bounding box."""
     xmin, ymin, xmax, ymax = bounding_box(quad)
-    corners = np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
-    shifted = [np.roll(quad, -shift, axis=0) for shift in range(4)]
-    # A square turned by 45 degrees has ties, resolved for the highest start rather than by rounding noise.
-    costs = [(round(float(((points - corners) ** 2).sum()), 6), *points[0, ::-1]) for points in shifted]
-    return shifted[min(range(4), key=costs.__getitem__)]
+    corners = ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax))
+    points = quad.tolist()  # four points are quicker as plain numbers
+
+    def cost(shift: int) -> tuple[float, float, float]:
+        moved = points[shift:] + points[:shift]
+        distance = sum((x - u) ** 2 + (y - v) ** 2 for (x, y), (u, v) in zip(moved, corners))
+        # A square turned by 45 degrees has ties, resolved for the highest start rather than by rounding noise.
+        return round(distance, 6), moved[0][1], moved[0][0]
+
+    shift = min(range(4), key=cost)
+    return np.array(points[shift:] + points[:shift])
 
 
 def minimum_area_quad(polygon) -> np.ndarray:
@@ -205,9 +211,9 @@ def minimum_area_quad(polygon) -> np.ndarray:
         `np.ndarray`: float64 array of shape `(4, 2)`, clockwise on screen from the top-left corner. Points on one line
         give a rectangle without width.
     """
-    hull = shapely.get_coordinates(shapely.MultiPoint(as_polygon(polygon)).convex_hull)
-    edges = np.diff(hull, axis=0)
-    lengths = np.linalg.norm(edges, axis=1)
+    hull = shapely.get_coordinates(shapely.convex_hull(shapely.linestrings(as_polygon(polygon))))
+    edges = hull[1:] - hull[:-1]
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
     edges, lengths = edges[lengths > 0], lengths[lengths > 0]
     if not len(edges):
         return np.repeat(hull[:1], 4, axis=0)
@@ -218,9 +224,9 @@ def minimum_area_quad(polygon) -> np.ndarray:
     u, v = centered @ along.T, centered @ across.T
     u0, u1, v0, v1 = u.min(axis=0), u.max(axis=0), v.min(axis=0), v.max(axis=0)
     best = int(np.argmin((u1 - u0) * (v1 - v0)))
-    corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
-    quad = np.array([hull[0] + a[best] * along[best] + b[best] * across[best] for a, b in corners])
-    return _start_at_top_left(quad)
+    u0, u1, v0, v1 = u0[best], u1[best], v0[best], v1[best]
+    sides = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
+    return _start_at_top_left(hull[0] + sides @ np.stack([along[best], across[best]]))
 
 
 def check_shape(shape: str) -> None:
@@ -267,8 +273,8 @@ def order_clockwise(polygon) -> np.ndarray:
         polygon = polygon[::-1]
     if len(polygon) == 4:
         return _start_at_top_left(polygon)
-    distances = np.linalg.norm(polygon - minimum_area_quad(polygon)[0], axis=1)
-    return np.roll(polygon, -int(np.argmin(distances)), axis=0)
+    start = int(np.argmin(((polygon - minimum_area_quad(polygon)[0]) ** 2).sum(axis=1)))
+    return np.concatenate([polygon[start:], polygon[:start]])
 
 
 def resample_polygon(polygon, n: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from tiny_model import tiny_config
 from torch import nn
 
 from tcm_hf import TCMConfig, TCMForTextDetection, modeling_folded
+from tcm_hf.modeling_clip_resnet import plain_attention
 from tcm_hf.modeling_folded import convolution, fold, is_fast
 
 
@@ -275,3 +276,15 @@ def test_the_benchmark_compares_equal_models(prompt_generator):
     layer = rows[0][1].model.visual_prompt_generator.layers[0]
     assert isinstance(layer.cross_attention, benchmark.FullCrossAttention) and isinstance(layer.norm2, nn.LayerNorm)
     assert any("constant text" in name for name, *_ in rows) == (prompt_generator == "meta_query")
+
+
+def test_plain_attention():
+    """Against PyTorch's own attention, with keys that the mask hides."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 7, 8, generator=generator) for _ in range(3))
+    mask = torch.zeros(2, 1, 1, 7)
+    mask[1, ..., 4:] = torch.finfo(mask.dtype).min
+    for bias in (None, mask):
+        heads = [x.unflatten(-1, (4, 2)).transpose(1, 2) for x in (query, key, value)]
+        expected = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(plain_attention(query, key, value, 4, bias), expected)
