@@ -11,205 +11,128 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+
 """
 Trains or fine-tunes TCM for text detection with the Trainer of transformers.
 
-The annotation is ICDAR 2015's: a folder of `img_N.jpg` and a folder of `gt_img_N.txt`. Words rendered on backgrounds and
-on the photos themselves can be mixed in, which is what makes training from scratch on few photos work:
+Data come from the Hub (`--dataset_name`), from a folder that `tcm-hf prepare` wrote (`--train_dir`), or in ICDAR 2015's
+form:
 
-    python examples/train_text_detection.py --config_name examples/configs/tcm-tiny.json \
-        --image_dir icdar2015/images --gt_dir icdar2015/gt --output_dir runs/tiny \
-        --synthetic_fraction 0.5 --paste_probability 0.5 --crop_size 320 --flip 0 --max_steps 5000 \
-        --per_device_train_batch_size 8 --learning_rate 1e-3 --lr_scheduler_type cosine --bf16
+    python examples/train_text_detection.py --model_name_or_path tcm_hf/checkpoints/tcm-tiny \
+        --image_dir icdar2015/images --gt_dir icdar2015/gt --holdout_last_digit 1 --output_dir runs/icdar2015 \
+        --max_steps 2000 --eval_strategy steps --eval_steps 500 --save_steps 500 --per_device_train_batch_size 8
 
-Give `--model_name_or_path` to start from a checkpoint of this package, or `--clip_name_or_path` to start from a CLIP
-model; `--resume_from_checkpoint` goes on with an interrupted run.
+Start from a checkpoint of this package (`--model_name_or_path`), from a CLIP model (`--clip_name_or_path`) or from scratch
+(`--config_name`). Words rendered on backgrounds and on the photos themselves can be mixed in, which is what makes training
+from scratch on few photos work (`--synthetic_fraction`, `--paste_probability`). `--resume_from_checkpoint last` goes on with
+an interrupted run as if nothing had happened. `accelerate launch` runs the same on several processes. examples/README.md has
+recipes.
 """
 
-import json
 import logging
 import math
 import sys
-from dataclasses import dataclass, field
 
-import torch
-from transformers import HfArgumentParser, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import HfArgumentParser, set_seed
 
-from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor
-from tcm_hf.data.augment import TextAugmentation
-from tcm_hf.data.collate import TextDetectionDataset, text_detection_collate
-from tcm_hf.data.formats import read_icdar2015
-from tcm_hf.data.synthetic import SyntheticTextGenerator, find_fonts
-from tcm_hf.targets import build_db_targets
+from tcm_hf import TextDetectionPipeline
+from tcm_hf.data.collate import text_detection_collate
+from tcm_hf.training import TCMTrainer, TCMTrainingArguments, last_complete_checkpoint
+from tcm_hf.training_setup import (
+    DataArguments,
+    ModelArguments,
+    build_train_dataset,
+    choose_subset,
+    load_model,
+    load_processor,
+    read_records,
+)
 
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class ModelArguments:
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Checkpoint of this package to start from: a directory or a Hub id."}
-    )
-    config_name: str | None = field(
-        default=None, metadata={"help": "JSON file of a TCMConfig; trains a new model from scratch."}
-    )
-    clip_name_or_path: str | None = field(
-        default=None, metadata={"help": "CLIP model in transformers' layout to start from: a directory or a Hub id."}
-    )
-    freeze_text_tower: bool = field(
-        default=False, metadata={"help": "Keep the text encoder fixed, as TCM does with CLIP's pretrained one."}
-    )
-    channels_last: bool = field(
-        default=True, metadata={"help": "Use the channels-last memory format, which is faster in half precision."}
-    )
-
-
-@dataclass
-class DataArguments:
-    image_dir: str = field(metadata={"help": "Folder of photos, img_N.jpg."})
-    gt_dir: str = field(metadata={"help": "Folder of annotations, gt_img_N.txt."})
-    frame_size: list[int] | None = field(
-        default=None,
-        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the photos are resized copies."},
-    )
-    holdout_last_digit: int | None = field(
-        default=None, metadata={"help": "Leave out photos whose number ends in this digit, for validation."}
-    )
-    crop_size: int = field(default=640, metadata={"help": "Side of the training crop in pixels, a multiple of 32."})
-    scale: list[float] = field(
-        default_factory=lambda: [0.5, 3.0], metadata={"nargs": 2, "help": "Range of the random magnification."}
-    )
-    rotation: float = field(default=10.0, metadata={"help": "Largest random rotation in degrees."})
-    flip: float = field(default=0.5, metadata={"help": "Chance of a horizontal flip."})
-    synthetic_fraction: float = field(default=0.0, metadata={"help": "Share of the samples that are rendered words."})
-    paste_probability: float = field(
-        default=0.0, metadata={"help": "Chance that rendered words are put on a photo before it is augmented."}
-    )
-    samples_per_epoch: int | None = field(
-        default=None, metadata={"help": "Samples of one epoch; defaults to the number of photos."}
-    )
-
-
-def load_model(arguments: ModelArguments) -> TCMForTextDetection:
-    """Builds the model from the one source that was given."""
-    if arguments.model_name_or_path is not None:
-        # Optimizers need full-precision weights, also when the checkpoint is stored in half precision.
-        model = TCMForTextDetection.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
-    elif arguments.clip_name_or_path is not None:
-        model = TCMForTextDetection.from_clip(arguments.clip_name_or_path)
-    else:
-        with open(arguments.config_name, encoding="utf-8") as file:
-            model = TCMForTextDetection(TCMConfig(**json.load(file)))
-    if arguments.freeze_text_tower:
-        model.freeze_text_tower()
-    if arguments.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    return model
-
-
-def build_dataset(arguments: DataArguments, processor: TCMImageProcessor, seed: int) -> TextDetectionDataset:
-    """Reads the annotation and sets up augmentation and rendered words."""
-    frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
-    records = read_icdar2015(arguments.image_dir, arguments.gt_dir, record_size=frame_size)
-    if arguments.holdout_last_digit is not None:
-        records = [
-            r for r in records if not str(r.image).rsplit(".", 1)[0].endswith(str(arguments.holdout_last_digit))
-        ]
-    logger.info("%d photos with %d words", len(records), sum(len(record.polygons) for record in records))
-    synthetic = None
-    if arguments.synthetic_fraction > 0 or arguments.paste_probability > 0:
-        fonts = find_fonts()
-        logger.info("%d font files for rendered words", len(fonts))
-        synthetic = SyntheticTextGenerator(fonts, backgrounds=records, size=arguments.crop_size)
-    augmentation = TextAugmentation(
-        crop_size=arguments.crop_size, scale=tuple(arguments.scale), rotation=arguments.rotation, flip=arguments.flip
-    )
-    dataset = TextDetectionDataset(
-        records,
-        build_db_targets,
-        augmentation,
-        synthetic,
-        synthetic_fraction=arguments.synthetic_fraction,
-        paste_probability=arguments.paste_probability,
-        length=arguments.samples_per_epoch,
-        seed=seed,
-        # The processor's statistics are on 0..1, the dataset's on 0..255.
-        image_mean=tuple(255 * x for x in processor.image_mean),
-        image_std=tuple(255 * x for x in processor.image_std),
-    )
-    dataset.preload()
-    return dataset
-
-
-class EpochCallback(TrainerCallback):
-    """Tells the dataset its epoch, which the data loader does not do in every distributed setting."""
-
-    def __init__(self, dataset: TextDetectionDataset):
-        self.dataset = dataset
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.dataset.set_epoch(int(state.epoch))
-
-
-class DetectionTrainer(Trainer):
-    """Trainer that also logs the mean of every loss term since the last log line."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.term_sums, self.term_count = {}, 0
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        outputs = model(**inputs)
-        for name, value in outputs.loss_dict.items():
-            self.term_sums[name] = self.term_sums.get(name, 0.0) + value.detach()
-        self.term_count += 1
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def log(self, logs, start_time=None):
-        if "loss" in logs and self.term_count:
-            logs.update({f"loss_{k}": round(float(v) / self.term_count, 4) for k, v in self.term_sums.items()})
-            self.term_sums, self.term_count = {}, 0
-        super().log(logs, start_time)
-
-
 def main():
-    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
+    parser = HfArgumentParser((ModelArguments, DataArguments, TCMTrainingArguments))
     if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
         model_arguments, data_arguments, training_arguments = parser.parse_json_file(sys.argv[1])
     else:
         model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    # The collator needs all that the dataset gives.
-    training_arguments.remove_unused_columns = False
     set_seed(training_arguments.seed)
-    sources = [model_arguments.model_name_or_path, model_arguments.config_name, model_arguments.clip_name_or_path]
-    if sum(source is not None for source in sources) != 1:
-        parser.error("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
+    try:
+        model = load_model(model_arguments)
+        processor = load_processor(model_arguments, data_arguments, model.config)
+        train_records, eval_records = read_records(data_arguments)
+        if train_records is not None:
+            output_dir = training_arguments.output_dir if training_arguments.process_index == 0 else None
+            train_records = choose_subset(train_records, data_arguments, output_dir)
+            if data_arguments.evaluate_on_train:
+                eval_records = train_records
+        dataset = build_train_dataset(
+            train_records,
+            data_arguments,
+            model.config,
+            processor,
+            seed=training_arguments.seed,
+            total_batch_size=training_arguments.train_batch_size
+            * training_arguments.world_size
+            * training_arguments.gradient_accumulation_steps,
+        )
+        if train_records is None and training_arguments.max_steps <= 0:
+            raise ValueError("a stream has no end: --streaming needs --max_steps")
+        if eval_records is None and training_arguments.eval_strategy != "no":
+            raise ValueError(
+                "--eval_strategy needs pictures to measure on: --holdout_last_digit, --train_val_split, "
+                "--validation_split, --validation_dir or --validation_image_dir"
+            )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if eval_records is not None:
+        logger.info("%d photos to measure on", len(eval_records))
+    if training_arguments.image_encoder_lr_multiplier is None and model_arguments.config_name is not None:
+        training_arguments.image_encoder_lr_multiplier = 1.0
 
-    source = model_arguments.model_name_or_path
-    processor = TCMImageProcessor.from_pretrained(source) if source else TCMImageProcessor()
-    model = load_model(model_arguments)
-    dataset = build_dataset(data_arguments, processor, training_arguments.seed)
-    trainer = DetectionTrainer(
+    trainer = TCMTrainer(
         model=model,
         args=training_arguments,
         train_dataset=dataset,
+        eval_dataset=eval_records,
         data_collator=text_detection_collate,
         processing_class=processor,
-        callbacks=[EpochCallback(dataset)],
     )
     checkpoint = training_arguments.resume_from_checkpoint
-    if checkpoint in ("True", "true", "last"):
-        checkpoint = get_last_checkpoint(training_arguments.output_dir)
+    if checkpoint is not None and str(checkpoint).lower() in ("true", "last"):
+        checkpoint = last_complete_checkpoint(training_arguments.output_dir)
+        logger.info("resuming from %s", checkpoint or "the start: there is no complete checkpoint")
     result = trainer.train(resume_from_checkpoint=checkpoint)
     if not math.isfinite(result.training_loss):
         raise RuntimeError(f"The training loss is {result.training_loss}; lower the learning rate and try again.")
-    trainer.save_model()
-    trainer.save_state()
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
+    trainer.save_state()
+    metrics = None
+    if eval_records is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    trainer.card_facts = {
+        "start": model_arguments.model_name_or_path or model_arguments.clip_name_or_path,
+        "dataset": data_arguments.dataset_name,
+        "num_photos": None if train_records is None else len(train_records),
+        "rendered_words": bool(data_arguments.synthetic_fraction or data_arguments.paste_probability),
+        # What was trained on measures nothing.
+        "metrics": None if data_arguments.evaluate_on_train else metrics,
+    }
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        # The pipeline saves all that a user without this package needs.
+        TextDetectionPipeline(
+            model=trainer.accelerator.unwrap_model(trainer.model), image_processor=processor, task="text-detection"
+        ).save_pretrained(training_arguments.output_dir)
+        trainer.create_model_card()
+    if training_arguments.push_to_hub:
+        trainer.push_to_hub()
 
 
 if __name__ == "__main__":

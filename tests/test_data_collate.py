@@ -1,5 +1,6 @@
 """The training dataset and its batches."""
 
+import itertools
 import pickle
 import time
 
@@ -8,9 +9,15 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from toy_photos import write_toy_photos
 
 from tcm_hf.data.augment import TextAugmentation
-from tcm_hf.data.collate import TextDetectionDataset, normalize_image, text_detection_collate
+from tcm_hf.data.collate import (
+    StreamingTextDetectionDataset,
+    TextDetectionDataset,
+    normalize_image,
+    text_detection_collate,
+)
 from tcm_hf.data.formats import TextRecord
 from tcm_hf.data.synthetic import SyntheticTextGenerator
 from tcm_hf.targets.db import build_db_targets
@@ -190,3 +197,68 @@ def test_an_index_out_of_range_is_refused():
     dataset = make_dataset()
     with pytest.raises(IndexError):
         dataset[3]
+
+
+# ---------------------------------------------------------------------------------------- streams
+
+
+def first_values(item):
+    return item["pixel_values"].numpy().tobytes()
+
+
+def make_stream(rows, **arguments):
+    return StreamingTextDetectionDataset(rows, build_db_targets, TextAugmentation(64, scale=(0.8, 1.5)), **arguments)
+
+
+def distinct_records(count):
+    records = make_records(count)
+    for number, record in enumerate(records):
+        record.image_name = f"{number}.jpg"
+    return records
+
+
+def test_a_stream_never_ends_and_repeats_its_rows_otherwise():
+    records = distinct_records(3)
+    items = list(itertools.islice(make_stream(records, seed=1), 7))
+    again = list(itertools.islice(make_stream(records, seed=1), 7))
+    assert [first_values(item) for item in items] == [first_values(item) for item in again]
+    assert len({first_values(item) for item in items}) == 7
+    assert set(items[0]["labels"]) == {"shrink_map", "shrink_mask", "threshold_map", "threshold_mask"}
+    # What is done to a row does not depend on where it comes.
+    reverse = list(itertools.islice(make_stream(records[::-1], seed=1), 3))
+    assert {first_values(item) for item in reverse} == {first_values(item) for item in items[:3]}
+    other = next(iter(make_stream(records, seed=2)))
+    assert first_values(other) != first_values(items[0])
+
+
+def test_processes_and_workers_share_a_stream_out():
+    records = distinct_records(8)
+    everything = {first_values(item) for item in itertools.islice(make_stream(records), 8)}
+    for workers in (0, 2):
+        parts = []
+        for rank in range(2):
+            stream = make_stream(records)
+            stream.set_processes(rank, 2)
+            loader = DataLoader(stream, 2, collate_fn=text_detection_collate, num_workers=workers)
+            batches = itertools.islice(loader, 2)
+            parts.append({pixels.numpy().tobytes() for batch in batches for pixels in batch["pixel_values"]})
+        assert [len(part) for part in parts] == [4, 4] and parts[0] | parts[1] == everything
+
+
+def test_a_streaming_data_set_shares_its_files_out(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    folder = write_toy_photos(tmp_path, 8) / "hub"
+    rows = datasets.load_dataset(str(folder), split="train", streaming=True)
+    seen = []
+    for rank in range(2):
+        stream = make_stream(rows, shuffle_buffer=4)
+        stream.set_processes(rank, 2)
+        seen += [first_values(item) for item in itertools.islice(stream, 4)]
+    assert len(seen) == len(set(seen)) == 8
+    again = [first_values(item) for item in itertools.islice(stream, 6)]
+    assert again[:4] == seen[4:] and not set(again[4:]) & set(seen)
+
+
+def test_an_empty_stream_is_refused():
+    with pytest.raises(ValueError, match="fewer rows than there are processes"):
+        next(iter(make_stream([])))

@@ -15,14 +15,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .augment import TextAugmentation
-from .formats import TextRecord, load_image
+from .formats import TextRecord, load_image, records_from_dataset
 from .synthetic import SyntheticTextGenerator
 
 
@@ -171,21 +173,116 @@ class TextDetectionDataset(Dataset):
         return self.augmentation(image, polygons, ignore, rng, frame_size=frame_size)
 
     def __getitem__(self, index: int) -> dict:
-        if get_worker_info() is not None and cv2.getNumThreads() != 1:
-            # Workers are the parallelism; OpenCV's threads on top would fight over the same cores. Zero, not one: with
-            # one OpenCV first ends the threads that it had before the fork, and waits forever for them.
-            cv2.setNumThreads(0)
-        image, polygons, ignore = self.sample(index)
-        height, width = image.shape[:2]
-        targets = self.build_targets(polygons, ignore, height, width)
-        return {
-            "pixel_values": torch.from_numpy(normalize_image(image, self.image_mean, self.image_std)),
-            "labels": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in targets.items()},
-        }
+        _leave_the_cores_to_the_workers()
+        return _make_item(*self.sample(index), self.build_targets, self.image_mean, self.image_std)
 
     def __getstate__(self) -> dict:
         # Decoded pictures are a cache; a spawned worker must not receive gigabytes through a pipe.
         return {**self.__dict__, "_images": {}}
+
+
+class StreamingTextDetectionDataset(IterableDataset):
+    """
+    Training samples from rows that are read as they come: data sets too large for the disk, or on the Hub.
+
+    The stream never ends, so a run needs a number of steps. The rows' order depends on the seed and the number of
+    processes and workers; what is done to a row depends on the seed, the epoch and the row only. A resumed run reads again,
+    and drops, what the first one had.
+
+    Args:
+        rows (`datasets.IterableDataset`, or an iterable of `dict` or [`TextRecord`]):
+            Rows in the Hub form: `image`, `polygons`, `ignore`, `text`. A streaming data set shares its files out among
+            processes and workers; of any other iterable each reads all rows and keeps its own.
+        build_targets (`Callable`): as in [`TextDetectionDataset`].
+        augmentation (`TextAugmentation`, *optional*, defaults to `TextAugmentation()`): as in [`TextDetectionDataset`].
+        seed (`int`, *optional*, defaults to 0): seed of every random choice.
+        shuffle_buffer (`int`, *optional*, defaults to 1000):
+            Rows among which the next one is drawn; 0 keeps the order. Only for a streaming data set.
+        image_mean, image_std (`tuple[float, float, float]`, *optional*): as in [`TextDetectionDataset`].
+    """
+
+    def __init__(
+        self,
+        rows: Iterable,
+        build_targets: Callable[..., dict[str, np.ndarray]],
+        augmentation: TextAugmentation | None = None,
+        seed: int = 0,
+        shuffle_buffer: int = 1000,
+        image_mean: tuple[float, float, float] = DB_IMAGE_MEAN,
+        image_std: tuple[float, float, float] = IMAGE_STD,
+    ):
+        self.rows = rows
+        self.build_targets = build_targets
+        self.augmentation = augmentation if augmentation is not None else TextAugmentation()
+        self.seed = int(seed)
+        self.shuffle_buffer = int(shuffle_buffer)
+        self.image_mean = np.asarray(image_mean, dtype=np.float32)
+        self.image_std = np.asarray(image_std, dtype=np.float32)
+        self.rank, self.world = 0, 1
+
+    def set_processes(self, rank: int, world: int) -> None:
+        """Says which of how many processes this one is."""
+        self.rank, self.world = int(rank), int(world)
+
+    def _records(self, epoch: int) -> Iterator[TextRecord]:
+        """This worker's records of one pass over the rows."""
+        rows = self.rows
+        if hasattr(rows, "shuffle") and hasattr(rows, "set_epoch"):
+            from datasets.distributed import split_dataset_by_node
+
+            if self.shuffle_buffer:
+                rows = rows.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+            rows.set_epoch(epoch)
+            if self.world > 1:
+                rows = split_dataset_by_node(rows, self.rank, self.world)
+        else:
+            worker = get_worker_info()
+            number, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+            rows = itertools.islice(rows, self.rank * workers + number, None, self.world * workers)
+            rows = iter(rows)
+            first = next(rows, None)
+            rows = itertools.chain([first], rows) if first is not None else iter(())
+            if isinstance(first, TextRecord):
+                return rows
+        return records_from_dataset(rows)
+
+    def __iter__(self) -> Iterator[dict]:
+        _leave_the_cores_to_the_workers()
+        for epoch in itertools.count():
+            empty = True
+            for record in self._records(epoch):
+                empty = False
+                yield self._item(record, epoch)
+            if empty:
+                if get_worker_info() is None:
+                    raise ValueError(
+                        "the stream of training rows is empty, or has fewer rows than there are processes"
+                    )
+                return  # there are more workers than files
+
+    def _item(self, record: TextRecord, epoch: int) -> dict:
+        content = record.image if isinstance(record.image, bytes) else record.name.encode()
+        outlines = b"".join(np.ascontiguousarray(polygon).tobytes() for polygon in record.polygons)
+        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(outlines, zlib.crc32(content))])
+        image = load_image(record.image)
+        frame_size = tuple(record.size) if record.size is not None else image.shape[:2]
+        sample = self.augmentation(image, record.polygons, record.ignore, rng, frame_size=frame_size)
+        return _make_item(*sample, self.build_targets, self.image_mean, self.image_std)
+
+
+def _leave_the_cores_to_the_workers() -> None:
+    if get_worker_info() is not None and cv2.getNumThreads() != 1:
+        # Workers are the parallelism; OpenCV's threads on top would fight over the same cores. Zero, not one: with
+        # one OpenCV first ends the threads that it had before the fork, and waits forever for them.
+        cv2.setNumThreads(0)
+
+
+def _make_item(image, polygons, ignore, build_targets, mean, std) -> dict:
+    targets = build_targets(polygons, ignore, *image.shape[:2])
+    return {
+        "pixel_values": torch.from_numpy(normalize_image(image, mean, std)),
+        "labels": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in targets.items()},
+    }
 
 
 def normalize_image(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -231,6 +328,16 @@ def text_detection_collate(batch: Sequence[dict]) -> dict:
                 f"samples of one batch have different labels: {sorted(names)} and {sorted(item['labels'])}"
             )
     return {
-        "pixel_values": torch.stack([item["pixel_values"] for item in batch]),
-        "labels": {name: torch.stack([item["labels"][name] for item in batch]) for name in batch[0]["labels"]},
+        "pixel_values": _stack([item["pixel_values"] for item in batch]),
+        "labels": {name: _stack([item["labels"][name] for item in batch]) for name in batch[0]["labels"]},
     }
+
+
+def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """`torch.stack`; in a loader's worker straight into the shared memory that hands the batch over."""
+    out = None
+    if get_worker_info() is not None:
+        first = tensors[0]
+        storage = first._typed_storage()._new_shared(first.numel() * len(tensors), device=first.device)
+        out = first.new(storage).resize_(len(tensors), *first.shape)
+    return torch.stack(tensors, out=out)

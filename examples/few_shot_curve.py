@@ -1,0 +1,210 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Measures how a detector with TCM's text side and its baseline without it learn from few pictures.
+
+Every cell of the grid fractions x {text side, baseline} x seeds is one run of `train_text_detection.py` with the arguments
+after `--`, which say where training starts, on what, for how many steps, and what is measured:
+
+    python examples/few_shot_curve.py --output_dir runs/few_shot --fractions 0.01 0.05 0.1 0.25 1 --seeds 0 1 2 -- \
+        --config_name examples/configs/tcm-tiny.json --image_dir icdar2015/images --gt_dir icdar2015/gt \
+        --holdout_last_digit 1 --max_steps 2000 --samples_per_epoch 1000 --per_device_train_batch_size 8
+
+All cells have the same budget of steps. Subsets of one seed lie inside each other, and both sides of a comparison see the same
+pictures; the list is `subset.json` in the cell's folder. Finished cells are skipped and interrupted ones resumed, so that the
+command can be given again. Written are `results.json`, `table.md` and `curve.png`, of all finished cells in the folder: so
+the two sides can also be given one after the other, with `--sides`, where each starts from a checkpoint of its own.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+SCRIPT = Path(__file__).resolve().parent / "train_text_detection.py"
+SIDES = {"text side": "true", "baseline": "false"}
+COLORS = {"text side": (200, 60, 40), "baseline": (40, 90, 170)}
+
+
+def write(path: Path, content: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def run_cell(directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str]) -> dict | None:
+    """Trains and measures one cell, unless that was done before; `None` if it failed."""
+    result_file = directory / "cell.json"
+    if result_file.is_file():
+        return json.loads(result_file.read_text(encoding="utf-8"))
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(SCRIPT), *train_arguments]
+    command += ["--train_fraction", str(fraction), "--subset_seed", str(seed), "--seed", str(seed)]
+    command += ["--text_side", SIDES[side], "--output_dir", str(directory), "--resume_from_checkpoint", "last"]
+    start = time.time()
+    with open(directory / "log.txt", "a", encoding="utf-8") as log:
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    metrics_file = directory / "eval_results.json"
+    if code or not metrics_file.is_file():
+        tail = (directory / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        reason = "\n  ".join(tail) if code else "nothing was measured: the arguments name no pictures to measure on"
+        print(f"{directory}: failed ({code})\n  {reason}", file=sys.stderr)
+        return None
+    metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+    subset = json.loads((directory / "subset.json").read_text(encoding="utf-8"))
+    cell = {
+        "fraction": fraction,
+        "side": side,
+        "seed": seed,
+        "pictures": subset["count"],
+        **{name: metrics[f"eval_{name}"] for name in ("hmean", "precision", "recall")},
+        "measured_on": metrics["eval_num_images"],
+        "seconds": round(time.time() - start),
+        "command": command[1:],
+    }
+    write(result_file, json.dumps(cell, indent=1))
+    return cell
+
+
+def finished_cells(directory: Path) -> list[dict]:
+    """Results of all cells in a folder, by seed, fraction and side."""
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*/cell.json")]
+    return sorted(cells, key=lambda cell: (cell["seed"], cell["fraction"], list(SIDES).index(cell["side"])))
+
+
+def summarize(cells: list[dict]) -> list[dict]:
+    """Mean and spread of hmean over the seeds, for each fraction and side."""
+    rows = []
+    for fraction in sorted({cell["fraction"] for cell in cells}):
+        row = {"fraction": fraction, "pictures": max(c["pictures"] for c in cells if c["fraction"] == fraction)}
+        for side in SIDES:
+            values = [c["hmean"] for c in cells if c["fraction"] == fraction and c["side"] == side]
+            if values:
+                row[side] = statistics.mean(values)
+                row[f"{side} deviation"] = statistics.stdev(values) if len(values) > 1 else None
+                row[f"{side} runs"] = len(values)
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["| training pictures | text side | baseline | difference |", "|---|---|---|---|"]
+    for row in rows:
+        columns = []
+        for side in SIDES:
+            text = f"{row[side]:.3f}" if side in row else ""
+            if row.get(f"{side} deviation") is not None:
+                text += f" ± {row[f'{side} deviation']:.3f} ({row[f'{side} runs']} runs)"
+            columns.append(text)
+        both = all(side in row for side in SIDES)
+        columns.append(f"{row['text side'] - row['baseline']:+.3f}" if both else "")
+        lines.append(f"| {100 * row['fraction']:g} % ({row['pictures']}) | " + " | ".join(columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560) -> None:
+    """hmean over the share of training pictures, on a logarithmic axis; bars show the deviation over seeds."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(18)
+    left, top, right, bottom = 80, 30, width - 40, height - 80
+    fractions = [row["fraction"] for row in rows]
+    low, high = math.log10(min(fractions)), math.log10(max(fractions))
+    values = [row[side] + (row[f"{side} deviation"] or 0) for row in rows for side in SIDES if side in row]
+    ceiling = max(0.1, math.ceil(10 * max(values, default=0)) / 10)
+
+    def place(fraction: float, value: float) -> tuple[float, float]:
+        share = (math.log10(fraction) - low) / (high - low) if high > low else 0.5
+        return left + share * (right - left), bottom - value / ceiling * (bottom - top)
+
+    steps = round(10 * ceiling)
+    for step in range(steps + 1):
+        y = bottom - step / steps * (bottom - top)
+        draw.line([left, y, right, y], fill=(225, 225, 225))
+        draw.text((left - 12, y), f"{step / 10:.1f}", fill="black", font=font, anchor="rm")
+    for row in rows:
+        x, _ = place(row["fraction"], 0)
+        draw.line([x, bottom, x, bottom + 6], fill="black")
+        draw.text((x, bottom + 10), f"{100 * row['fraction']:g} %", fill="black", font=font, anchor="mt")
+        draw.text((x, bottom + 30), f"({row['pictures']})", fill=(110, 110, 110), font=font, anchor="mt")
+    draw.line([left, top, left, bottom, right, bottom], fill="black", width=2)
+    draw.text((left + 10, top - 4), "hmean", fill="black", font=font, anchor="lb")
+    draw.text(((left + right) / 2, height - 8), "training pictures", fill="black", font=font, anchor="mb")
+    for number, (side, color) in enumerate(COLORS.items()):
+        points = [(row["fraction"], row[side], row[f"{side} deviation"] or 0) for row in rows if side in row]
+        draw.line([place(x, y) for x, y, _ in points], fill=color, width=3)
+        for fraction, value, deviation in points:
+            x, y = place(fraction, value)
+            draw.line([place(fraction, value - deviation), place(fraction, value + deviation)], fill=color, width=2)
+            draw.ellipse([x - 5, y - 5, x + 5, y + 5], fill=color)
+        draw.text((right, bottom - 30 - 26 * (1 - number)), side, fill=color, font=font, anchor="rm")
+    temporary = path.with_name(path.stem + ".part.png")
+    image.save(temporary)
+    os.replace(temporary, path)
+
+
+def main():
+    own, separator, train_arguments = sys.argv[1:], "--" in sys.argv, []
+    if separator:
+        position = own.index("--")
+        own, train_arguments = own[:position], own[position + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", required=True, type=Path, help="one folder for each cell, and the results")
+    parser.add_argument(
+        "--fractions", type=float, nargs="+", default=[0.01, 0.05, 0.1, 0.25, 0.5, 1.0], help="shares of the pictures"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of subset and training")
+    parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=list(SIDES), help="what is compared")
+    arguments = parser.parse_args(own)
+    taken = {"--output_dir", "--seed", "--subset_seed", "--train_fraction", "--text_side"} & set(train_arguments)
+    if taken:
+        parser.error(f"{', '.join(sorted(taken))} differ from cell to cell: leave them out after --")
+    if not all(0 < fraction <= 1 for fraction in arguments.fractions):
+        parser.error(f"--fractions must be above 0 and at most 1 (1 % is 0.01), got {arguments.fractions}")
+    if not train_arguments:
+        parser.error("give the arguments of train_text_detection.py after --")
+
+    failed = 0
+    # By seeds first: after the first seed there is a whole curve.
+    for seed in arguments.seeds:
+        for fraction in sorted(arguments.fractions):
+            for side in arguments.sides:
+                name = f"{100 * fraction:g}_percent-{side.replace(' ', '_')}-seed_{seed}"
+                cell = run_cell(arguments.output_dir / name, fraction, side, seed, train_arguments)
+                if cell is None:
+                    failed += 1
+                    continue
+                print(f"{name}: hmean {cell['hmean']:.4f} with {cell['pictures']} pictures", flush=True)
+                cells = finished_cells(arguments.output_dir)
+                rows = summarize(cells)
+                write(arguments.output_dir / "results.json", json.dumps({"summary": rows, "cells": cells}, indent=1))
+                write(arguments.output_dir / "table.md", table(rows))
+                draw_curve(rows, arguments.output_dir / "curve.png")
+    cells = finished_cells(arguments.output_dir)
+    if cells:
+        print(table(summarize(cells)), end="")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

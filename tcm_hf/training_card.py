@@ -1,0 +1,142 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The model card that a training run writes: what was trained on what, and what was measured."""
+
+import os
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+
+_TEMPLATE = """---
+{metadata}
+---
+
+# {title}
+
+{introduction}
+
+```python
+import tcm_hf
+from transformers import pipeline
+
+detector = pipeline("text-detection", model="{repository}")
+detector("photo.jpg", reading_order=True)
+```
+
+## Results
+
+{results}
+
+## Training
+
+| | |
+|---|---|
+{training}
+
+Papers: *Turning a CLIP Model into a Scene Text Detector* (CVPR 2023), *Turning a CLIP Model into a Scene Text Spotter*
+(TPAMI 2024). Trained with the package `tcm_hf`.
+"""
+
+
+def write_model_card(
+    output_dir: str | os.PathLike,
+    config,
+    *,
+    training: dict[str, object],
+    metrics: dict[str, float] | None = None,
+    protocol: str = "icdar2015",
+    start: str | None = None,
+    dataset: str | None = None,
+    repository: str | None = None,
+    license: str | None = None,
+) -> ModelCard:
+    """
+    Writes `README.md` for a trained model.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): the model's directory.
+        config (`TCMConfig`): the model's configuration.
+        training (`dict[str, object]`): rows of the table of settings.
+        metrics (`dict[str, float]`, *optional*): `eval_hmean`, `eval_precision`, `eval_recall` and `eval_num_images`.
+        protocol (`str`, *optional*, defaults to `"icdar2015"`): by which they were measured.
+        start (`str`, *optional*): the checkpoint that training began with.
+        dataset (`str`, *optional*): Hub id of the data set.
+        repository (`str`, *optional*): Hub id of the model; by default the directory's name.
+        license (`str`, *optional*): licence of the weights; depends on the start and on the data, so there is no default.
+
+    Returns:
+        `huggingface_hub.ModelCard`: what was written.
+    """
+    repository = repository or Path(output_dir).resolve().name
+    method = "TCM" if config.text_side else "the baseline without text side"
+    if config.text_side and config.prompt_generator == "meta_query":
+        method = "FastTCM"
+    results = []
+    measured = metrics is not None and "eval_hmean" in metrics
+    if measured:
+        for name in ("hmean", "precision", "recall"):
+            results.append(
+                EvalResult(
+                    task_type="object-detection",
+                    task_name="Text detection",
+                    dataset_type=dataset or "unknown",
+                    dataset_name=dataset or "validation pictures of the run",
+                    metric_type=name,
+                    metric_name=f"{name} ({protocol})",
+                    metric_value=round(metrics[f"eval_{name}"], 4),
+                )
+            )
+    hub_start = start if start is not None and not os.path.exists(start) and start.count("/") == 1 else None
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="object-detection",
+        license=license,
+        base_model=hub_start,
+        datasets=[dataset] if dataset and not os.path.exists(dataset) else None,
+        tags=["text-detection", "scene-text-detection", "tcm"],
+        metrics=["hmean"] if measured else None,
+        model_name=repository.split("/")[-1] if measured else None,
+        eval_results=results or None,
+    )
+    if measured:
+        images = metrics.get("eval_num_images")
+        table = [
+            f"Measured by the run itself, by the protocol `{protocol}`"
+            + (f", on {int(images)} pictures" if images else "")
+            + " that it was not trained on. Where checkpoints were chosen by the same pictures, figures are optimistic.",
+            "",
+            "| hmean | precision | recall |",
+            "|---|---|---|",
+            "| " + " | ".join(f"{metrics[f'eval_{name}']:.4f}" for name in ("hmean", "precision", "recall")) + " |",
+        ]
+    else:
+        table = ["Nothing was measured: evaluate the model on your own data before you rely on it."]
+    origin = f" It was fine-tuned from `{start}`." if start else " It was trained from scratch."
+    text = _TEMPLATE.format(
+        metadata=data.to_yaml(),
+        title=repository.split("/")[-1],
+        introduction=f"A detector of scene text: {method} with the {config.detector.upper()} detector.{origin}",
+        repository=repository,
+        results="\n".join(table),
+        training="\n".join(f"| {name} | {value} |" for name, value in training.items() if value is not None),
+    )
+    card = ModelCard(text)
+    path = Path(output_dir) / "README.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return card

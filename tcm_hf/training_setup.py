@@ -1,0 +1,527 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Command-line arguments of the training scripts, and what they build: records, subsets, data sets, model and processor."""
+
+import functools
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .configuration_tcm import TCMConfig
+from .data.augment import TextAugmentation
+from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
+from .data.formats import TextRecord, load_image, read_dataset, read_icdar2015, records_from_dataset
+from .data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
+from .image_processing_tcm import TCMImageProcessor
+from .modeling_tcm import TCMForTextDetection
+from .targets import build_db_targets, build_fce_targets, build_pan_targets
+
+
+logger = logging.getLogger(__name__)
+
+TARGET_BUILDERS = {"db": build_db_targets, "fce": build_fce_targets, "pan": build_pan_targets}
+
+# Decoded pictures are kept where they take no more memory than this.
+CACHE_BYTES = 4 * 2**30
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Checkpoint of this package to start from: a directory or a Hub id."}
+    )
+    config_name: str | None = field(
+        default=None, metadata={"help": "JSON file of a TCMConfig; trains a new model from scratch."}
+    )
+    clip_name_or_path: str | None = field(
+        default=None, metadata={"help": "CLIP model in transformers' layout to start from: a directory or a Hub id."}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the checkpoint."})
+    token: str | None = field(default=None, metadata={"help": "Token for private Hub repositories."})
+    image_processor_name: str | None = field(
+        default=None, metadata={"help": "Image processor to use instead of the checkpoint's: a directory or a Hub id."}
+    )
+    detector: str | None = field(
+        default=None,
+        metadata={"help": "db, pan or fce; by default the start's own, db from CLIP. A new one is untrained."},
+    )
+    text_side: bool | None = field(
+        default=None, metadata={"help": "false trains the baseline: the same detector without prompts and text tower."}
+    )
+    freeze_text_tower: bool | None = field(
+        default=None,
+        metadata={"help": "Keep the text encoder fixed, as TCM does; default true, false when trained from scratch."},
+    )
+    channels_last: bool = field(
+        default=True, metadata={"help": "Use the channels-last memory format, which is faster in half precision."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """What it is trained and measured on."""
+
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Data set on the Hub (or a local copy) with image, polygons, ignore and text."}
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Its configuration, where it has several."}
+    )
+    train_split: str | None = field(default=None, metadata={"help": "Split to train on; default train."})
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Split of the same data set to measure on; none by default."}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Read training rows as they come; needs --max_steps."})
+    shuffle_buffer: int = field(default=1000, metadata={"help": "Streaming: rows among which the next one is drawn."})
+    train_dir: str | None = field(
+        default=None, metadata={"help": "Folder to train on, by default as `tcm-hf prepare` writes it."}
+    )
+    train_format: str = field(default="hub", metadata={"help": "Format of --train_dir, see `tcm-hf prepare`."})
+    validation_dir: str | None = field(default=None, metadata={"help": "Folder to measure on."})
+    validation_format: str | None = field(
+        default=None, metadata={"help": "Format of --validation_dir; default that of --train_dir."}
+    )
+    image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of photos, img_N.jpg."})
+    gt_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of annotations, gt_img_N.txt."})
+    validation_image_dir: str | None = field(default=None, metadata={"help": "As --image_dir, to measure on."})
+    validation_gt_dir: str | None = field(default=None, metadata={"help": "As --gt_dir, to measure on."})
+    frame_size: list[int] | None = field(
+        default=None,
+        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the photos are resized copies."},
+    )
+    holdout_last_digit: int | None = field(
+        default=None,
+        metadata={
+            "help": "Leave out photos whose number ends in this digit; they are measured on if --eval_strategy is."
+        },
+    )
+    train_val_split: float | None = field(
+        default=None, metadata={"help": "Share of the training pictures to measure on where there is no other source."}
+    )
+    evaluate_on_train: bool = field(
+        default=False, metadata={"help": "Measure on the training pictures, to see whether a model can learn at all."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many pictures."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Measure on the first so many pictures."})
+    train_fraction: float | None = field(default=None, metadata={"help": "Train on this share of the pictures."})
+    shots: int | None = field(default=None, metadata={"help": "Train on so many pictures."})
+    subset_seed: int = field(
+        default=0, metadata={"help": "Which pictures: subsets of one seed lie inside each other."}
+    )
+    subset_file: str | None = field(
+        default=None, metadata={"help": "Train on the pictures that this list names, see subset.json beside a run."}
+    )
+    crop_size: int = field(default=640, metadata={"help": "Side of the training crop in pixels, a multiple of 32."})
+    scale: list[float] = field(
+        default_factory=lambda: [0.5, 3.0], metadata={"nargs": 2, "help": "Range of the random magnification."}
+    )
+    rotation: float = field(default=10.0, metadata={"help": "Largest random rotation in degrees."})
+    flip: float = field(default=0.5, metadata={"help": "Chance of a horizontal flip."})
+    target_settings: str | None = field(
+        default=None,
+        metadata={
+            "help": 'Settings of the training maps, JSON such as {"shrink_ratio": [1.0, 0.7]}, see tcm_hf.targets.'
+        },
+    )
+    synthetic_fraction: float = field(default=0.0, metadata={"help": "Share of the samples that are rendered words."})
+    paste_probability: float = field(
+        default=0.0, metadata={"help": "Chance that rendered words are put on a photo before it is augmented."}
+    )
+    samples_per_epoch: int | None = field(
+        default=None, metadata={"help": "Samples of one epoch; by default the photos, filled up to whole batches."}
+    )
+    cache_images: bool | None = field(
+        default=None, metadata={"help": "Keep decoded pictures in memory; by default where they take less than 4 GiB."}
+    )
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "Limits of a picture's shorter and longer side in evaluation and use."},
+    )
+
+
+# ---------------------------------------------------------------------------------------- model
+
+
+def load_model(arguments: ModelArguments) -> TCMForTextDetection:
+    """
+    Builds the model from the one source that was given.
+
+    Args:
+        arguments ([`ModelArguments`]): the source, and what is changed about it.
+
+    Returns:
+        [`TCMForTextDetection`]: in full precision, with the text tower frozen unless the model is new.
+
+    Raises:
+        ValueError: if there is not exactly one source, or it cannot be changed as asked.
+        OSError: if the source cannot be read.
+    """
+    sources = [arguments.model_name_or_path, arguments.config_name, arguments.clip_name_or_path]
+    if sum(source is not None for source in sources) != 1:
+        raise ValueError("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
+    changes = {} if arguments.detector is None else {"detector": arguments.detector}
+    hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    if arguments.model_name_or_path is not None:
+        # Optimizers need full-precision weights, also when the checkpoint is stored in half precision. Another detector's
+        # layers may have the names of the stored ones and other shapes.
+        model = TCMForTextDetection.from_pretrained(
+            arguments.model_name_or_path,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=arguments.detector is not None,
+            **changes,
+            **hub,
+        )
+        if arguments.text_side and not model.config.text_side:
+            raise ValueError(f"{arguments.model_name_or_path} has no text side; start from a model that has one")
+    elif arguments.clip_name_or_path is not None:
+        model = TCMForTextDetection.from_clip(arguments.clip_name_or_path, **changes)
+    else:
+        path = Path(arguments.config_name)
+        try:
+            settings = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is no JSON ({error}); --config_name takes the file of a TCMConfig") from error
+        if settings.get("detector", "db") != changes.get("detector", settings.get("detector", "db")):
+            settings.pop("detector_config", None)
+        if arguments.text_side is not None:
+            settings["text_side"] = arguments.text_side
+        model = TCMForTextDetection(TCMConfig(**{**settings, **changes}))
+    if arguments.text_side is False and model.config.text_side:
+        model = without_text_side(model)
+    freeze = arguments.config_name is None if arguments.freeze_text_tower is None else arguments.freeze_text_tower
+    if freeze:
+        model.freeze_text_tower()
+    if arguments.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def without_text_side(model: TCMForTextDetection) -> TCMForTextDetection:
+    """
+    The baseline of a model: the same image tower and detector with the same weights, without prompts and matching map.
+
+    Args:
+        model ([`TCMForTextDetection`]): a model with text side.
+
+    Returns:
+        [`TCMForTextDetection`]: a new model. Convolutions that read the matching map, which is the last channel of the last
+        feature map, lose the weights of that channel.
+    """
+    settings = {**model.config.to_dict(), "text_side": False}
+    baseline = TCMForTextDetection(type(model.config)(**settings))
+    source, state = model.state_dict(), {}
+    for name, target in baseline.state_dict().items():
+        value = source[name]
+        if value.shape != target.shape:
+            value = value[:, : target.shape[1]]
+        state[name] = value
+    baseline.load_state_dict(state)
+    return baseline
+
+
+def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMConfig) -> TCMImageProcessor:
+    """
+    The image processor that belongs to the model.
+
+    Args:
+        arguments ([`ModelArguments`]): the source of the model.
+        data ([`DataArguments`]): has the size of pictures.
+        config (`TCMConfig`): the model's configuration; its detector is what is decoded.
+
+    Returns:
+        [`TCMImageProcessor`]
+    """
+    changes = {}
+    if data.image_size:
+        if len(data.image_size) > 2:
+            raise ValueError(f"--image_size takes one or two numbers, got {data.image_size}")
+        changes["size"] = dict(zip(("shortest_edge", "longest_edge"), data.image_size))
+    source = arguments.image_processor_name or arguments.model_name_or_path
+    if source is None:
+        return TCMImageProcessor(detector=config.detector, **changes)
+    hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    processor = TCMImageProcessor.from_pretrained(source, **changes, **hub)
+    if processor.detector != config.detector:
+        # Thresholds of another detector mean nothing.
+        processor = TCMImageProcessor.from_pretrained(
+            source, detector=config.detector, decoding=None, **changes, **hub
+        )
+    return processor
+
+
+def target_builder(config: TCMConfig, settings: str | dict | None = None) -> Callable:
+    """
+    The function that makes the training maps of a model's detector.
+
+    Args:
+        config (`TCMConfig`): the model's configuration.
+        settings (`str` or `dict`, *optional*): arguments that differ from the defaults; text is JSON.
+
+    Returns:
+        `Callable`: `builder(polygons, ignore, height, width) -> dict[str, np.ndarray]`.
+
+    Raises:
+        ValueError: if the detector has no maps here, or it does not know a setting.
+    """
+    if config.detector not in TARGET_BUILDERS:
+        raise ValueError(
+            f"no training maps are known for detector {config.detector!r}; add them to `TARGET_BUILDERS`: "
+            f"{sorted(TARGET_BUILDERS)}"
+        )
+    settings = json.loads(settings) if isinstance(settings, str) else dict(settings or {})
+    if config.detector == "fce":
+        settings.setdefault("fourier_degree", config.detector_config["fourier_degree"])
+    builder = functools.partial(TARGET_BUILDERS[config.detector], **settings)
+    try:
+        builder([], [], 32, 32)
+    except TypeError as error:
+        raise ValueError(f"--target_settings: {error}") from error
+    return builder
+
+
+# ---------------------------------------------------------------------------------------- records
+
+
+def _number_ends_in(record: TextRecord, digit: int) -> bool:
+    return re.sub(r"\.[^.]*$", "", record.name).endswith(str(digit))
+
+
+def _read(format: str, source: str, split: str | None, frame_size) -> list[TextRecord]:
+    options = {} if split is None else {"split": split}
+    if frame_size and format != "hub":
+        options["record_size"] = tuple(frame_size)
+    return list(read_dataset(format, source, **options))
+
+
+def _load_hub_dataset(arguments: DataArguments, split: str, streaming: bool):
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("--dataset_name and --streaming need the library datasets: pip install datasets") from error
+    source = arguments.dataset_name or arguments.train_dir
+    return datasets.load_dataset(source, arguments.dataset_config_name, split=split, streaming=streaming)
+
+
+def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, list[TextRecord] | None]:
+    """
+    Reads what the arguments name.
+
+    Args:
+        arguments ([`DataArguments`]): the sources.
+
+    Returns:
+        `tuple`: training records, or `None` where they are streamed, and records to measure on, `None` where there are none.
+
+    Raises:
+        ValueError: if there is no source, or more than one.
+    """
+    sources = {"--dataset_name": arguments.dataset_name, "--train_dir": arguments.train_dir}
+    sources["--image_dir with --gt_dir"] = arguments.image_dir
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1 or (not given and arguments.synthetic_fraction < 1):
+        raise ValueError(
+            f"give exactly one of {', '.join(sources)} (or --synthetic_fraction 1); got {given or 'none'}"
+        )
+    if (arguments.image_dir is None) != (arguments.gt_dir is None):
+        raise ValueError("--image_dir and --gt_dir belong together: give both")
+    split = arguments.train_split or "train"
+    train: list[TextRecord] | None = []
+    if arguments.streaming:
+        train = None
+        if arguments.image_dir or not given:
+            raise ValueError("--streaming needs --dataset_name or --train_dir")
+        names = ("holdout_last_digit", "train_val_split", "train_fraction", "shots", "subset_file")
+        unused = [name for name in names if getattr(arguments, name) is not None]
+        if unused:
+            raise ValueError(
+                f"--{unused[0]} needs to know all pictures, which --streaming does not: leave one of them out"
+            )
+    elif arguments.dataset_name:
+        train = list(records_from_dataset(_load_hub_dataset(arguments, split, False)))
+    elif arguments.train_dir:
+        hub_form = arguments.train_format == "hub"
+        train = _read(
+            arguments.train_format,
+            arguments.train_dir,
+            split if hub_form else arguments.train_split,
+            arguments.frame_size,
+        )
+    elif arguments.image_dir:
+        frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
+        train = read_icdar2015(arguments.image_dir, arguments.gt_dir, record_size=frame_size)
+    validation = _read_validation(arguments)
+    if train is not None and arguments.holdout_last_digit is not None:
+        held_out = [record for record in train if _number_ends_in(record, arguments.holdout_last_digit)]
+        train = [record for record in train if not _number_ends_in(record, arguments.holdout_last_digit)]
+        validation = held_out if validation is None and held_out else validation
+    if train and validation is None and arguments.train_val_split is not None:
+        if not 0 < arguments.train_val_split < 1:
+            raise ValueError(f"--train_val_split must lie between 0 and 1, got {arguments.train_val_split}")
+        # Always the same pictures, whatever the subset's seed.
+        chosen = set(select_subset(record_ids(train), fraction=arguments.train_val_split, seed=0))
+        pairs = list(zip(record_ids(train), train))
+        validation = [record for name, record in pairs if name in chosen]
+        train = [record for name, record in pairs if name not in chosen]
+    if validation is not None and arguments.max_eval_samples is not None:
+        validation = validation[: arguments.max_eval_samples]
+    return train, validation
+
+
+def _read_validation(arguments: DataArguments) -> list[TextRecord] | None:
+    if arguments.validation_image_dir is not None:
+        if arguments.validation_gt_dir is None:
+            raise ValueError("--validation_image_dir and --validation_gt_dir belong together: give both")
+        frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
+        return read_icdar2015(arguments.validation_image_dir, arguments.validation_gt_dir, record_size=frame_size)
+    if arguments.validation_dir is not None:
+        format = arguments.validation_format or arguments.train_format
+        return _read(format, arguments.validation_dir, arguments.validation_split, arguments.frame_size)
+    if arguments.validation_split is None:
+        return None
+    if arguments.dataset_name:
+        return list(records_from_dataset(_load_hub_dataset(arguments, arguments.validation_split, False)))
+    if arguments.train_dir:
+        return _read(arguments.train_format, arguments.train_dir, arguments.validation_split, arguments.frame_size)
+    return None
+
+
+def choose_subset(
+    records: Sequence[TextRecord], arguments: DataArguments, output_dir: str | os.PathLike | None = None
+) -> list[TextRecord]:
+    """
+    Limits the training records as the arguments say.
+
+    Args:
+        records (`Sequence[TextRecord]`): all of them.
+        arguments ([`DataArguments`]): has `train_fraction`, `shots`, `subset_seed`, `subset_file`, `max_train_samples`.
+        output_dir (`str` or `os.PathLike`, *optional*): gets `subset.json`, the list of what was chosen.
+
+    Returns:
+        `list[TextRecord]`: the records to train on.
+    """
+    asked = [arguments.train_fraction is not None, arguments.shots is not None, arguments.subset_file is not None]
+    if sum(asked) > 1:
+        raise ValueError("give only one of --train_fraction, --shots and --subset_file")
+    records = list(records)[: arguments.max_train_samples]
+    if not any(asked):
+        return records
+    facts = {"total": len(records)}
+    if arguments.subset_file is not None:
+        names = read_subset(arguments.subset_file)
+        facts["source"] = os.path.basename(arguments.subset_file)
+    else:
+        names = select_subset(
+            record_ids(records), fraction=arguments.train_fraction, shots=arguments.shots, seed=arguments.subset_seed
+        )
+        facts.update(seed=arguments.subset_seed, fraction=arguments.train_fraction, shots=arguments.shots)
+    if output_dir is not None:
+        write_subset(Path(output_dir) / "subset.json", names, **facts)
+    return filter_records(records, names)
+
+
+# ---------------------------------------------------------------------------------------- training samples
+
+
+def build_train_dataset(
+    records: Sequence[TextRecord] | None,
+    arguments: DataArguments,
+    config: TCMConfig,
+    processor: TCMImageProcessor,
+    seed: int = 0,
+    total_batch_size: int = 1,
+) -> TextDetectionDataset | StreamingTextDetectionDataset:
+    """
+    Sets up augmentation, rendered words and training maps.
+
+    Args:
+        records (`Sequence[TextRecord]`, *optional*): the photos; `None` where they are streamed.
+        arguments ([`DataArguments`]): the settings.
+        config (`TCMConfig`): of the model.
+        processor ([`TCMImageProcessor`]): its statistics normalise the pictures.
+        seed (`int`, *optional*, defaults to 0): seed of every random choice.
+        total_batch_size (`int`, *optional*, defaults to 1):
+            Samples between two steps of the optimizer; an epoch is filled up to a multiple of it.
+
+    Returns:
+        [`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]
+    """
+    augmentation = TextAugmentation(
+        crop_size=arguments.crop_size, scale=tuple(arguments.scale), rotation=arguments.rotation, flip=arguments.flip
+    )
+    builder = target_builder(config, arguments.target_settings)
+    # The processor's statistics are on 0..1, the dataset's on 0..255.
+    statistics = {
+        "image_mean": tuple(255 * x for x in processor.image_mean),
+        "image_std": tuple(255 * x for x in processor.image_std),
+    }
+    if records is None:
+        if arguments.synthetic_fraction or arguments.paste_probability:
+            raise ValueError("rendered words cannot be mixed into a stream: leave out --streaming or the words")
+        rows = _load_hub_dataset(arguments, arguments.train_split or "train", True)
+        if arguments.max_train_samples is not None:
+            rows = rows.take(arguments.max_train_samples)
+        return StreamingTextDetectionDataset(
+            rows, builder, augmentation, seed=seed, shuffle_buffer=arguments.shuffle_buffer, **statistics
+        )
+    logger.info("%d photos with %d words", len(records), sum(len(record.polygons) for record in records))
+    if records and all(all(record.ignore) for record in records):
+        logger.warning("No photo has a readable word (all are marked `ignore`, or there is none): nothing to learn.")
+    synthetic = None
+    if arguments.synthetic_fraction > 0 or arguments.paste_probability > 0:
+        from .data.synthetic import SyntheticTextGenerator, find_fonts
+        from .data.words import default_words
+
+        fonts = find_fonts()
+        logger.info("%d font files for rendered words", len(fonts))
+        synthetic = SyntheticTextGenerator(fonts, words=default_words(), backgrounds=records, size=arguments.crop_size)
+    length = arguments.samples_per_epoch
+    if length is None:
+        if not records:
+            raise ValueError("--samples_per_epoch is needed where there are no photos to count")
+        length = -(-len(records) // total_batch_size) * total_batch_size
+    keep = _fits_in_memory(records) if arguments.cache_images is None else arguments.cache_images
+    dataset = TextDetectionDataset(
+        records,
+        builder,
+        augmentation,
+        synthetic,
+        synthetic_fraction=arguments.synthetic_fraction,
+        paste_probability=arguments.paste_probability,
+        length=length,
+        seed=seed,
+        keep_images=keep,
+        **statistics,
+    )
+    if keep:
+        dataset.preload()
+    return dataset
+
+
+def _fits_in_memory(records: Sequence[TextRecord]) -> bool:
+    """Judged by a few of the pictures."""
+    sample = records[:: max(1, len(records) // 5)][:5]
+    if not sample or len(records) > CACHE_BYTES // 2**16:
+        return not sample
+    mean = sum(load_image(record.image).nbytes for record in sample) / len(sample)
+    return mean * len(records) <= CACHE_BYTES
