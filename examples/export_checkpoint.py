@@ -58,6 +58,9 @@ def main():
     parser.add_argument("source", help="directory of a trained checkpoint")
     parser.add_argument("target", help="directory to write")
     parser.add_argument("--card", help="model card, becomes README.md of the checkpoint")
+    parser.add_argument(
+        "--fuse_text", action="store_true", help="FastTCM: store the constant text embedding and drop the text tower"
+    )
     parser.add_argument("--threshold", type=float, help="lowest score of a detection")
     parser.add_argument("--mask_threshold", type=float, help="threshold of the probability map")
     parser.add_argument("--unclip_ratio", type=float, help="how far regions grow back")
@@ -66,6 +69,8 @@ def main():
 
     model = TCMForTextDetection.from_pretrained(arguments.source)
     processor = TCMImageProcessor.from_pretrained(arguments.source)
+    if arguments.fuse_text:
+        model.fuse_text()
     to_half(model)
     decoding = dict(processor.decoding)
     for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio"):
