@@ -145,14 +145,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(monkeypatch, toy_data, tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(toy_data, tmp_path):
+    # All of it in processes of their own: what other tests leave behind must not make one of the runs differ.
     settings = (
         *("--config_name", toy_data / "config.json", *photos(toy_data), *SMALL, "--disable_tqdm", "true"),
         # Two and a half epochs, checkpoints in the middle of them, batches that are put together.
         *("--max_steps", 5, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2),
         *("--samples_per_epoch", 8, "--save_steps", 3, "--eval_strategy", "steps", "--eval_steps", 3),
     )
-    run_here(monkeypatch, "train_text_detection.py", *settings, "--output_dir", tmp_path / "unbroken")
+    unbroken = run("train_text_detection.py", *settings, "--output_dir", tmp_path / "unbroken")
+    assert unbroken.returncode == 0, unbroken.stderr[-3000:]
     command = [sys.executable, "-c", KILLED, EXAMPLES / "train_text_detection.py", *settings]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     killed = subprocess.run(
@@ -163,13 +165,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(monkeypatch, toy_data, 
     # What a run leaves that is killed while it writes.
     (tmp_path / "killed" / "checkpoint-4").mkdir()
     (tmp_path / "killed" / "checkpoint-4" / "model.safetensors").write_bytes(b"half")
-    run_here(
-        monkeypatch,
+    resumed = run(
         "train_text_detection.py",
         *(*settings, "--output_dir", tmp_path / "killed", "--resume_from_checkpoint", "last"),
         # The number of workers does not matter.
         *("--dataloader_num_workers", 1),
     )
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert len(logged_losses(tmp_path / "unbroken")) == 5
     assert logged_losses(tmp_path / "killed") == logged_losses(tmp_path / "unbroken")
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("killed", "unbroken")]
