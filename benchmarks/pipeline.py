@@ -19,7 +19,8 @@ Times the pipeline with a checkpoint beside RapidOCR's text detector: whole call
 
 Both get the same pictures, resized beforehand to `--size` (height and width, multiples of 32, so that neither resizes
 again), with the same number of threads, in turns picture by picture, so that whatever else the machine does meets all of
-them. RapidOCR runs its own default detection model and settings under onnxruntime. Prints medians and their ratios.
+them. After each call there is a rest, since idle threads of onnxruntime and OpenMP go on spinning for a while, which would
+be charged to whoever comes next. RapidOCR runs its own default detection model and settings under onnxruntime. Prints medians and their ratios.
 """
 
 import argparse
@@ -44,6 +45,7 @@ def parse_arguments():
     parser.add_argument("--model", default=tcm_hf.DEFAULT_CHECKPOINT, help="checkpoint: directory or Hub id")
     parser.add_argument("--size", type=int, nargs=2, default=(736, 1280), help="height and width of the input")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rest", type=float, default=0.1, help="seconds of rest after each call")
     parser.add_argument("--rounds", type=int, default=3, help="how often each photo is measured")
     return parser.parse_args()
 
@@ -100,12 +102,13 @@ def main():
                 start = time.perf_counter()
                 call(picture)
                 seconds[name].append(time.perf_counter() - start)
+                time.sleep(arguments.rest)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     result = {name: {"seconds": round(value, 4)} for name, value in medians.items()}
     if peer is not None:
         for name, value in medians.items():
             result[name]["ratio_to_rapidocr"] = round(value / medians["rapidocr"], 3)
-    settings = {"size": [height, width], "images": len(pictures), "threads": arguments.threads}
+    settings = {"size": [height, width], "images": len(pictures), "threads": arguments.threads, "rest": arguments.rest}
     print(json.dumps({**settings, "torch": torch.__version__, "detectors": result}, indent=2))
 
 

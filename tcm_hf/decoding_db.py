@@ -20,7 +20,6 @@ import numpy as np
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
     check_shape,
-    minimum_area_quad,
     outline_in_shape,
     polygon_area,
     polygon_perimeter,
@@ -220,13 +219,12 @@ def decode_db(
         region = _expand(contour, area * unclip_ratio / polygon_perimeter(contour), whole_pixels)
         if region is None:
             continue
-        quad = minimum_area_quad(region)
-        if min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1])) < min_size:
+        if min(cv2.minAreaRect(region.astype(np.float32))[1]) < min_size:
             continue
         if shape == "polygon" and epsilon_ratio and not whole_pixels:
             # The expansion's round corners add dozens of points that a fraction of a pixel does not need.
             region = cv2.approxPolyDP(region.astype(np.float32)[:, None], ROUND_CORNER_TOLERANCE, True)[:, 0]
-        region = quad if shape == "quad" else outline_in_shape(region, shape)
+        region = outline_in_shape(region, shape)
         polygons.append(region.astype(np.float32))
         scores.append(score)
 

@@ -310,14 +310,19 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
         mask: torch.Tensor | CellMask | None = None,
         pooled_mask: torch.Tensor | CellMask | None = None,
     ) -> torch.Tensor:
-        identity = x if self.shortcut is None else self.shortcut(self.pool(x))
+        identity = self.pool(x)
         x = self.pool(self.conv2(self.conv1(x, mask), mask))
-        if is_fast(self.conv3, x):
-            # The sum may take the place of the shortcut's result, which nothing else reads.
-            owned = self.shortcut is not None
-            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, relu=True, residual=identity, overwrite=owned)
-        else:
+        if not is_fast(self.conv3, x):
+            identity = identity if self.shortcut is None else self.shortcut(identity)
             x = nn.functional.relu(self.conv3(x) + identity)
+        elif self.shortcut is None:
+            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, relu=True, residual=identity)
+        else:
+            # The two are one convolution of the joint channels: the shortcut's result, the largest map there is, is
+            # neither written nor read again.
+            plus = (self.shortcut.conv, self.shortcut.norm)
+            x = torch.cat([x, identity], dim=1)
+            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, plus, relu=True)
         return masked(x, pooled_mask)
 
 

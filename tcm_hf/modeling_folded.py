@@ -130,7 +130,8 @@ def convolution(
 
 class FoldedConvolution:
     """
-    A convolution with the batch normalisation that follows it, or a linear layer, as one convolution.
+    A convolution with the batch normalisation that follows it, or a linear layer, as one convolution; or the sum of two
+    such layers.
 
     The weights are also kept as the convolution wants them for inputs of the latest size.
     """
@@ -139,7 +140,12 @@ class FoldedConvolution:
         self.weights, self.packed = DerivedWeights(), DerivedWeights()
 
     def __call__(
-        self, x: torch.Tensor, conv: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None = None, **epilogue
+        self,
+        x: torch.Tensor,
+        conv: nn.Conv2d | nn.Linear,
+        norm: nn.BatchNorm2d | None = None,
+        plus: tuple[nn.Conv2d, nn.BatchNorm2d] | None = None,
+        **epilogue,
     ) -> torch.Tensor:
         """
         Args:
@@ -147,12 +153,18 @@ class FoldedConvolution:
             conv (`nn.Conv2d` or `nn.Linear`): the layer; a convolution has equal stride and padding on both axes and no
                 groups.
             norm (`nn.BatchNorm2d`, *optional*): the normalisation.
+            plus (`tuple`, *optional*): another convolution, of the same geometry, and its normalisation, the result of
+                which is added. Its input are the channels of `x` behind those of the first.
             epilogue: `relu`, `residual` and `overwrite` of [`convolution`].
         """
         parameters = (conv.weight, conv.bias)
         if norm is not None:
             parameters += (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        weight, bias = self.weights.get(parameters, lambda: fold(conv, norm))
+        if plus is not None:
+            parameters += (*plus[0].parameters(), *plus[1].parameters(), *plus[1].buffers())
+        weight, bias = self.weights.get(
+            parameters, lambda: fold(conv, norm) if plus is None else fold_sum(conv, norm, *plus)
+        )
         stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
         if has_fused_convolution():
             geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
@@ -178,3 +190,12 @@ def fold(
     weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transpose=transposed)
     weight = weight.detach().to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
     return weight, bias.detach().to(conv.weight.dtype)
+
+
+def fold_sum(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, other: nn.Conv2d, other_norm: nn.BatchNorm2d
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of one convolution that adds up two, whose inputs lie behind each other."""
+    (weight, bias), (other_weight, other_bias) = fold(conv, norm), fold(other, other_norm)
+    weight = torch.cat([weight, other_weight], dim=1).contiguous(memory_format=torch.channels_last)
+    return weight, bias + other_bias

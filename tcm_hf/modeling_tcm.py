@@ -234,6 +234,9 @@ class TCMPreTrainedModel(PreTrainedModel):
         """
         if all(parameter.device.type == "cpu" for parameter in self.parameters()):
             self.to(memory_format=torch.channels_last)
+            # glibc hands freed memory back and takes it anew page by page, up to a fifth of a pass; a large block that
+            # was freed once makes it keep twice as much from then on.
+            torch.empty(2**25 - 2**16, dtype=torch.uint8)
             for module in self.modules():
                 if hasattr(module, "prepare_inference"):
                     module.prepare_inference()
