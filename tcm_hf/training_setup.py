@@ -144,7 +144,15 @@ class DataArguments:
             "help": 'Settings of the training maps, JSON such as {"shrink_ratio": [1.0, 0.7]}, see tcm_hf.targets.'
         },
     )
+    augmentation_settings: str | None = field(
+        default=None,
+        metadata={"help": 'Further settings of TextAugmentation, JSON such as {"motion_blur": 0.15, "jpeg": 0.2}.'},
+    )
     synthetic_fraction: float = field(default=0.0, metadata={"help": "Share of the samples that are rendered words."})
+    synthetic_settings: str | None = field(
+        default=None,
+        metadata={"help": 'Settings of SyntheticTextGenerator, JSON such as {"curved": 0.3, "text_height": [8, 60]}.'},
+    )
     paste_probability: float = field(
         default=0.0, metadata={"help": "Chance that rendered words are put on a photo before it is augmented."}
     )
@@ -289,7 +297,7 @@ def target_builder(config: TCMConfig, settings: str | dict | None = None) -> Cal
             f"no training maps are known for detector {config.detector!r}; add them to `TARGET_BUILDERS`: "
             f"{sorted(TARGET_BUILDERS)}"
         )
-    settings = json.loads(settings) if isinstance(settings, str) else dict(settings or {})
+    settings = _settings("target_settings", settings)
     if config.detector == "fce":
         settings.setdefault("fourier_degree", config.detector_config["fourier_degree"])
     builder = functools.partial(TARGET_BUILDERS[config.detector], **settings)
@@ -298,6 +306,27 @@ def target_builder(config: TCMConfig, settings: str | dict | None = None) -> Cal
     except TypeError as error:
         raise ValueError(f"--target_settings: {error}") from error
     return builder
+
+
+def _settings(option: str, value: str | dict | None) -> dict:
+    """An option's JSON object."""
+    if not isinstance(value, str):
+        return dict(value or {})
+    try:
+        settings = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--{option} is not JSON ({error}): {value}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f'--{option} must be a JSON object such as {{"name": 1}}, got {value}')
+    return settings
+
+
+def _build(kind: type, option: str, value: str | dict | None, **settings):
+    """An object with settings from an option; these win."""
+    try:
+        return kind(**(settings | _settings(option, value)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--{option}: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------- records
@@ -466,8 +495,14 @@ def build_train_dataset(
     Returns:
         [`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]
     """
-    augmentation = TextAugmentation(
-        crop_size=arguments.crop_size, scale=tuple(arguments.scale), rotation=arguments.rotation, flip=arguments.flip
+    augmentation = _build(
+        TextAugmentation,
+        "augmentation_settings",
+        arguments.augmentation_settings,
+        crop_size=arguments.crop_size,
+        scale=tuple(arguments.scale),
+        rotation=arguments.rotation,
+        flip=arguments.flip,
     )
     builder = target_builder(config, arguments.target_settings)
     # The processor's statistics are on 0..1, the dataset's on 0..255.
@@ -494,7 +529,15 @@ def build_train_dataset(
 
         fonts = find_fonts()
         logger.info("%d font files for rendered words", len(fonts))
-        synthetic = SyntheticTextGenerator(fonts, words=default_words(), backgrounds=records, size=arguments.crop_size)
+        synthetic = _build(
+            SyntheticTextGenerator,
+            "synthetic_settings",
+            arguments.synthetic_settings,
+            fonts=fonts,
+            words=default_words(),
+            backgrounds=records,
+            size=arguments.crop_size,
+        )
     length = arguments.samples_per_epoch
     if length is None:
         if not records:

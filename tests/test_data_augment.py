@@ -17,6 +17,7 @@ from tcm_hf.data.augment import (
 
 
 PLAIN = {"brightness": 0, "contrast": 0, "saturation": 0, "color_cast": 0, "blur": 0, "noise": 0, "jpeg": 0}
+PLAIN["motion_blur"] = 0
 STILL = {"rotation": 0, "flip": 0, "aspect": 0}
 
 
@@ -228,6 +229,32 @@ def test_colour_jitter():
     assert np.array_equal(TextAugmentation(8, **PLAIN).photometric(red, np.random.default_rng(0)), red)
 
 
+def test_motion_smears_one_way_and_keeps_the_light():
+    dot = np.zeros((41, 41, 3), np.uint8)
+    dot[20, 20] = 255
+    rows, columns = np.indices((41, 41)) - 20
+    lengths, angles = [], []
+    for seed in range(60):
+        augmentation = TextAugmentation(41, **{**PLAIN, "motion_blur": 1.0})
+        smear = augmentation.photometric(dot, np.random.default_rng(seed))[..., 0].astype(float)
+        assert smear.sum() == pytest.approx(255, rel=0.15)  # rounded to whole levels
+        weight = smear / smear.sum()
+        spread = np.array([[(weight * a * b).sum() for a in (columns, rows)] for b in (columns, rows)])
+        narrow, wide = np.linalg.eigvalsh(spread)
+        assert narrow < 0.4
+        lengths.append(np.sqrt(12 * wide))
+        angles.append(np.degrees(0.5 * np.arctan2(2 * spread[0, 1], spread[0, 0] - spread[1, 1])))
+    assert 2.5 < min(lengths) < 4 and 10 < max(lengths) < 13.5
+    assert min(angles) < -60 and max(angles) > 60
+    share = np.mean(
+        [
+            not np.array_equal(TextAugmentation(41, **{**PLAIN, "motion_blur": 0.3}).photometric(dot, rng), dot)
+            for rng in map(np.random.default_rng, range(200))
+        ]
+    )
+    assert 0.2 < share < 0.4
+
+
 def test_noise_has_the_asked_strength():
     grey = np.full((100, 120, 3), 128, np.uint8)
     noisy = add_noise(grey, 6.0, np.random.default_rng(3)).astype(float) - 128
@@ -250,6 +277,7 @@ def test_jpeg_keeps_the_picture_roughly():
         ({"crop_size": 0}, "crop_size"),
         ({"scale": (2, 1)}, "scale"),
         ({"flip": 1.5}, "flip"),
+        ({"motion_blur": -0.1}, "motion_blur"),
         ({"rotation": -1}, "rotation"),
     ],
 )

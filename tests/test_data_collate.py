@@ -23,7 +23,7 @@ from tcm_hf.data.synthetic import SyntheticTextGenerator
 from tcm_hf.targets.db import build_db_targets
 
 
-NO_JITTER = {"brightness": 0, "contrast": 0, "saturation": 0, "color_cast": 0, "blur": 0, "noise": 0}
+NO_JITTER = {"brightness": 0, "motion_blur": 0, "contrast": 0, "saturation": 0, "color_cast": 0, "blur": 0, "noise": 0}
 
 
 def make_records(count=3):
@@ -111,7 +111,7 @@ def test_rendered_samples_need_no_records():
     assert max(int(dataset[index]["labels"]["shrink_map"].sum()) for index in range(5)) > 0
 
 
-def test_pasted_words_are_labelled_and_the_photo_is_kept():
+def test_pasted_words_are_labelled_and_the_photo_is_kept(bare_layouts):
     """A grey photo of 160 x 120 in a frame of 240 x 240: changed pixels are ink, and lie inside the outlines."""
     photo = np.full((120, 160, 3), 128, np.uint8)
     record = TextRecord(photo, [], size=(240, 240))

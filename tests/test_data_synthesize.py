@@ -40,7 +40,8 @@ def content(folder):
 
 
 def test_folder_is_what_the_generator_draws(command, fonts, tmp_path, capsys):
-    assert command("out", "--count", 7, "--seed", 5, "--quality", 0, "--curved", 0.5) == 0
+    bent = ("--curved", 0.5, "--bend", 60, 90)
+    assert command("out", "--count", 7, "--seed", 5, "--quality", 0, *bent, "--degradation", 0.5) == 0
     records = list(read_dataset("hub", tmp_path / "out"))
     report = json.loads((tmp_path / "out" / "synthesize.json").read_text())
     assert len(records) == report["images"] == 7
@@ -48,7 +49,15 @@ def test_folder_is_what_the_generator_draws(command, fonts, tmp_path, capsys):
     assert report["ignored"] == sum(sum(record.ignore) for record in records)
     assert f"7 images, {report['words']} words, {report['ignored']} of them" in capsys.readouterr().out
     words = synthesize_words()
-    generator = SyntheticTextGenerator([fonts / "letters.ttf"], words, size=(64, 96), text_height=(8, 20), curved=0.5)
+    generator = SyntheticTextGenerator(
+        [fonts / "letters.ttf"],
+        words,
+        size=(64, 96),
+        text_height=(8, 20),
+        curved=0.5,
+        bend=(60, 90),
+        degradation=0.5,
+    )
     for number, record in enumerate(records):
         image, polygons, ignore, texts = generator.generate(np.random.default_rng([5, number]))
         stored = cv2.cvtColor(cv2.imread(str(record.image)), cv2.COLOR_BGR2RGB)
@@ -160,6 +169,8 @@ def test_annotated_photos_are_used_beside_their_text(command, tmp_path):
         (("--count", 1, "--seed", -1), "--seed must not be negative"),
         (("--count", 1, "--size", 16, 64), "--size must be at least 32 32"),
         (("--count", 1, "--curved", 2), "--curved must lie between 0 and 1"),
+        (("--count", 1, "--bend", 90, 20), "--bend must be LOW HIGH"),
+        (("--count", 1, "--degradation", 2), "--degradation must lie between 0 and 1"),
         (("--count", 1, "--any-angle", -1), "--any-angle must lie between 0 and 1"),
         (("--count", 1, "--text-height", 9, 5), "--text-height must be LOW HIGH"),
         (("--count", 1, "--quality", 101), "--quality must lie between 0 and 100"),

@@ -37,19 +37,6 @@ def font_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def bare_layouts(monkeypatch):
-    """Without underlines, which are ink outside of the outlines."""
-    draw = TextLayouter.draw
-
-    def without_rules(self, *arguments):
-        block = draw(self, *arguments)
-        block.rules.clear()
-        return block
-
-    monkeypatch.setattr(TextLayouter, "draw", without_rules)
-
-
 def ink_and_inside(image, polygons, ground=128):
     """Changed pixels, and those inside of any outline."""
     change = np.abs(image.astype(int) - ground).max(axis=2)
@@ -162,6 +149,22 @@ def test_bent_outlines_follow_the_ink(font_folder, bare_layouts):
                 width, height = cv2.minAreaRect(polygon)[1]
                 fill.append(Polygon(polygon).area / (width * height))
     assert bent > 20 and np.min(fill) < 0.6
+
+
+def test_the_asked_share_is_bent_by_the_asked_angle(font_folder):
+    fonts = FontLibrary(find_fonts([font_folder]))
+    layouter = TextLayouter(fonts, ["international"], curved=0.3, bend=(90.0, 120.0))
+    rng = np.random.default_rng(0)
+    blocks = [layouter.draw(6, 400, rng) for _ in range(200)]
+    bent = [block for block in blocks if block.bend is not None]
+    assert 0.2 < len(bent) / len(blocks) < 0.4
+    single = [block for block in bent if block.bend.kind == "arc" and block.texts == ["INTERNATIONAL"]]
+    assert len(single) > 5
+    for block in single:
+        width = float((block.ink_box[1] - block.ink_box[0])[0])
+        assert 89 < math.degrees(width / abs(block.bend.radius)) < 121
+    straight = TextLayouter(fonts, ["international"], curved=0.0)
+    assert all(straight.draw(6, 400, rng).bend is None for _ in range(50))
 
 
 @pytest.mark.parametrize("radius", [60.0, -60.0])
@@ -474,6 +477,8 @@ def test_big_collections_of_fonts_are_held_back(monkeypatch):
         ({"max_words": 0}, "max_words"),
         ({"plate": 2}, "plate"),
         ({"curved": -0.1}, "curved"),
+        ({"bend": (50, 20)}, "bend"),
+        ({"bend": (0, 20)}, "bend"),
         ({"degradation": 1.5}, "degradation"),
         ({"size": (64, 64, 3)}, "size"),
         ({"script": "klingon"}, "script"),

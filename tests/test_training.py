@@ -36,6 +36,7 @@ from tcm_hf.training import (
 from tcm_hf.training_setup import (
     DataArguments,
     ModelArguments,
+    build_train_dataset,
     choose_subset,
     load_model,
     load_processor,
@@ -468,6 +469,29 @@ def test_targets_are_those_of_the_detector():
     assert set(pan([], [], 64, 64)) == {"text_map", "kernel_map", "text_mask"}
     with pytest.raises(ValueError, match="--target_settings.*wings"):
         target_builder(config, {"wings": 2})
+
+
+def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):
+    monkeypatch.setattr("tcm_hf.data.synthetic.find_fonts", lambda: [])
+
+    def build(**options):
+        arguments = DataArguments(crop_size=64, synthetic_fraction=0.5, **options)
+        return build_train_dataset(toy_records(2), arguments, tiny_config(), TCMImageProcessor())
+
+    dataset = build(
+        augmentation_settings='{"motion_blur": 0.25, "scale": [1.0, 1.5]}',
+        synthetic_settings='{"curved": 0.4, "bend": [40, 80]}',
+    )
+    assert dataset.augmentation.motion_blur == 0.25 and dataset.augmentation.scale == (1.0, 1.5)
+    assert dataset.augmentation.crop_size == 64
+    layouter = dataset.synthetic.layouter
+    assert (layouter.curved, layouter.bend, dataset.synthetic.size) == (0.4, (40.0, 80.0), 64)
+    for option in ("augmentation_settings", "synthetic_settings"):
+        for value, message in (("{wings: 2}", "not JSON"), ('{"wings": 2}', "wings"), ("[1]", "JSON object")):
+            with pytest.raises(ValueError, match=f"--{option}.*{message}"):
+                build(**{option: value})
+    with pytest.raises(ValueError, match="--augmentation_settings.*motion_blur"):
+        build(augmentation_settings='{"motion_blur": 2}')
 
 
 def test_records_are_split_and_limited(tmp_path):

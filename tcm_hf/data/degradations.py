@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .augment import add_noise, jpeg_artifacts
+from .augment import add_noise, jpeg_artifacts, motion_kernel
 
 
 try:
@@ -161,21 +161,6 @@ def disc_kernel(radius: float) -> np.ndarray:
     reach = math.ceil(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
-    return kernel / kernel.sum()
-
-
-def motion_kernel(length: float, angle: float) -> np.ndarray:
-    """The kernel of a camera in motion: a line of `length` pixels at `angle` radians, float32, of sum 1."""
-    reach = math.ceil(length / 2)
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-    step = np.linspace(-length / 2, length / 2, 8 * reach + 1)
-    x, y = reach + step * math.cos(angle), reach + step * math.sin(angle)
-    # Each sample is shared out among the four pixels around it.
-    for dx in (0, 1):
-        for dy in (0, 1):
-            column, row = np.floor(x).astype(int) + dx, np.floor(y).astype(int) + dy
-            weight = (1 - np.abs(x - column)) * (1 - np.abs(y - row))
-            np.add.at(kernel, (row.clip(0, 2 * reach), column.clip(0, 2 * reach)), weight)
     return kernel / kernel.sum()
 
 

@@ -44,7 +44,7 @@ JOURNAL_NAME = ".synthesize.jsonl"
 REPORT_NAME = "synthesize.json"
 PICTURES_PER_FOLDER = 1000
 # Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fonts", nargs="+", metavar="DIR", help="folders of font files (default: the system's and the user's)"
     )
     parser.add_argument(
-        "--curved", type=float, default=0.12, metavar="SHARE", help="share of bent words and lines (default: 0.12)"
+        "--curved", type=float, default=0.1, metavar="SHARE", help="share of bent words and lines (default: 0.1)"
     )
+    parser.add_argument(
+        "--bend", type=float, nargs=2, default=[20.0, 200.0], metavar=("LOW", "HIGH"),
+        help="angle in degrees through which an arc bends a word (default: 20 200)",
+    )  # fmt: skip
     parser.add_argument(
         "--any-angle", type=float, default=0.06, metavar="SHARE", help="share turned by any angle (default: 0.06)"
     )
@@ -84,6 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height of capitals in pixels (default: 8 100)",
     )  # fmt: skip
     parser.add_argument("--max-words", type=int, metavar="N", help="most words on one picture")
+    parser.add_argument(
+        "--degradation", type=float, default=1.0, metavar="FACTOR",
+        help="factor on the chances of blur, noise, bad light and JPEG artefacts, 0 to 1 (default: 1)",
+    )  # fmt: skip
     parser.add_argument(
         "--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1 to 100; 0 writes PNG (default: 95)"
     )
@@ -130,9 +138,11 @@ def run(arguments: argparse.Namespace) -> int:
         "size": tuple(arguments.size),
         "script": arguments.script,
         "curved": arguments.curved,
+        "bend": tuple(arguments.bend),
         "any_angle": arguments.any_angle,
         "text_height": tuple(arguments.text_height),
         "max_words": arguments.max_words,
+        "degradation": arguments.degradation,
     }
     settings = {
         "generator": GENERATOR_VERSION,
@@ -175,7 +185,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
     if min(arguments.size) < 32:
         raise ValueError(f"--size must be at least 32 32, got {' '.join(map(str, arguments.size))}")
-    for option in ("curved", "any_angle"):
+    for option in ("curved", "any_angle", "degradation"):
         if not 0 <= getattr(arguments, option) <= 1:
             raise ValueError(
                 f"--{option.replace('_', '-')} must lie between 0 and 1, got {getattr(arguments, option)}"
@@ -183,6 +193,9 @@ def _check(arguments: argparse.Namespace) -> None:
     low, high = arguments.text_height
     if not 4 <= low <= high:
         raise ValueError(f"--text-height must be LOW HIGH with 4 <= LOW <= HIGH, got {low:g} {high:g}")
+    low, high = arguments.bend
+    if not 0 < low <= high <= 300:
+        raise ValueError(f"--bend must be LOW HIGH with 0 < LOW <= HIGH <= 300, got {low:g} {high:g}")
     if arguments.max_words is not None and arguments.max_words < 1:
         raise ValueError(f"--max-words must be at least 1, got {arguments.max_words}")
 

@@ -76,7 +76,9 @@ class SyntheticTextGenerator:
             Chance of a plate behind a block. Words that no single colour would make legible get one anyway.
         shadow (`float`, *optional*, defaults to 0.15): chance of a shadow.
         outline (`float`, *optional*, defaults to 0.12): chance of outlined letters.
-        curved (`float`, *optional*, defaults to 0.12): chance that a word or line follows an arc or a wave.
+        curved (`float`, *optional*, defaults to 0.1): chance that a block is a word or line on an arc or a wave.
+        bend (`tuple[float, float]`, *optional*, defaults to `(20.0, 200.0)`):
+            Range of the angle, in degrees, through which an arc bends a word; drawn log-uniformly.
         any_angle (`float`, *optional*, defaults to 0.06): chance that a block is turned by any angle; else it is upright.
         tiny (`float`, *optional*, defaults to 0.06): chance of a block below `text_height`, down to half its low end.
         negatives (`float`, *optional*, defaults to 0.7):
@@ -103,7 +105,8 @@ class SyntheticTextGenerator:
         plate: float = 0.3,
         shadow: float = 0.15,
         outline: float = 0.12,
-        curved: float = 0.12,
+        curved: float = 0.1,
+        bend: tuple[float, float] = (20.0, 200.0),
         any_angle: float = 0.06,
         tiny: float = 0.06,
         negatives: float = 0.7,
@@ -116,6 +119,8 @@ class SyntheticTextGenerator:
             raise ValueError(f"`size` must be one or two numbers of at least 32 pixels, got {size}")
         if not 4 <= text_height[0] <= text_height[1]:
             raise ValueError(f"`text_height` must be (low, high) with 4 <= low <= high, got {text_height}")
+        if not 0 < bend[0] <= bend[1] <= 300:
+            raise ValueError(f"`bend` must be (low, high) in degrees with 0 < low <= high <= 300, got {bend}")
         if max_words is not None and max_words < 1:
             raise ValueError(f"`max_words` must be at least 1, got {max_words}")
         chances = {"photo_probability": photo_probability, "plate": plate, "shadow": shadow, "outline": outline}
@@ -135,7 +140,14 @@ class SyntheticTextGenerator:
         self.degradation = float(degradation)
         self.words = [word for word in words if word.strip()] if words else None
         self.layouter = TextLayouter(
-            FontLibrary(fonts), self.words, script, self.text_height, float(margin), float(curved), float(tiny)
+            FontLibrary(fonts),
+            self.words,
+            script,
+            self.text_height,
+            float(margin),
+            float(curved),
+            (float(bend[0]), float(bend[1])),
+            float(tiny),
         )
         self._photos: dict[int, np.ndarray] = {}
 

@@ -162,7 +162,9 @@ class TextLayouter:
         script (`str`, *optional*, defaults to `"latin"`): a name of [`~tcm_hf.data.words.SCRIPTS`].
         text_height (`tuple[float, float]`, *optional*, defaults to `(8.0, 100.0)`): range of the capitals' height.
         margin (`float`, *optional*, defaults to 0.09): distance of an outline from the ink, as a share of its height.
-        curved (`float`, *optional*, defaults to 0.12): chance that a block of one or two lines is bent.
+        curved (`float`, *optional*, defaults to 0.1): chance that a block is a bent word or line.
+        bend (`tuple[float, float]`, *optional*, defaults to `(20.0, 200.0)`):
+            Range of the angle, in degrees, through which an arc bends a word; log-uniform. A line may go further.
         tiny (`float`, *optional*, defaults to 0.06): chance of a block below the range, down to half its low end.
     """
 
@@ -173,7 +175,8 @@ class TextLayouter:
         script: str = "latin",
         text_height: tuple[float, float] = (8.0, 100.0),
         margin: float = 0.09,
-        curved: float = 0.12,
+        curved: float = 0.1,
+        bend: tuple[float, float] = (20.0, 200.0),
         tiny: float = 0.06,
     ):
         self.library = library
@@ -183,6 +186,7 @@ class TextLayouter:
         self.text_height = text_height
         self.margin = margin
         self.curved = curved
+        self.bend = bend
         self.tiny = tiny
 
     def draw(self, most: int, width: int, rng: np.random.Generator) -> TextBlock:
@@ -202,16 +206,15 @@ class TextLayouter:
         if rng.random() < self.tiny:
             height = self.text_height[0] * rng.uniform(0.5, 1.0)
         font = self.library.draw(rng)
-        kind = rng.random()
-        bend = stacked = False
-        justified = False
+        bend = rng.random() < self.curved
+        # What is bent is a word or a line.
+        kind = rng.random() * (0.5 if bend else 1.0)
+        stacked = justified = False
         if kind < 0.27 or most == 1:
             lines = [_Line([self._word(font, rng)], font, height)]
-            bend = rng.random() < self.curved
         elif kind < 0.50:
             count = min(most, 2 + int(4 * rng.random() ** 1.5))
             lines = [_Line([self._word(font, rng) for _ in range(count)], font, height)]
-            bend = rng.random() < 1.6 * self.curved
         elif kind < 0.78:
             lines = self._sign(most, font, height, rng)
         elif kind < 0.90:
@@ -225,7 +228,7 @@ class TextLayouter:
         self._set_case(lines, rng)
         block = self._render(lines, stacked, justified, rng)
         if bend:
-            block.bend = _random_bend(block, rng)
+            block.bend = _random_bend(block, self.bend, rng)
         return block
 
     def _sign(self, most: int, font: str | None, height: float, rng: np.random.Generator) -> list[_Line]:
@@ -484,12 +487,14 @@ def _ink_box(mask: np.ndarray, text: str, font) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-def _random_bend(block: TextBlock, rng: np.random.Generator) -> Bend:
+def _random_bend(block: TextBlock, degrees: tuple[float, float], rng: np.random.Generator) -> Bend:
     low, high = block.ink_box
     width, height = high - low
     center = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
     if rng.random() < 0.7:
-        angle = math.radians(math.exp(rng.uniform(math.log(20), math.log(200))))
+        angle = math.exp(rng.uniform(math.log(degrees[0]), math.log(degrees[1])))
+        # A line goes round for longer than a word, though not so far that its ends meet.
+        angle = math.radians(min(angle * math.sqrt(len(block.texts)), 300))
         # Letters on the inner side are squeezed: not to a point.
         radius = max(width / angle, 1.3 * height)
         return Bend("arc", center, radius=radius if rng.random() < 0.65 else -radius)
