@@ -35,7 +35,6 @@ import sys
 
 from transformers import HfArgumentParser, set_seed
 
-from tcm_hf import TextDetectionPipeline
 from tcm_hf.data.collate import text_detection_collate
 from tcm_hf.training import TCMTrainer, TCMTrainingArguments, last_complete_checkpoint
 from tcm_hf.training_setup import (
@@ -124,15 +123,11 @@ def main():
         # What was trained on measures nothing.
         "metrics": None if data_arguments.evaluate_on_train else metrics,
     }
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        # The pipeline saves all that a user without this package needs.
-        TextDetectionPipeline(
-            model=trainer.accelerator.unwrap_model(trainer.model), image_processor=processor, task="text-detection"
-        ).save_pretrained(training_arguments.output_dir)
-        trainer.create_model_card()
     if training_arguments.push_to_hub:
-        trainer.push_to_hub()
+        trainer.push_to_hub()  # saves the model and writes the card first
+    else:
+        trainer.save_model()
+        trainer.create_model_card()
 
 
 if __name__ == "__main__":

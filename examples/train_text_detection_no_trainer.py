@@ -37,6 +37,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
@@ -324,6 +325,12 @@ def main():
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_pretrained(accelerator, model, processor, average, arguments.output_dir)
+        repository = arguments.hub_model_id
+        if arguments.push_to_hub:
+            # First, for the card needs its full name.
+            api = HfApi(token=arguments.hub_token)
+            name = repository or os.path.basename(os.path.abspath(arguments.output_dir))
+            repository = api.create_repo(name, exist_ok=True).repo_id
         write_model_card(
             arguments.output_dir,
             accelerator.unwrap_model(model).config,
@@ -339,16 +346,11 @@ def main():
             protocol=arguments.protocol,
             start=model_arguments.model_name_or_path or model_arguments.clip_name_or_path,
             dataset=data_arguments.dataset_name,
-            repository=arguments.hub_model_id,
+            repository=repository,
         )
         with open(os.path.join(arguments.output_dir, "all_results.json"), "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
         if arguments.push_to_hub:
-            from huggingface_hub import HfApi
-
-            api = HfApi(token=arguments.hub_token)
-            name = arguments.hub_model_id or os.path.basename(os.path.abspath(arguments.output_dir))
-            repository = api.create_repo(name, exist_ok=True).repo_id
             api.upload_folder(
                 repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*", "_*"]
             )

@@ -35,6 +35,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, speed_metrics
 
 from .data.formats import TextRecord, load_record
+from .pipeline_text_detection import TextDetectionPipeline
 from .training_card import write_model_card
 from .training_distributed import freeze_batch_norm, synchronize_batch_norm, use_joint_loss
 from .training_ema import (
@@ -448,6 +449,7 @@ class TCMTrainer(Trainer):
     - evaluation takes a list of [`TextRecord`] and gives `eval_hmean`, `eval_precision` and `eval_recall`;
     - weights are averaged: evaluation, `model.safetensors` of each checkpoint and the final model have the average,
       `training_weights.safetensors` of a checkpoint has what training goes on with;
+    - saved and uploaded models come with the code that loads them where this package is not installed;
     - a run on several processes is the run of one with the joint batch (but for dropout's random numbers).
 
     Args:
@@ -603,7 +605,8 @@ class TCMTrainer(Trainer):
             protocol=args.protocol,
             start=facts.get("start"),
             dataset=facts.get("dataset"),
-            repository=args.hub_model_id,
+            # The full name: without a user in the argument it is the account's own.
+            repository=getattr(self, "hub_model_id", None) or args.hub_model_id,
         )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -615,6 +618,15 @@ class TCMTrainer(Trainer):
             save_training_weights(self.model, output_dir)
         with self._averaged():
             super().save_model(output_dir, _internal_call=_internal_call)
+            whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+            if not checkpoint and self.args.should_save and self.processing_class is not None and whole:
+                # A model to use, and to upload, also has the pipeline's code and tells where it is.
+                TextDetectionPipeline(
+                    model=self.accelerator.unwrap_model(self.model),
+                    image_processor=self.processing_class,
+                    task="text-detection",
+                    device=self.args.device,
+                ).save_pretrained(self.args.output_dir if output_dir is None else output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -66,6 +66,10 @@ class ModelArguments:
         default=None,
         metadata={"help": "db, pan or fce; by default the start's own, db from CLIP. A new one is untrained."},
     )
+    detector_settings: str | None = field(
+        default=None,
+        metadata={"help": 'Fields of a new detector\'s `detector_config`, JSON such as {"neck_channels": 64}.'},
+    )
     text_side: bool | None = field(
         default=None, metadata={"help": "false trains the baseline: the same detector without prompts and text tower."}
     )
@@ -189,6 +193,10 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     if sum(source is not None for source in sources) != 1:
         raise ValueError("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
     changes = {} if arguments.detector is None else {"detector": arguments.detector}
+    if arguments.detector_settings is not None:
+        if arguments.model_name_or_path is not None and arguments.detector is None:
+            raise ValueError("--detector_settings are those of a new detector, to be named by --detector")
+        changes["detector_config"] = _settings("detector_settings", arguments.detector_settings)
     hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
     if arguments.model_name_or_path is not None:
         # Optimizers need full-precision weights, also when the checkpoint is stored in half precision. Another detector's
@@ -212,6 +220,8 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
             raise ValueError(f"{path} is no JSON ({error}); --config_name takes the file of a TCMConfig") from error
         if settings.get("detector", "db") != changes.get("detector", settings.get("detector", "db")):
             settings.pop("detector_config", None)
+        if "detector_config" in changes:
+            changes["detector_config"] = {**(settings.get("detector_config") or {}), **changes["detector_config"]}
         if arguments.text_side is not None:
             settings["text_side"] = arguments.text_side
         model = TCMForTextDetection(TCMConfig(**{**settings, **changes}))

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer
 from safetensors.torch import load_file
-from toy_photos import write_toy_photos
+from toy_photos import write_toy_photos, write_toy_shards
 from transformers import pipeline
 
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
@@ -57,7 +58,11 @@ def run_here(monkeypatch, script, *arguments):
 
 
 def logged_losses(directory):
-    log = json.loads((directory / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    """Of a run of either script."""
+    if (directory / "trainer_state.json").is_file():
+        log = json.loads((directory / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    else:
+        log = json.loads((directory / "all_results.json").read_text(encoding="utf-8"))["log"]
     return [entry["loss"] for entry in log if "loss" in entry]
 
 
@@ -251,6 +256,85 @@ def test_rows_of_a_data_set_train_at_once_and_as_a_stream(monkeypatch, toy_data,
             *("--config_name", toy_data / "config.json", "--train_dir", toy_data / "hub", "--streaming", "--use_cpu"),
             *("--output_dir", tmp_path / "endless"),
         )
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    pytest.importorskip("datasets")
+    return write_toy_shards(tmp_path_factory.mktemp("shards") / "toy", 8, 4)
+
+
+@pytest.mark.parametrize(
+    "script, steps",
+    [
+        ("train_text_detection.py", ("--max_steps", "--save_steps")),
+        ("train_text_detection_no_trainer.py", ("--max_train_steps", "--checkpointing_steps")),
+    ],
+)
+def test_a_stream_of_several_files_goes_on_after_a_break(monkeypatch, toy_data, shards, tmp_path, script, steps):
+    """Five steps are more than one pass over the files."""
+    # `datasets` sleeps for five seconds at the end of each pass over several files.
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+    settings = (
+        *("--config_name", toy_data / "config.json", *SMALL, "--per_device_train_batch_size", 2),
+        *("--dataset_name", shards, "--streaming", "--shuffle_buffer", 3, "--dataloader_num_workers", 2),
+        *(steps[0], 5, steps[1], 3, "--cache_dir", tmp_path / "cache"),
+    )
+    run_here(monkeypatch, script, *settings, "--output_dir", tmp_path / "unbroken")
+    losses = logged_losses(tmp_path / "unbroken")
+    assert len(losses) == 5 == len(set(losses))
+    (tmp_path / "again").mkdir()
+    (tmp_path / "unbroken" / "checkpoint-3").rename(tmp_path / "again" / "checkpoint-3")
+    run_here(monkeypatch, script, *settings, "--output_dir", tmp_path / "again", "--resume_from_checkpoint", "last")
+    assert logged_losses(tmp_path / "again")[-2:] == losses[-2:]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "again")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_rows_of_several_files_train_at_once(monkeypatch, toy_data, shards, tmp_path):
+    run_here(
+        monkeypatch,
+        "train_text_detection_no_trainer.py",
+        *("--config_name", toy_data / "config.json", *SMALL, "--per_device_train_batch_size", 4),
+        *("--dataset_name", shards, "--train_val_split", 0.25, "--num_train_epochs", 1, "--output_dir", tmp_path),
+    )
+    results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
+    assert results["step"] == 2 and results["eval_num_images"] == 2
+
+
+@pytest.mark.parametrize("script", ["train_text_detection.py", "train_text_detection_no_trainer.py"])
+def test_the_card_that_is_pushed_has_the_measured_figures(monkeypatch, toy_data, tmp_path, script):
+    """Without `--hub_model_id` the repository is the user's, named as the directory is."""
+    pushed = []
+
+    def create_repo(self, repo_id, **settings):
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/tester/{repo_id}")
+
+    def upload_folder(self, *, repo_id, folder_path, **settings):
+        pushed.append((repo_id, {p.name: p.read_bytes() for p in Path(folder_path).iterdir() if p.is_file()}))
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    steps = "--max_train_steps" if "no_trainer" in script else "--max_steps"
+    run_here(
+        monkeypatch,
+        script,
+        *("--config_name", toy_data / "config.json", *photos(toy_data), *SMALL, steps, 1),
+        *("--per_device_train_batch_size", 2, "--push_to_hub", "--output_dir", tmp_path / "words"),
+        *(() if "no_trainer" in script else ("--hub_strategy", "end")),
+    )
+    ((repository, files),) = pushed
+    results = json.loads((tmp_path / "words" / "all_results.json").read_text(encoding="utf-8"))
+    card = files["README.md"].decode()
+    metadata = huggingface_hub.ModelCard(card).data
+    assert repository == "tester/words" and 'model="tester/words"' in card
+    names = ("hmean", "precision", "recall")
+    assert "| " + " | ".join(f"{results[f'eval_{name}']:.4f}" for name in names) + " |" in card
+    figures = {result.metric_type: result.metric_value for result in metadata.eval_results}
+    assert figures == {name: round(results[f"eval_{name}"], 4) for name in names}
+    assert metadata.model_name == "words" and metadata.pipeline_tag == "object-detection"
+    assert {"model.safetensors", "preprocessor_config.json", "pipeline_text_detection.py"} <= set(files)
+    assert "text-detection" in json.loads(files["config.json"])["custom_pipelines"]
 
 
 def test_few_shot_curve_fills_its_grid_once(monkeypatch, toy_data, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import shared_path
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from tiny_model import find_white, tiny_config
 from torch import nn
@@ -469,6 +470,29 @@ def test_targets_are_those_of_the_detector():
     assert set(pan([], [], 64, 64)) == {"text_map", "kernel_map", "text_mask"}
     with pytest.raises(ValueError, match="--target_settings.*wings"):
         target_builder(config, {"wings": 2})
+
+
+def test_detector_settings_change_the_new_detector(tmp_path):
+    path = tmp_path / "config.json"
+    fields = {
+        **tiny_config().to_dict(),
+        "detector": "db",
+        "detector_config": {"neck_channels": 16, "head_channels": 8},
+    }
+    path.write_text(json.dumps(fields), encoding="utf-8")
+
+    def settings(**options):
+        return load_model(ModelArguments(config_name=str(path), **options)).config.detector_config
+
+    assert settings(detector_settings='{"head_channels": 4}') == {**settings(), "head_channels": 4}
+    fce = settings(detector="fce", detector_settings='{"neck_channels": 12}')
+    assert fce["neck_channels"] == 12 and "head_channels" not in fce
+    with pytest.raises(ValueError, match="--detector_settings must be a JSON object"):
+        settings(detector_settings="[]")
+    with pytest.raises(StrictDataclassError, match="wings"):
+        settings(detector_settings='{"wings": 2}')
+    with pytest.raises(ValueError, match="--detector_settings.*--detector"):
+        load_model(ModelArguments(model_name_or_path=str(tmp_path), detector_settings="{}"))
 
 
 def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):

@@ -1,5 +1,6 @@
 """Toy training data: white pictures with a dark bar as their only word, and a tiny configuration."""
 
+import io
 import json
 from pathlib import Path
 
@@ -41,4 +42,22 @@ def write_toy_photos(folder: Path, count: int) -> Path:
         rows.append(json.dumps(row) + "\n")
     (folder / "hub/train/metadata.jsonl").write_text("".join(rows), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps(tiny_config().to_dict()), encoding="utf-8")
+    return folder
+
+
+def write_toy_shards(folder: Path, count: int, shards: int) -> Path:
+    """The photos as a data set in the Hub's form, in so many Parquet files; returns the folder."""
+    import datasets
+
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(1, count + 1):
+        buffer = io.BytesIO()
+        toy_picture(number).save(buffer, "PNG")
+        image = {"bytes": buffer.getvalue(), "path": f"img_{number}.png"}
+        row = {"image": image, "polygons": [toy_quad(number).tolist()], "ignore": [number % 4 == 0], "text": ["word"]}
+        rows.append(row)
+    for shard in range(shards):
+        part = datasets.Dataset.from_list(rows[shard::shards]).cast_column("image", datasets.Image())
+        part.to_parquet(folder / f"train-{shard:05d}-of-{shards:05d}.parquet")
     return folder
