@@ -15,6 +15,7 @@ import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer
+from PIL import Image
 from safetensors.torch import load_file
 from toy_photos import write_toy_photos, write_toy_shards
 from transformers import pipeline
@@ -415,3 +416,24 @@ def test_exported_checkpoint_is_half_the_size_and_gives_the_same_maps(monkeypatc
     with torch.inference_mode():
         expected, logits = model.eval()(pixel_values).logits, exported(pixel_values).logits
     assert torch.allclose(logits, expected, atol=0.02 * expected.std().item())
+
+
+def test_logs_of_several_runs_make_one_curve(monkeypatch, tmp_path, capsys):
+    for number, steps in enumerate((4, 6)):
+        history = [{"step": s, "loss": 5.0 - number - s / 8, "learning_rate": 1e-3} for s in range(2, steps + 1, 2)]
+        (tmp_path / f"run{number}").mkdir()
+        state = {"global_step": steps, "log_history": [*history, {"step": steps, "eval_hmean": 0.5}]}
+        (tmp_path / f"run{number}" / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    runs = (tmp_path / "run0", tmp_path / "run1")
+    printed = run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "log", *runs)
+    assert printed == "5 logged values of 10 steps\n"
+    lines = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "run,step,learning_rate,loss"
+    assert lines[1] == "0,2,0.001,4.75" and lines[-1] == "1,10,0.001,3.25"
+    with Image.open(tmp_path / "log.png") as picture:
+        colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20)}
+    assert (20, 20, 20) in colors and (0, 120, 60) in colors
+    (tmp_path / "run0" / "trainer_state.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "log", tmp_path / "run0")
+    assert "is no trainer_state.json" in capsys.readouterr().err
