@@ -99,12 +99,19 @@ class LoopArguments:
     activation_checkpointing: bool = field(default=False, metadata={"help": "Trade time for memory."})
     seed: int = field(default=42, metadata={"help": "Seed of every random choice."})
     checkpointing_steps: int | None = field(default=None, metadata={"help": "Steps between two checkpoints."})
-    checkpoints_total_limit: int | None = field(default=None, metadata={"help": "Newest checkpoints that are kept."})
+    checkpoints_total_limit: int | None = field(
+        default=None, metadata={"help": "Newest checkpoints that are kept; the best one is kept too."}
+    )
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the checkpoint of the best hmean, where they are measured."}
+    )
     resume_from_checkpoint: str | None = field(default=None, metadata={"help": "A checkpoint, or last."})
     logging_steps: int = field(default=50, metadata={"help": "Steps between two log lines."})
     protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation."})
     with_tracking: bool = field(default=False, metadata={"help": "Report to experiment trackers."})
-    report_to: str = field(default="all", metadata={"help": "Which: tensorboard, wandb, trackio, ... or all."})
+    report_to: str | None = field(
+        default=None, metadata={"help": "Which: tensorboard, wandb, trackio, ... or all, the default of the former."}
+    )
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the model at the end."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Repository to upload to."})
     hub_token: str | None = field(default=None, metadata={"help": "Token for it."})
@@ -120,6 +127,10 @@ def checkpoints_of(output_dir: str) -> list[tuple[int, str]]:
     return sorted(found)
 
 
+def checkpoint_directory(arguments, step):
+    return os.path.join(arguments.output_dir, f"checkpoint-{step}")
+
+
 def save_pretrained(accelerator, model, processor, average, directory):
     """The model with averaged weights, as a user loads it."""
     plain = accelerator.unwrap_model(model)
@@ -132,19 +143,20 @@ def save_pretrained(accelerator, model, processor, average, directory):
         TextDetectionPipeline(model=plain, image_processor=processor, task="text-detection").save_pretrained(directory)
 
 
-def save_checkpoint(accelerator, model, processor, average, arguments, step):
-    directory = os.path.join(arguments.output_dir, f"checkpoint-{step}")
+def save_checkpoint(accelerator, model, processor, average, arguments, step, best):
+    directory = checkpoint_directory(arguments, step)
     accelerator.save_state(os.path.join(directory, "state"))
     if accelerator.is_main_process:
         save_pretrained(accelerator, model, processor, average, directory)
         # Last: a checkpoint without it was cut short.
         path = os.path.join(directory, PROGRESS_NAME)
         with open(path + ".part", "w", encoding="utf-8") as file:
-            json.dump({"step": step}, file)
+            json.dump({"step": step, "best": best}, file)
         os.replace(path + ".part", path)
         if arguments.checkpoints_total_limit:
-            for _, old in checkpoints_of(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
-                shutil.rmtree(old)
+            for number, old in checkpoints_of(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
+                if best is None or number != best["step"]:
+                    shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
@@ -173,15 +185,20 @@ def main():
     # Without this, processes that torchrun starts on a machine without GPU would not know of each other.
     arguments.use_cpu = arguments.use_cpu or not torch.accelerator.is_available()
     precision = arguments.mixed_precision or ("bf16" if bf16_is_supported(arguments.use_cpu) else "no")
+    if arguments.report_to == "none":
+        arguments.report_to, arguments.with_tracking = None, False
+    tracking = arguments.with_tracking or arguments.report_to is not None
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=arguments.use_cpu,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        log_with=arguments.report_to if arguments.with_tracking else None,
+        log_with=(arguments.report_to or "all") if tracking else None,
         project_dir=arguments.output_dir,
     )
     level = logging.INFO if accelerator.is_main_process else logging.ERROR
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=level)
+    if arguments.report_to not in (None, "all") and not accelerator.log_with:
+        sys.exit(f"error: --report_to {arguments.report_to}: it is not installed (pip install {arguments.report_to})")
     set_seed(arguments.seed)
     total_batch_size = (
         arguments.per_device_train_batch_size * accelerator.num_processes * arguments.gradient_accumulation_steps
@@ -242,7 +259,7 @@ def main():
     accelerator.register_for_checkpointing(scheduler)
     if average is not None:
         accelerator.register_for_checkpointing(average)
-    if arguments.with_tracking:
+    if tracking:
         settings = {**asdict(arguments), **asdict(model_arguments), **asdict(data_arguments)}
         accelerator.init_trackers(
             "text_detection", {k: v for k, v in settings.items() if isinstance(v, (int, float, str, bool))}
@@ -250,14 +267,15 @@ def main():
 
     # Once more, as the Trainer does, so that dropout does not depend on how the model was made.
     set_seed(arguments.seed)
-    step = 0
+    step, best = 0, None
     checkpoint = arguments.resume_from_checkpoint
     if checkpoint in ("last", "true", "True"):
         complete = checkpoints_of(arguments.output_dir)
         checkpoint = complete[-1][1] if complete else None
     if checkpoint is not None:
         with open(os.path.join(checkpoint, PROGRESS_NAME), encoding="utf-8") as file:
-            step = json.load(file)["step"]
+            progress = json.load(file)
+        step, best = progress["step"], progress.get("best")
         accelerator.load_state(os.path.join(checkpoint, "state"))
         logger.info("resumed from %s at step %d", checkpoint, step)
 
@@ -273,6 +291,7 @@ def main():
             if hasattr(active, "set_epoch"):
                 active.set_epoch(epoch)
             first = 0
+        batch = None
         for batch in active:
             with accelerator.accumulate(model):
                 outputs = model(**batch)
@@ -304,15 +323,19 @@ def main():
                 logger.info(json.dumps(history[-1]))
                 accelerator.log(entry, step=step)
             if saves:
-                save_checkpoint(accelerator, model, processor, average, arguments, step)
                 if eval_records is not None:
                     metrics = evaluate(accelerator, model, processor, average, eval_records, arguments)
                     history.append({**metrics, "step": step})
                     logger.info(json.dumps(history[-1]))
                     accelerator.log(metrics, step=step)
+                    if best is None or metrics["eval_hmean"] >= best["eval_hmean"]:
+                        best = {"step": step, **metrics}
+                save_checkpoint(accelerator, model, processor, average, arguments, step, best)
                 model.train()
             if step >= max_steps:
                 break
+        if batch is None:
+            raise ValueError("there is nothing to train on: the stream of training rows is empty")
         epoch += 1
     bar.close()
 
@@ -320,6 +343,14 @@ def main():
     metrics = None
     if eval_records is not None:
         metrics = evaluate(accelerator, model, processor, average, eval_records, arguments)
+        if arguments.load_best_model_at_end and best is not None and best["eval_hmean"] > metrics["eval_hmean"]:
+            directory = checkpoint_directory(arguments, best["step"])
+            logger.info("the best checkpoint is %s", directory)
+            plain = accelerator.unwrap_model(model)
+            # Its weights are averaged ones already.
+            plain.load_state_dict(type(plain).from_pretrained(directory).state_dict())
+            metrics = {name: value for name, value in best.items() if name != "step"}
+            average = None
         results.update(metrics)
         logger.info(json.dumps(metrics))
     accelerator.wait_for_everyone()

@@ -2,14 +2,16 @@
 
 import itertools
 import pickle
+import random
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from toy_photos import write_toy_photos
+from toy_photos import write_toy_photos, write_toy_shards
 
 from tcm_hf.data.augment import TextAugmentation
 from tcm_hf.data.collate import (
@@ -20,7 +22,7 @@ from tcm_hf.data.collate import (
 )
 from tcm_hf.data.formats import TextRecord
 from tcm_hf.data.synthetic import SyntheticTextGenerator
-from tcm_hf.targets.db import build_db_targets
+from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
 
 
 NO_JITTER = {"brightness": 0, "motion_blur": 0, "contrast": 0, "saturation": 0, "color_cast": 0, "blur": 0, "noise": 0}
@@ -93,6 +95,25 @@ def test_workers_give_the_same_batches_and_see_new_epochs():
         assert len(batches) == 2 and all(equal(a, b) for a, b in zip(batches, expected, strict=True))
         assert batches[0]["pixel_values"].shape == (2, 3, 64, 64)
         assert batches[0]["labels"]["shrink_map"].shape == (2, 64, 64)
+
+
+@pytest.mark.parametrize("build_targets", [build_fce_targets, build_pan_targets])
+def test_targets_of_any_shape_come_out_of_workers_as_they_are(build_targets):
+    dataset = TextDetectionDataset(make_records(), build_targets, TextAugmentation(64, scale=(0.8, 1.5)))
+    (batch,) = DataLoader(dataset, 3, collate_fn=text_detection_collate, num_workers=1)
+    expected = text_detection_collate([dataset[index] for index in range(3)])
+    assert equal(batch, expected) and set(batch["labels"]) == set(expected["labels"])
+    for name, value in dataset[0]["labels"].items():
+        assert batch["labels"][name].shape == (3, *value.shape) and batch["labels"][name].dtype == value.dtype
+
+
+def test_samples_and_global_random_numbers_are_independent():
+    dataset = make_dataset(synthetic_fraction=0.5, paste_probability=0.5, length=4)
+    expected = [dataset[index] for index in range(4)]
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert all(equal(dataset[index], item) for index, item in enumerate(expected))
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
 
 
 def test_synthetic_fraction_is_the_share_of_rendered_samples():
@@ -257,6 +278,37 @@ def test_a_streaming_data_set_shares_its_files_out(tmp_path):
     assert len(seen) == len(set(seen)) == 8
     again = [first_values(item) for item in itertools.islice(stream, 6)]
     assert again[:4] == seen[4:] and not set(again[4:]) & set(seen)
+
+
+def test_workers_share_out_the_files_of_a_stream(tmp_path, monkeypatch, caplog):
+    """Four files with two rows each: every row once in a pass, each pass in another order, the same in every run."""
+    datasets = pytest.importorskip("datasets")
+    # `datasets` sleeps for five seconds at the end of each pass over several files.
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+    folder = write_toy_shards(tmp_path / "shards", 8, 4)
+    rows = datasets.load_dataset(str(folder), split="train", streaming=True, cache_dir=str(tmp_path))
+
+    class Names(StreamingTextDetectionDataset):
+        def _item(self, record, epoch):
+            assert record.texts == ["word"] and record.ignore == [record.name in ("img_4.png", "img_8.png")]
+            return record.name
+
+    def names(workers, count):
+        stream = Names(rows, build_db_targets, shuffle_buffer=4)
+        return list(itertools.islice(DataLoader(stream, 1, collate_fn=lambda x: x[0], num_workers=workers), count))
+
+    every = [f"img_{number}.png" for number in range(1, 9)]
+    for workers in (0, 2):
+        order = names(workers, 24)
+        passes = [order[start : start + 8] for start in (0, 8, 16)]
+        assert [sorted(part) for part in passes] == [every] * 3 and len({*map(tuple, passes)}) == 3
+        assert names(workers, 24) == order
+    assert not caplog.records
+    # More workers than files: the spare ones stay idle.
+    assert sorted(names(5, 8)) == every
+    monkeypatch.setattr("tcm_hf.data.collate.get_worker_info", lambda: SimpleNamespace(id=0, num_workers=3))
+    next(iter(Names(rows, build_db_targets)))
+    assert "4 files are unevenly shared by 3 workers" in caplog.text
 
 
 def test_an_empty_stream_is_refused():

@@ -338,6 +338,69 @@ def test_the_card_that_is_pushed_has_the_measured_figures(monkeypatch, toy_data,
     assert "text-detection" in json.loads(files["config.json"])["custom_pipelines"]
 
 
+def test_the_loop_of_its_own_ends_with_its_best_checkpoint(monkeypatch, toy_data, tmp_path):
+    hmeans = iter((0.2, 0.7, 0.7, 0.5, 0.6))
+
+    def figures(model, processor, records, **settings):
+        hmean = next(hmeans)
+        return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
+
+    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    settings = (
+        *("--config_name", toy_data / "config.json", *photos(toy_data), *SMALL, "--per_device_train_batch_size", 2),
+        *("--checkpointing_steps", 1, "--checkpoints_total_limit", 1, "--output_dir", tmp_path),
+        *("--lr_scheduler_type", "constant"),
+    )
+    # Stopped before its end, so that the best one is known from a checkpoint only.
+    with pytest.raises(StopIteration):
+        run_here(monkeypatch, "train_text_detection_no_trainer.py", *settings, "--max_train_steps", 9)
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-5"}
+    hmeans = iter((0.4, 0.3))
+    resume = ("--max_train_steps", 6, "--resume_from_checkpoint", "last")
+    run_here(monkeypatch, "train_text_detection_no_trainer.py", *settings, *resume)
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
+    best, last, final = (load_file(tmp_path / x / "model.safetensors") for x in ("checkpoint-3", "checkpoint-6", ""))
+    assert all(torch.equal(value, best[name]) for name, value in final.items())
+    assert not all(torch.equal(value, last[name]) for name, value in final.items())
+    results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
+    assert results["eval_hmean"] == 0.7 and "| 0.7000 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "script, steps",
+    [("train_text_detection.py", "--max_steps"), ("train_text_detection_no_trainer.py", "--max_train_steps")],
+)
+def test_tensorboard_gets_the_losses_and_the_figures(monkeypatch, toy_data, tmp_path, script, steps):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_here(
+        monkeypatch,
+        script,
+        *("--config_name", toy_data / "config.json", *photos(toy_data), *SMALL, "--per_device_train_batch_size", 2),
+        *(steps, 2, "--report_to", "tensorboard", "--output_dir", tmp_path),
+        *(("--checkpointing_steps", 2) if "no_trainer" in script else ("--eval_strategy", "steps", "--eval_steps", 2)),
+    )
+    seen = {}
+    for file in tmp_path.rglob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file)).Reload()
+        seen.update({tag.rpartition("/")[2]: events.Scalars(tag) for tag in events.Tags()["scalars"]})
+    assert [event.step for event in seen["loss"]] == [1, 2]
+    assert [event.value for event in seen["loss"]] == pytest.approx(logged_losses(tmp_path), rel=1e-4)
+    assert "loss_probability" in seen and ("eval_hmean" in seen or "hmean" in seen)
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch, toy_data, tmp_path):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(SystemExit, match="--report_to tensorboard: it is not installed"):
+        run_here(
+            monkeypatch,
+            "train_text_detection_no_trainer.py",
+            *("--config_name", toy_data / "config.json", *photos(toy_data), "--use_cpu"),
+            *("--report_to", "tensorboard", "--output_dir", tmp_path),
+        )
+
+
 def test_few_shot_curve_fills_its_grid_once(monkeypatch, toy_data, tmp_path):
     arguments = (
         *("--output_dir", tmp_path, "--fractions", 0.25, "--seeds", 3, "--"),

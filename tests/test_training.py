@@ -387,6 +387,83 @@ def test_accumulated_gradient_is_the_mean_of_its_batches(tmp_path):
             assert torch.allclose(caught[name], parameter.grad, atol=1e-4 * float(parameter.grad.norm()) + 1e-7), name
 
 
+def test_accumulation_is_the_larger_batch(tmp_path, monkeypatch):
+    """With a loss that is a mean over samples, as the detectors' own are not, and without BatchNorm's statistics."""
+
+    def mean_loss(self, maps, labels):
+        logits = maps["logits"].squeeze(1)
+        target = labels["shrink_map"].to(logits.dtype)
+        return {"mean": nn.functional.binary_cross_entropy_with_logits(logits, target)}
+
+    start = tiny_model(auxiliary_loss_weight=0.0)
+    monkeypatch.setattr(type(start.detector), "loss", mean_loss)
+    runs = []
+    for size, accumulation in ((4, 1), (2, 2)):
+        trainer = TCMTrainer(
+            model=copy.deepcopy(start),
+            args=arguments(
+                tmp_path,
+                max_steps=3,
+                per_device_train_batch_size=size,
+                gradient_accumulation_steps=accumulation,
+                freeze_batch_norm=True,
+                # In proportion to the gradient, so that a wrong factor shows, as it would not with Adam.
+                optim="sgd",
+                max_grad_norm=0.0,
+                learning_rate=0.1,
+            ),
+            train_dataset=toy_dataset(),
+            data_collator=text_detection_collate,
+        )
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        runs.append((losses, {n: p.detach() for n, p in trainer.model.named_parameters()}))
+    assert len(runs[0][0]) == 3 and runs[0][0] == pytest.approx(runs[1][0], rel=1e-4)
+    moved = 0.0
+    for name, parameter in start.named_parameters():
+        step, other = (run[1][name] - parameter.detach() for run in runs)
+        assert torch.allclose(step, other, atol=1e-3 * float(step.norm()) + 1e-7), name
+        moved += float(step.norm())
+    assert moved > 0.01
+
+
+def test_the_best_checkpoint_is_chosen_by_the_validation_pictures(tmp_path, monkeypatch):
+    measured, name = [], "detector.probability_branch.0.weight"
+
+    def figures(model, processor, records, **settings):
+        measured.append(model.state_dict()[name].clone())
+        hmean = (0.2, 0.7, 0.5)[len(measured) - 1]
+        return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
+
+    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    strategy = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    trainer = TCMTrainer(
+        model=tiny_model(),
+        args=arguments(tmp_path, max_steps=3, save_total_limit=1, ema_decay=0.6, **strategy),
+        train_dataset=toy_dataset(),
+        eval_dataset=toy_records(2),
+        data_collator=text_detection_collate,
+        processing_class=small_processor(),
+    )
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
+    # What was measured is the average, and it is what is left and saved; training itself went on with other weights.
+    assert torch.equal(trainer.model.state_dict()[name], measured[1])
+    assert not torch.equal(load_file(tmp_path / "checkpoint-2" / "training_weights.safetensors")[name], measured[1])
+    trainer.save_model()
+    assert torch.equal(load_file(tmp_path / "model.safetensors")[name], measured[1])
+    saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert "text-detection" in saved["custom_pipelines"] and (tmp_path / "pipeline_text_detection.py").is_file()
+
+
+def test_reports_are_off_and_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    assert TCMTrainingArguments(output_dir=str(tmp_path), use_cpu=True).report_to == []
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_tensorboard_available", lambda: False)
+    with pytest.raises(RuntimeError, match="requires tensorboard to be installed"):
+        TCMTrainer(model=tiny_model(), args=arguments(tmp_path, report_to="tensorboard"))
+
+
 def test_activation_checkpointing_trains_the_same(tmp_path):
     losses = []
     for checkpointing in (False, True):

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -33,6 +34,8 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("The training dataset needs OpenCV: pip install opencv-python-headless") from error
 
+
+logger = logging.getLogger(__name__)
 
 DB_IMAGE_MEAN = (122.679, 116.669, 104.007)
 IMAGE_STD = (58.395, 57.12, 57.375)
@@ -192,7 +195,8 @@ class StreamingTextDetectionDataset(IterableDataset):
     Args:
         rows (`datasets.IterableDataset`, or an iterable of `dict` or [`TextRecord`]):
             Rows in the Hub form: `image`, `polygons`, `ignore`, `text`. A streaming data set shares its files out among
-            processes and workers; of any other iterable each reads all rows and keeps its own.
+            processes and workers, whose rows come equally often where the files are a multiple of the workers; of any
+            other iterable each reads all rows and keeps its own.
         build_targets (`Callable`): as in [`TextDetectionDataset`].
         augmentation (`TextAugmentation`, *optional*, defaults to `TextAugmentation()`): as in [`TextDetectionDataset`].
         seed (`int`, *optional*, defaults to 0): seed of every random choice.
@@ -227,17 +231,26 @@ class StreamingTextDetectionDataset(IterableDataset):
     def _records(self, epoch: int) -> Iterator[TextRecord]:
         """This worker's records of one pass over the rows."""
         rows = self.rows
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         if hasattr(rows, "shuffle") and hasattr(rows, "set_epoch"):
             from datasets.distributed import split_dataset_by_node
 
+            # Files that cannot be dealt out evenly to the processes are read by all of them.
+            files = rows.num_shards if rows.num_shards % self.world else rows.num_shards // self.world
+            if epoch == 0 and number == 0 and files % min(workers, files):
+                logger.warning(
+                    "%d files are unevenly shared by %d workers: rows of those that have fewer come more often. Take a "
+                    "number of workers that divides the number of files.",
+                    files,
+                    workers,
+                )
             if self.shuffle_buffer:
                 rows = rows.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
             rows.set_epoch(epoch)
             if self.world > 1:
                 rows = split_dataset_by_node(rows, self.rank, self.world)
         else:
-            worker = get_worker_info()
-            number, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
             rows = itertools.islice(rows, self.rank * workers + number, None, self.world * workers)
             rows = iter(rows)
             first = next(rows, None)

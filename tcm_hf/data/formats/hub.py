@@ -192,7 +192,10 @@ def records_from_dataset(
     if features is not None and type(features.get(image_column)).__name__ == "Image":
         import datasets
 
+        epoch = getattr(dataset, "epoch", 0)
         dataset = dataset.cast_column(image_column, datasets.Image(decode=False))
+        if epoch:
+            dataset.set_epoch(epoch)  # which the cast of a stream forgets, so that every pass would have one order
     if hasattr(dataset, "num_rows"):  # an IterableDataset has no rows to come back to
         return _lazy_records(dataset, image_column, columns, on_error)
 
