@@ -26,6 +26,7 @@ A run on n processes is the run of one process with an n times larger batch: ord
 are those of the joint batch. Only dropout draws other random numbers.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -134,13 +135,12 @@ def checkpoint_directory(arguments, step):
 def save_pretrained(accelerator, model, processor, average, directory):
     """The model with averaged weights, as a user loads it."""
     plain = accelerator.unwrap_model(model)
-    if average is not None:
-        with average.applied(plain):
-            TextDetectionPipeline(model=plain, image_processor=processor, task="text-detection").save_pretrained(
-                directory
-            )
-    else:
-        TextDetectionPipeline(model=plain, image_processor=processor, task="text-detection").save_pretrained(directory)
+    # On the device it is on: by itself a pipeline moves its model to the first GPU.
+    detector = TextDetectionPipeline(
+        model=plain, image_processor=processor, task="text-detection", device=accelerator.device
+    )
+    with average.applied(plain) if average is not None else contextlib.nullcontext():
+        detector.save_pretrained(directory)
 
 
 def save_checkpoint(accelerator, model, processor, average, arguments, step, best):

@@ -304,6 +304,13 @@ def test_workers_share_out_the_files_of_a_stream(tmp_path, monkeypatch, caplog):
         assert [sorted(part) for part in passes] == [every] * 3 and len({*map(tuple, passes)}) == 3
         assert names(workers, 24) == order
     assert not caplog.records
+    shares = []
+    for rank in (0, 1):  # two processes: as well
+        stream = Names(rows, build_db_targets, shuffle_buffer=4)
+        stream.set_processes(rank, 2)
+        shares.append([[record.name for record in stream._records(epoch)] for epoch in range(3)])
+        assert len({*map(tuple, shares[-1])}) == 3
+    assert all(sorted(first + second) == every for first, second in zip(*shares))
     # More workers than files: the spare ones stay idle.
     assert sorted(names(5, 8)) == every
     monkeypatch.setattr("tcm_hf.data.collate.get_worker_info", lambda: SimpleNamespace(id=0, num_workers=3))

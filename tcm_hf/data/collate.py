@@ -247,9 +247,9 @@ class StreamingTextDetectionDataset(IterableDataset):
                 )
             if self.shuffle_buffer:
                 rows = rows.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
-            rows.set_epoch(epoch)
             if self.world > 1:
                 rows = split_dataset_by_node(rows, self.rank, self.world)
+            rows.set_epoch(epoch)  # last: sharing out forgets it
         else:
             rows = itertools.islice(rows, self.rank * workers + number, None, self.world * workers)
             rows = iter(rows)
