@@ -11,15 +11,30 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Small random weights in the layouts of other projects: names and shapes as those projects write them."""
+"""
+Small random weights in the layouts of other projects: names and shapes as those projects write them; to and from files.
+"""
 
 import re
+from pathlib import Path
 
 import torch
+
+from tcm_hf import TCMForTextDetection
 
 
 WIDTH, DEPTHS, LENGTH, HIDDEN = 8, (1, 2, 1, 1), 32, 64
 TOKENS = [0, 5, 6, 99]
+# What the conversion of these weights needs to be told.
+TINY = {"prompt_token_ids": TOKENS}
+# A small model around a tiny CLIP.
+SMALL = {
+    "prompt_token_ids": TOKENS,
+    "decoder_layers": 1,
+    "decoder_hidden_size": 16,
+    "decoder_ffn_dim": 16,
+    "detector_config": {"neck_channels": 16, "head_channels": 8},
+}
 
 DECODER_PARTS = {
     "memory_proj.0": "memory_norm1",
@@ -30,6 +45,17 @@ DECODER_PARTS = {
     "out_proj.0": "out_norm",
     "out_proj.1": "out_proj",
 }
+
+
+def load(directory) -> TCMForTextDetection:
+    model, info = TCMForTextDetection.from_pretrained(directory, output_loading_info=True)
+    assert not any(info.values()), info
+    return model
+
+
+def save(state: dict, path: Path) -> Path:
+    torch.save(dict(state), path)
+    return path
 
 
 class Names(dict):

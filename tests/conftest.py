@@ -55,3 +55,24 @@ def bare_layouts(monkeypatch):
         return block
 
     monkeypatch.setattr(TextLayouter, "draw", without_rules)
+
+
+@pytest.fixture
+def clip_directory(tmp_path) -> Path:
+    """A tiny CLIP in transformers' layout."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": 100,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 24,
+        "bos_token_id": 0,
+        "eos_token_id": 99,
+    }
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
+    vision = {"image_size": 64, "patch_size": 16, "num_hidden_layers": 2, "hidden_act": "gelu"}
+    config = CLIPConfig(text_config={**sizes, **text}, vision_config={**sizes, **vision}, projection_dim=8)
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"

@@ -24,36 +24,19 @@ import clip_layouts
 import numpy as np
 import pytest
 import torch
-from clip_layouts import TOKENS, to_ours
+from clip_layouts import SMALL, TINY, TOKENS, load, save, to_ours
 from conftest import shared_path
 from hub_server import HubServer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, pipeline
+from transformers import CLIPModel, pipeline
 
 import tcm_hf
 from tcm_hf import TCMForTextDetection, TCMImageProcessor, cli
 from tcm_hf.convert import PRESETS, ConversionError, convert_checkpoint
 from tcm_hf.decoding_db import decode_db
 from tcm_hf.polygons import polygon_iou
-
-
-TINY = {"prompt_token_ids": TOKENS}
-# A small model around a tiny CLIP.
-SMALL = {
-    "prompt_token_ids": TOKENS,
-    "decoder_layers": 1,
-    "decoder_hidden_size": 16,
-    "decoder_ffn_dim": 16,
-    "detector_config": {"neck_channels": 16, "head_channels": 8},
-}
-
-
-def load(directory) -> TCMForTextDetection:
-    model, info = TCMForTextDetection.from_pretrained(directory, output_loading_info=True)
-    assert not any(info.values()), info
-    return model
 
 
 def assert_taken_over(state: dict, directory: Path, report, left_over: int = 0) -> TCMForTextDetection:
@@ -73,11 +56,6 @@ def assert_taken_over(state: dict, directory: Path, report, left_over: int = 0) 
     assert json.loads((directory / "conversion_report.json").read_text())["mapped"] == report.mapped
     assert (directory / "README.md").read_text().startswith("---\nlibrary_name: transformers\n")
     return model
-
-
-def save(state: dict, path: Path) -> Path:
-    torch.save(dict(state), path)
-    return path
 
 
 # ---------------------------------------------------------------------- reference numbers of the official code
@@ -367,23 +345,6 @@ def test_timm(tmp_path):
     assert set(report.files) == {"model.safetensors"}
 
 
-@pytest.fixture
-def clip_directory(tmp_path) -> Path:
-    torch.manual_seed(0)
-    text = {
-        "vocab_size": 100,
-        "num_hidden_layers": 2,
-        "max_position_embeddings": 24,
-        "bos_token_id": 0,
-        "eos_token_id": 99,
-    }
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
-    vision = {"image_size": 64, "patch_size": 16, "num_hidden_layers": 2, "hidden_act": "gelu"}
-    config = CLIPConfig(text_config={**sizes, **text}, vision_config={**sizes, **vision}, projection_dim=8)
-    CLIPModel(config).save_pretrained(tmp_path / "clip")
-    return tmp_path / "clip"
-
-
 @pytest.mark.parametrize("kind", ["safetensors", "shards", "bin"])
 def test_transformers_clip(kind, clip_directory, tmp_path):
     fields = {**SMALL, "pyramid_channels": 16}
@@ -564,200 +525,6 @@ def test_pipeline_and_presets(tmp_path):
     assert not any(name.startswith("convert") and name.endswith(".py") for name in files)
     with pytest.raises(ValueError, match=r"no preset 'mlt'.*ctw1500"):
         convert_checkpoint(path, tmp_path / "other", preset="mlt", **TINY)
-
-
-# ---------------------------------------------------------------------- what cannot be converted
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "backbone.conv3.weight",
-        "backbone.layer2.0.bn2.running_var",
-        "backbone.layer2.1.conv1.weight",
-        "backbone.attnpool.positional_embedding",
-        "text_encoder.transformer.resblocks.1.attn.in_proj_bias",
-        "text_encoder.text_projection",
-        "contexts",
-        "gamma",
-        "vis_gamma",
-        "meta_query",
-        "pix_w",
-        "prompt_generator.prompt_proj.3.bias",
-        "context_decoder.decoder.1.norm2.weight",
-        "visual_prompt_generator.text_proj.1.weight",
-        "neck.lateral_convs.3.conv.weight",
-        "bbox_head.binarize.0.weight",
-        "bbox_head.threshold.6.bias",
-    ],
-)
-def test_missing_or_wrong_weight(key, tmp_path):
-    state = clip_layouts.tcm(meta_query=True)
-    value = state.pop(key)
-    with pytest.raises(ConversionError, match=rf"x\.pth.*{re.escape(key)}") as error:
-        convert_checkpoint(save(state, tmp_path / "x.pth"), tmp_path / "out", **TINY)
-    assert len(str(error.value)) < 600
-    state[key] = torch.zeros(*value.shape, 3)
-    with pytest.raises(ConversionError, match=rf"x\.pth.*{re.escape(key)}.*{re.escape(str(tuple(state[key].shape)))}"):
-        convert_checkpoint(save(state, tmp_path / "x.pth"), tmp_path / "out", **TINY)
-    state[key] = value
-    state[key].view(-1)[0] = float("nan")
-    with pytest.raises(ConversionError, match=rf"x\.pth.*{re.escape(key)}.*NaN"):
-        convert_checkpoint(save(state, tmp_path / "x.pth"), tmp_path / "out", **TINY)
-    assert os.listdir(tmp_path) == ["x.pth"]
-
-
-def test_missing_weight_of_clip(tmp_path, clip_directory):
-    for make, key in (
-        (clip_layouts.resnet, "visual.attnpool.q_proj.bias"),
-        (clip_layouts.vit, "visual.ln_post.weight"),
-    ):
-        state = clip_layouts.openai(make)
-        del state[key]
-        with pytest.raises(ConversionError, match=re.escape(key)):
-            convert_checkpoint(save(state, tmp_path / "x.pt"), tmp_path / "out", **SMALL)
-    weights = load_file(clip_directory / "model.safetensors")
-    del weights["text_model.final_layer_norm.bias"]
-    save_file(weights, clip_directory / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConversionError, match=r"text_model\.final_layer_norm\.bias"):
-        convert_checkpoint(clip_directory, tmp_path / "out", **SMALL)
-
-
-def test_settings_must_fit(tmp_path):
-    path = save(clip_layouts.tcm(), tmp_path / "x.pth")
-    for fields, message in (
-        ({"detector": "pan"}, "detector 'db', not 'pan'"),
-        ({"num_contexts": 4}, "num_contexts"),
-        ({"fused_text": True}, "fused_text"),
-        ({"text_config": {"activation": "gelu"}}, "activation"),
-        ({"num_context_vectors": 3}, "contexts"),
-        ({"decoder_hidden_size": 32}, "visual_prompt_generator|context_decoder"),
-        ({"num_context_vectors": "many"}, "num_context_vectors"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            convert_checkpoint(path, tmp_path / "out", **{**TINY, **fields})
-    # With the released models' prompt of 14 tokens there would have to be 18 positions.
-    with pytest.raises(ConversionError, match=r"8 rows.*14 tokens.*4 context vectors"):
-        convert_checkpoint(path, tmp_path / "out")
-
-
-class Payload:
-    """Leaves a trace when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
-
-
-def test_pickles_are_refused(tmp_path):
-    path = tmp_path / "x.pth"
-    for zipped in (True, False):
-        content = {"state_dict": dict(clip_layouts.tcm()), "hook": Payload(tmp_path / "trace")}
-        torch.save(content, path, _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ConversionError, match=r"x\.pth holds more than weights \(posix\.mkdir\).*--allow-pickle"):
-            convert_checkpoint(path, tmp_path / "out", **TINY)
-        assert os.listdir(tmp_path) == ["x.pth"]
-    convert_checkpoint(path, tmp_path / "out", allow_pickle=True, **TINY)
-    assert (tmp_path / "trace").is_dir() and load(tmp_path / "out")
-
-
-def test_files_that_are_no_checkpoint(tmp_path):
-    good = save(clip_layouts.tcm(), tmp_path / "good.pth").read_bytes()
-    save_file(dict(clip_layouts.openai()), tmp_path / "good.safetensors")
-    safe = (tmp_path / "good.safetensors").read_bytes()
-    cases = {
-        "empty.pth": (b"", "is empty"),
-        "page.pth": (b"<!doctype html><html>404</html>", "text file"),
-        "notes.txt": ("Grüße".encode() * 100, "text file"),
-        "lfs.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        "half.pth": (good[: len(good) // 2], "damaged or incomplete"),
-        "half.safetensors": (safe[: len(safe) // 2], "damaged or incomplete"),
-        "noise.pth": (np.random.default_rng(0).bytes(999), "no checkpoint"),
-        "picture.pth": (b"\x89PNG\r\n\x1a\n" + bytes(99), "no checkpoint"),
-        "old.pth": (b"\x80\x02}q\x00.", "old.pth"),
-    }
-    for name, (content, message) in cases.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ConversionError, match=message) as error:
-            convert_checkpoint(tmp_path / name, tmp_path / "out", **TINY)
-        assert name in str(error.value) and "\n" not in str(error.value)
-    for content, message in (
-        ({"epoch": 3}, r"no weights but a dict with \['epoch'\]"),
-        ([torch.ones(3)], "no weights but a list"),
-        ({"fc.weight": torch.ones(3, 3)}, r"unknown layout.*fc\.weight"),
-        (
-            {"backbone.layer1.0.conv1.weight": torch.ones(1), "bbox_head.binarize.0.weight": torch.ones(1)},
-            "not CLIP's ResNet",
-        ),
-        (TCMForTextDetection(tiny()).state_dict(), "already is in this package's layout"),
-    ):
-        torch.save(content, tmp_path / "x.pth")
-        with pytest.raises(ConversionError, match=message):
-            convert_checkpoint(tmp_path / "x.pth", tmp_path / "out", **TINY)
-    for name in ("absent.pth", "absent/model", str(tmp_path / "absent")):
-        with pytest.raises(FileNotFoundError, match=rf"{name}.*no such file"):
-            convert_checkpoint(name, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def tiny():
-    from tiny_model import tiny_config
-
-    return tiny_config()
-
-
-def test_directories_that_hold_no_clip(tmp_path, clip_directory):
-    def attempt(message, directory=clip_directory):
-        with pytest.raises(ConversionError, match=message):
-            convert_checkpoint(directory, tmp_path / "out", **SMALL)
-
-    (tmp_path / "empty").mkdir()
-    attempt("empty holds no weights", tmp_path / "empty")
-    for name in ("a.pth", "b.pth"):
-        save(clip_layouts.tcm(), tmp_path / "empty" / name)
-    attempt("several checkpoints", tmp_path / "empty")
-    TCMForTextDetection(tiny()).save_pretrained(tmp_path / "tcm")
-    attempt("already is in this package's layout", tmp_path / "tcm")
-    config = clip_directory / "config.json"
-    config.write_text(json.dumps({"model_type": "siglip"}))
-    attempt("type 'siglip'.*CLIPModel")
-    config.write_text("{")
-    attempt("cannot be read as JSON")
-    config.unlink()
-    attempt("config.json")
-
-
-def test_output_directory(tmp_path, monkeypatch):
-    source = save(clip_layouts.tcm(), tmp_path / "x.pth")
-    out = tmp_path / "deep" / "out"
-    out.mkdir(parents=True)
-    convert_checkpoint(source, out, **TINY)
-    before = (out / "model.safetensors").read_bytes()
-    (out / "old.txt").touch()
-    with pytest.raises(FileExistsError, match="not empty.*--overwrite"):
-        convert_checkpoint(source, out, **TINY)
-    # A conversion that fails leaves everything as it was.
-    monkeypatch.setattr("tcm_hf.convert.model_card", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_checkpoint(source, out, overwrite=True, **TINY)
-    monkeypatch.undo()
-    assert (out / "old.txt").exists() and (out / "model.safetensors").read_bytes() == before
-    convert_checkpoint(source, out, overwrite=True, **TINY)
-    assert not (out / "old.txt").exists() and load(out) and os.listdir(out.parent) == ["out"]
-    umask = os.umask(0)
-    os.umask(umask)
-    assert out.stat().st_mode & 0o777 == 0o777 & ~umask
-    # What is no model, or holds the source, stays.
-    inside = save(clip_layouts.tcm(), out / "x.pth")
-    with pytest.raises(FileExistsError, match="holds the source"):
-        convert_checkpoint(inside, out, overwrite=True, **TINY)
-    with pytest.raises(FileExistsError, match="holds no model"):
-        convert_checkpoint(source, tmp_path, overwrite=True, **TINY)
-    with pytest.raises(FileExistsError, match="is a file"):
-        convert_checkpoint(source, source, overwrite=True, **TINY)
-    assert inside.exists() and source.exists()
 
 
 # ---------------------------------------------------------------------- command line and memory
