@@ -20,7 +20,8 @@ Times the pipeline with a checkpoint beside RapidOCR's text detector: whole call
 Both get the same pictures, resized beforehand to `--size` (height and width, multiples of 32, so that neither resizes
 again), with the same number of threads, in turns picture by picture, so that whatever else the machine does meets all of
 them. After each call there is a rest, since idle threads of onnxruntime and OpenMP go on spinning for a while, which would
-be charged to whoever comes next. RapidOCR runs its own default detection model and settings under onnxruntime. Prints medians and their ratios.
+be charged to whoever comes next. RapidOCR runs its own default detection model and settings under onnxruntime. Prints
+medians and their ratios.
 """
 
 import argparse

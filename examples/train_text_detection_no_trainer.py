@@ -265,6 +265,12 @@ def main():
             "text_detection", {k: v for k, v in settings.items() if isinstance(v, (int, float, str, bool))}
         )
 
+    repository, api = arguments.hub_model_id, HfApi(token=arguments.hub_token)
+    if arguments.push_to_hub and accelerator.is_main_process:
+        # Now, so that a wrong token costs no training; the card needs the full name.
+        name = repository or os.path.basename(os.path.abspath(arguments.output_dir))
+        repository = api.create_repo(name, exist_ok=True).repo_id
+
     # Once more, as the Trainer does, so that dropout does not depend on how the model was made.
     set_seed(arguments.seed)
     step, best = 0, None
@@ -345,23 +351,20 @@ def main():
         metrics = evaluate(accelerator, model, processor, average, eval_records, arguments)
         if arguments.load_best_model_at_end and best is not None and best["eval_hmean"] > metrics["eval_hmean"]:
             directory = checkpoint_directory(arguments, best["step"])
-            logger.info("the best checkpoint is %s", directory)
-            plain = accelerator.unwrap_model(model)
-            # Its weights are averaged ones already.
-            plain.load_state_dict(type(plain).from_pretrained(directory).state_dict())
-            metrics = {name: value for name, value in best.items() if name != "step"}
-            average = None
+            if os.path.isdir(directory):
+                logger.info("the best checkpoint is %s", directory)
+                plain = accelerator.unwrap_model(model)
+                # Its weights are averaged ones already.
+                plain.load_state_dict(type(plain).from_pretrained(directory).state_dict())
+                metrics = {name: value for name, value in best.items() if name != "step"}
+                average = None
+            else:
+                logger.warning("the best checkpoint, of step %d, is not in %s", best["step"], arguments.output_dir)
         results.update(metrics)
         logger.info(json.dumps(metrics))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_pretrained(accelerator, model, processor, average, arguments.output_dir)
-        repository = arguments.hub_model_id
-        if arguments.push_to_hub:
-            # First, for the card needs its full name.
-            api = HfApi(token=arguments.hub_token)
-            name = repository or os.path.basename(os.path.abspath(arguments.output_dir))
-            repository = api.create_repo(name, exist_ok=True).repo_id
         write_model_card(
             arguments.output_dir,
             accelerator.unwrap_model(model).config,

@@ -26,6 +26,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from statistics import mean
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -88,11 +89,8 @@ def draw_curves(rows: list[dict], path: Path, width: int = 1000, height: int = 6
     for line, (name, color) in enumerate(losses.items()):
         for number in range(rows[-1]["run"] + 1):
             run = [row for row in rows if row["run"] == number and name in row]
-            means = [
-                sum(r[name] for r in run[max(i - 4, 0) : i + 1]) / len(run[max(i - 4, 0) : i + 1])
-                for i in range(len(run))
-            ]
-            draw.line([place(row["step"], mean) for row, mean in zip(run, means)], fill=color, width=2)
+            recent = [[row[name] for row in run[max(i - 4, 0) : i + 1]] for i in range(len(run))]
+            draw.line([place(row["step"], mean(values)) for row, values in zip(run, recent)], fill=color, width=2)
         draw.text((right, 48 + 22 * line), name, fill=color, font=font, anchor="rm")
     place = panel(490, 580, max(row["learning_rate"] for row in rows) or 1.0, "learning rate")
     draw.line([place(row["step"], row["learning_rate"]) for row in rows], fill=(0, 120, 60), width=2)

@@ -157,19 +157,23 @@ class FoldedConvolution:
                 which is added. Its input are the channels of `x` behind those of the first.
             epilogue: `relu`, `residual` and `overwrite` of [`convolution`].
         """
-        parameters = (conv.weight, conv.bias)
-        if norm is not None:
-            parameters += (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        if plus is not None:
-            parameters += (*plus[0].parameters(), *plus[1].parameters(), *plus[1].buffers())
-        weight, bias = self.weights.get(
-            parameters, lambda: fold(conv, norm) if plus is None else fold_sum(conv, norm, *plus)
-        )
+        if plus is None:
+            weight, bias = self.weights.get(_tensors(conv, norm), lambda: fold(conv, norm))
+        else:
+            tensors = _tensors(conv, norm) + _tensors(*plus)
+            weight, bias = self.weights.get(tensors, lambda: fold_sum(conv, norm, *plus))
         stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
         if has_fused_convolution():
             geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
             weight = self.packed.get((weight, x.shape), lambda: _PACK(weight, *geometry, list(x.shape)))
         return convolution(x, weight, bias, stride, padding, **epilogue)
+
+
+def _tensors(conv: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor | None, ...]:
+    """What the folded weights depend on."""
+    if norm is None:
+        return conv.weight, conv.bias
+    return conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var
 
 
 def fold(

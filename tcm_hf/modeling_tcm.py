@@ -236,7 +236,7 @@ class TCMPreTrainedModel(PreTrainedModel):
             self.to(memory_format=torch.channels_last)
             # glibc hands freed memory back and takes it anew page by page, up to a fifth of a pass; a large block that
             # was freed once makes it keep twice as much from then on.
-            torch.empty(2**25 - 2**16, dtype=torch.uint8)
+            torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
             for module in self.modules():
                 if hasattr(module, "prepare_inference"):
                     module.prepare_inference()

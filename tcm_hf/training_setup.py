@@ -333,8 +333,11 @@ def _settings(option: str, value: str | dict | None) -> dict:
 
 def _build(kind: type, option: str, value: str | dict | None, **settings):
     """An object with settings from an option; these win."""
+    changes = _settings(option, value)
+    if not changes:
+        return kind(**settings)  # what is wrong is another option's fault
     try:
-        return kind(**(settings | _settings(option, value)))
+        return kind(**(settings | changes))
     except (TypeError, ValueError) as error:
         raise ValueError(f"--{option}: {error}") from error
 
@@ -546,7 +549,7 @@ def build_train_dataset(
             fonts=fonts,
             words=default_words(),
             backgrounds=records,
-            size=arguments.crop_size,
+            size=augmentation.crop_size,
         )
     length = arguments.samples_per_epoch
     if length is None:

@@ -33,13 +33,10 @@ def _threads_are_put_back():
     import cv2
     import torch
 
-    before = torch.get_num_threads(), cv2.getNumThreads()
+    of_torch, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
     yield
-    for get, put, number in zip(
-        (torch.get_num_threads, cv2.getNumThreads), (torch.set_num_threads, cv2.setNumThreads), before
-    ):
-        if get() != number:
-            put(number)
+    torch.set_num_threads(of_torch)
+    cv2.setNumThreads(of_opencv)
 
 
 @pytest.fixture

@@ -593,6 +593,10 @@ def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):
                 build(**{option: value})
     with pytest.raises(ValueError, match="--augmentation_settings.*motion_blur"):
         build(augmentation_settings='{"motion_blur": 2}')
+    with pytest.raises(ValueError, match="^`scale`"):  # no fault of the JSON options
+        build(scale=[2.0, 1.0])
+    other = build(augmentation_settings='{"crop_size": 96}')
+    assert other.augmentation.crop_size == other.synthetic.size == 96
 
 
 def test_records_are_split_and_limited(tmp_path):

@@ -238,7 +238,7 @@ class StreamingTextDetectionDataset(IterableDataset):
 
             # Files that cannot be dealt out evenly to the processes are read by all of them.
             files = rows.num_shards if rows.num_shards % self.world else rows.num_shards // self.world
-            if epoch == 0 and number == 0 and files % min(workers, files):
+            if epoch == 0 and number == 0 and files % max(min(workers, files), 1):
                 logger.warning(
                     "%d files are unevenly shared by %d workers: rows of those that have fewer come more often. Take a "
                     "number of workers that divides the number of files.",
