@@ -191,9 +191,8 @@ class TCMTextTower(nn.Module):
         if prompt_offset is not None:
             tokens = (tokens[None] + prompt_offset[:, None, None]).flatten(0, 1)
         tokens = self.text_model.embeddings(inputs_embeds=tokens)
-        attention_mask = create_causal_mask(
-            config=self.text_config, inputs_embeds=tokens, attention_mask=None, past_key_values=None
-        )
+        # By position: the name of the last argument, the cache, differs between releases of transformers.
+        attention_mask = create_causal_mask(self.text_config, tokens, None, None)
         tokens = self.text_model.encoder(
             inputs_embeds=tokens, attention_mask=attention_mask, is_causal=True
         ).last_hidden_state
