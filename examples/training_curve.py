@@ -17,8 +17,8 @@ Puts the logs of consecutive training runs together: one CSV file, and a picture
 
     python examples/training_curve.py --output tcm-tiny-training runs/start/checkpoint-1000 runs/tiny
 
-Each source is a `trainer_state.json` or a directory that holds one; the steps of a later run count on from the earlier one's
-last. Writes OUTPUT.csv and OUTPUT.png.
+Each source is a `trainer_state.json`, a directory that holds one, or a CSV file that this script wrote; the steps of a later
+run count on from the earlier one's last. Writes OUTPUT.csv and OUTPUT.png.
 """
 
 import argparse
@@ -37,7 +37,13 @@ LOSSES = {"loss": (20, 20, 20), "loss_probability": (31, 90, 180), "loss_thresho
 def read_runs(sources: list[Path]) -> list[dict]:
     """The logged steps of all runs, with `run` (number of the source) and `step` counted through."""
     rows, before = [], 0
-    for number, source in enumerate(sources):
+    for source in sources:
+        number = rows[-1]["run"] + 1 if rows else 0
+        if source.suffix == ".csv":
+            earlier = read_csv(source)
+            rows += [{**row, "run": number + row["run"], "step": before + row["step"]} for row in earlier]
+            before = rows[-1]["step"]
+            continue
         path = source / "trainer_state.json" if source.is_dir() else source
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
@@ -51,6 +57,19 @@ def read_runs(sources: list[Path]) -> list[dict]:
             rate = float(row["learning_rate"])
             rows.append({"run": number, "step": before + row["step"], "learning_rate": rate, **figures})
         before += state["global_step"]
+    return rows
+
+
+def read_csv(path: Path) -> list[dict]:
+    """The rows of an earlier output."""
+    with open(path, newline="", encoding="utf-8") as file:
+        try:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            rows = [{**row, "run": int(row["run"]), "step": int(row["step"])} for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no CSV file of this script ({error!r})") from error
+    if not rows:
+        raise ValueError(f"{path} has no logged loss")
     return rows
 
 
@@ -102,7 +121,7 @@ def draw_curves(rows: list[dict], path: Path, width: int = 1000, height: int = 6
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", type=Path, help="trainer_state.json files, or directories with one")
+    parser.add_argument("sources", nargs="+", type=Path, help="trainer_state.json or CSV files, or directories")
     parser.add_argument("--output", required=True, type=Path, help="name of the files, without suffix")
     arguments = parser.parse_args()
     try:

@@ -496,6 +496,15 @@ def test_logs_of_several_runs_make_one_curve(monkeypatch, tmp_path, capsys):
     with Image.open(tmp_path / "log.png") as picture:
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20)}
     assert (20, 20, 20) in colors and (0, 120, 60) in colors
+    # A training that goes on continues the committed file.
+    run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "first", runs[0])
+    run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "both", tmp_path / "first.csv", runs[1])
+    for suffix in ("csv", "png"):
+        assert (tmp_path / f"both.{suffix}").read_bytes() == (tmp_path / f"log.{suffix}").read_bytes()
+    (tmp_path / "first.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "log", tmp_path / "first.csv")
+    assert "is no CSV file of this script" in capsys.readouterr().err
     (tmp_path / "run0" / "trainer_state.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SystemExit):
         run_here(monkeypatch, "training_curve.py", "--output", tmp_path / "log", tmp_path / "run0")
