@@ -1,7 +1,6 @@
 """Shared fixtures: offline mode, one thread, and the path of the benchmark data that lives beside the project."""
 
 import os
-import sys
 from pathlib import Path
 
 
@@ -38,14 +37,6 @@ def _threads_are_put_back():
     yield
     torch.set_num_threads(of_torch)
     cv2.setNumThreads(of_opencv)
-
-
-@pytest.fixture(autouse=True)
-def _shared_state_of_accelerate_is_forgotten():
-    """It holds the first precision that a test asked for, which others would then get."""
-    yield
-    if "accelerate" in sys.modules:
-        sys.modules["accelerate"].state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
