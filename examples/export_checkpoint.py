@@ -58,6 +58,7 @@ def main():
     parser.add_argument("source", help="directory of a trained checkpoint")
     parser.add_argument("target", help="directory to write")
     parser.add_argument("--card", help="model card, becomes README.md of the checkpoint")
+    parser.add_argument("--pictures", nargs="*", default=[], help="pictures that the card shows, copied beside it")
     parser.add_argument(
         "--fuse_text", action="store_true", help="FastTCM: store the constant text embedding and drop the text tower"
     )
@@ -93,6 +94,8 @@ def main():
             (temporary / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if arguments.card:
             shutil.copyfile(arguments.card, temporary / "README.md")
+        for picture in arguments.pictures:
+            shutil.copyfile(picture, temporary / Path(picture).name)
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)

@@ -28,7 +28,7 @@ def detections():
 def test_the_directory_is_complete_and_small():
     directory = Path(tcm_hf.DEFAULT_CHECKPOINT)
     names = {file.name for file in directory.iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert names == {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "tcm-tiny.jpg"}
     assert sum(file.stat().st_size for file in directory.iterdir()) < 15e6
 
 
@@ -54,4 +54,9 @@ def test_cards_and_readme_have_no_gaps():
         text = file.read_text(encoding="utf-8")
         assert not re.findall(r"\b[A-Z]+_[A-Z_]*[A-Z]\b(?![^\n]*`)", text.replace("DEFAULT_CHECKPOINT", "")), file
     card = (ROOT / "model_cards" / "tcm-tiny.md").read_text(encoding="utf-8")
-    assert (Path(tcm_hf.DEFAULT_CHECKPOINT) / "README.md").read_text(encoding="utf-8") == card
+    checkpoint = Path(tcm_hf.DEFAULT_CHECKPOINT)
+    assert (checkpoint / "README.md").read_text(encoding="utf-8") == card
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", card)
+    assert pictures
+    for picture in pictures:
+        assert (checkpoint / picture).read_bytes() == (ROOT / "model_cards" / picture).read_bytes()

@@ -462,13 +462,17 @@ def test_exported_checkpoint_is_half_the_size_and_gives_the_same_maps(monkeypatc
     TCMImageProcessor.from_pretrained(trained).save_pretrained(tmp_path / "source")
     target = tmp_path / "out" / "target"
     source = tmp_path / "source"
-    run_here(monkeypatch, "export_checkpoint.py", source, target, "--card", card, "--threshold", 0.7)
+    picture = tmp_path / "card.jpg"
+    picture.write_bytes(b"picture")
+    options = ("--card", card, "--pictures", picture, "--threshold", 0.7)
+    run_here(monkeypatch, "export_checkpoint.py", source, target, *options)
     assert {file.name for file in target.parent.iterdir()} == {"target"}
     assert {file.name for file in target.iterdir()} == {
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
         "README.md",
+        "card.jpg",
     }
     exported = TCMForTextDetection.from_pretrained(target)
     assert exported.dtype == torch.float32
