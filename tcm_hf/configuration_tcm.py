@@ -78,6 +78,10 @@ class CLIPResNetConfig(PreTrainedConfig):
             Number of bottleneck blocks of the four stages.
         num_attention_heads (`int`, *optional*):
             Heads of the attention pooling. `None` gives CLIP's choice, one head for 64 channels of the last stage.
+        attention_reduction (`int`, *optional*, defaults to 1):
+            Cells along each axis whose mean is one key and value of the attention pooling; every cell stays a query. 1 is
+            CLIP. More is the pooled attention of PVT v2 (Wang et al., 2022, section 3.2), for models that are trained
+            with it: its cost falls with the square.
         projection_dim (`int`, *optional*, defaults to 1024):
             Length of the global and of the dense embeddings.
         image_size (`int`, *optional*, defaults to 224):
@@ -95,6 +99,7 @@ class CLIPResNetConfig(PreTrainedConfig):
     width: int = 64
     depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
     num_attention_heads: int | None = None
+    attention_reduction: int = 1
     projection_dim: int = 1024
     image_size: int = 224
     num_channels: int = 3
@@ -121,6 +126,8 @@ class CLIPResNetConfig(PreTrainedConfig):
                 f"The last stage's {self.width * 32} channels (`width` * 32) are not a multiple of "
                 f"`num_attention_heads`={self.num_attention_heads}."
             )
+        if self.attention_reduction < 1:
+            raise ValueError(f"`attention_reduction` has to be at least 1 cell, got {self.attention_reduction}.")
         if self.image_size < 32:
             raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
 

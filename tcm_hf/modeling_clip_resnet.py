@@ -20,6 +20,7 @@ to the picture, and padding neither leaks into the maps nor into the pooling.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -370,6 +371,20 @@ class CLIPResNetAttentionPool(nn.Module):
         self.folded = {name: FoldedConvolution() for name in ("q_proj", "k_proj", "v_proj", "c_proj")}
         self._positions = DerivedWeights()
 
+    def _reduce(
+        self, tokens: torch.Tensor, mask: torch.Tensor | None, height: int, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The mean token and the means over squares of the spatial ones, and which squares are not all padding."""
+        pool = partial(nn.functional.avg_pool2d, kernel_size=self.config.attention_reduction, ceil_mode=True)
+        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        if mask is None:
+            grid = pool(grid)
+        else:
+            # Means of the picture's cells alone: padding must not change them.
+            share = pool(mask)
+            grid, mask = pool(grid * mask) / share.clamp(min=1e-6), (share > 0).to(mask.dtype)
+        return torch.cat([tokens[:, :1], grid.flatten(2).transpose(1, 2)], dim=1), mask
+
     def _project(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
         """A projection of (batch, tokens, channels), on the fast path as the convolution of a map one cell wide."""
         if is_fast(self, tokens):
@@ -404,8 +419,11 @@ class CLIPResNetAttentionPool(nn.Module):
         else:
             positions = resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
         tokens = torch.cat([mean + self.position_embedding[:1], tokens + positions], dim=1)
-        bias = padding_bias(mask, tokens.dtype, leading=1)
-        projected = [self._project(name, tokens) for name in ("q_proj", "k_proj", "v_proj")]
+        memory, memory_mask = tokens, mask
+        if self.config.attention_reduction > 1:
+            memory, memory_mask = self._reduce(tokens, mask, height, width)
+        bias = padding_bias(memory_mask, tokens.dtype, leading=1)
+        projected = [self._project("q_proj", tokens), self._project("k_proj", memory), self._project("v_proj", memory)]
         if is_fast(self, tokens) and tokens.dtype == torch.bfloat16:
             tokens = plain_attention(*projected, self.num_heads, bias)
         else:

@@ -137,6 +137,7 @@ def test_prompts():
         ({"vision_config": {"depths": [1, 1, 1]}}, "`depths` needs four"),
         ({"vision_config": {"width": 7}}, "`width`.*7"),
         ({"vision_config": {"width": 8, "num_attention_heads": 3}}, "`num_attention_heads`=3"),
+        ({"vision_config": {"attention_reduction": 0}}, "`attention_reduction`.*0"),
         ({"vision_config": {"image_size": 31}}, "`image_size`.*31"),
         ({"decoder_attention_heads": 3}, "`decoder_hidden_size`=32.*=3"),
         ({"decoder_layers": 0}, "`decoder_layers`"),

@@ -103,16 +103,12 @@ def test_attention_against_torch(implementation, dtype):
 # Attention pooling
 
 
-def test_attention_pooling_is_clips():
-    """At the size of its table, against torch's own function, called as in CLIP's repository."""
-    pool = random_tower().attention_pool
-    x = torch.randn(2, 256, 2, 2)
-    tokens = x.flatten(2).permute(2, 0, 1)
-    tokens = torch.cat([tokens.mean(0, keepdim=True), tokens]) + pool.position_embedding[:, None]
-    expected, _ = F.multi_head_attention_forward(
+def reference_pooling(pool, tokens, memory):
+    """torch's own function, called as in CLIP's repository; tokens and memory of shape (tokens, batch, channels)."""
+    return F.multi_head_attention_forward(
         tokens,
-        tokens,
-        tokens,
+        memory,
+        memory,
         embed_dim_to_check=256,
         num_heads=4,
         in_proj_weight=None,
@@ -129,11 +125,45 @@ def test_attention_pooling_is_clips():
         v_proj_weight=pool.v_proj.weight,
         training=False,
         need_weights=False,
-    )
+    )[0]
+
+
+def test_attention_pooling_is_clips():
+    """At the size of its table."""
+    pool = random_tower().attention_pool
+    x = torch.randn(2, 256, 2, 2)
+    tokens = x.flatten(2).permute(2, 0, 1)
+    tokens = torch.cat([tokens.mean(0, keepdim=True), tokens]) + pool.position_embedding[:, None]
+    expected = reference_pooling(pool, tokens, tokens)
     with torch.no_grad():
         global_embedding, dense = pool(x)
     torch.testing.assert_close(global_embedding, expected[0])
     torch.testing.assert_close(dense, expected[1:].permute(1, 2, 0).unflatten(2, (2, 2)))
+
+
+@pytest.mark.parametrize("height, width", [(96, 160), (64, 96), (65, 33)])
+def test_reduced_keys_and_values_are_means_of_squares(height, width):
+    """Also of those that the border of the picture cuts, and of a padded picture."""
+    pool = random_tower(attention_reduction=2).attention_pool
+    rows, columns = round_up(height) // 32, round_up(width) // 32
+    x = torch.zeros(1, 256, 4, 7)
+    x[..., :rows, :columns] = torch.randn(1, 256, rows, columns)
+    own = x[..., :rows, :columns]
+    positions = resample_positions(pool.position_embedding[1:], torch.tensor([[height, width]]), rows, columns, 32)
+    mean = own.mean((2, 3)) + pool.position_embedding[:1]
+    grid = own + positions.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+    squares = [grid[..., i : i + 2, j : j + 2].mean((2, 3)) for i in range(0, rows, 2) for j in range(0, columns, 2)]
+    tokens = torch.cat([mean[None], grid.flatten(2).permute(2, 0, 1)])
+    expected = reference_pooling(pool, tokens, torch.stack([mean, *squares]))
+    sizes = torch.tensor([[height, width]])
+    with torch.no_grad():
+        results = [pool(x, stride_mask(sizes, 4, 7, 32, x.dtype), sizes)]
+        if (height % 32, width % 32) == (0, 0):
+            results.append(pool(own))
+    for global_embedding, dense in results:
+        torch.testing.assert_close(global_embedding, expected[0])
+        expected_map = expected[1:].permute(1, 2, 0).unflatten(2, (rows, columns))
+        torch.testing.assert_close(dense[..., :rows, :columns], expected_map)
 
 
 def test_eager_and_sdpa_agree():
@@ -196,9 +226,10 @@ def test_pyramid_is_that_of_clips_network():
     assert len(output.hidden_states) == 5 and output.hidden_states[0].shape == (2, 8, 16, 24)
 
 
+@pytest.mark.parametrize("reduction", [1, 2])
 @pytest.mark.parametrize("height, width", [(64, 96), (50, 75), (33, 32), (1, 40)])
-def test_padding_changes_nothing(height, width):
-    tower = random_tower()
+def test_padding_changes_nothing(height, width, reduction):
+    tower = random_tower(attention_reduction=reduction)
     picture = torch.randn(3, height, width)
     sizes = torch.tensor([[height, width]])
     outputs = []

@@ -122,8 +122,9 @@ def test_db(name, fused, monkeypatch):
         {"text_side": False},
         {"prompt_generator": "meta_query"},
         {"vision_config": VIT, "pyramid_channels": 16},
+        {"vision_config": {**tiny_config().vision_config.to_dict(), "attention_reduction": 2}},
     ],
-    ids=["pan", "fce", "no text side", "meta query", "vit"],
+    ids=["pan", "fce", "no text side", "meta query", "vit", "reduced attention"],
 )
 def test_other_models(fields):
     reference = random_model(**fields)
