@@ -6,7 +6,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from PIL import ImageFont
+from PIL import Image, ImageFont
 from shapely.geometry import MultiPoint, Polygon
 
 from tcm_hf.data import synthetic
@@ -16,7 +16,7 @@ from tcm_hf.data.degradations import Degradation, degrade, disc_kernel, motion_k
 from tcm_hf.data.fonts import FontLibrary, find_fonts, has_glyph
 from tcm_hf.data.formats import TextRecord
 from tcm_hf.data.synthetic import SyntheticTextGenerator
-from tcm_hf.data.text_layout import Bend, TextLayouter
+from tcm_hf.data.text_layout import Bend, TextLayouter, draw_word
 from tcm_hf.data.text_paint import contrasting_color
 from tcm_hf.data.words import SCRIPTS, default_words, load_words, random_price, random_word, running_word
 
@@ -225,6 +225,25 @@ def test_words_do_not_cover_each_other(generator):
         for i, a in enumerate(shapes):
             for b in shapes[i + 1 :]:
                 assert a.intersection(b).area < 0.02 * min(a.area, b.area)
+
+
+class VanishingFont(ImageFont.FreeTypeFont):
+    """A font whose strokes hinting rounds away at its own size, as thin faces do with a hyphen."""
+
+    def getmask2(self, *arguments, **settings):
+        mask, offset = super().getmask2(*arguments, **settings)
+        return Image.core.fill("L", mask.size, 0), offset
+
+
+@pytest.mark.parametrize("tracking", [0.0, 1.5])
+def test_words_that_hinting_rounds_away_are_drawn_larger_and_averaged(font_folder, tracking):
+    path = str(find_fonts([font_folder])[0])
+    mask, left, top = draw_word("mix", VanishingFont(path, 11), tracking)
+    expected, expected_left, expected_top = draw_word("mix", ImageFont.truetype(path, 11), tracking)
+    assert mask.max() > 60 and abs(left - expected_left) <= 1 and abs(top - expected_top) <= 1
+    assert all(abs(a - b) <= 2 for a, b in zip(mask.shape, expected.shape))
+    with pytest.raises(ValueError, match="no ink for the word ' '"):
+        draw_word(" ", ImageFont.truetype(path, 11))
 
 
 def test_words_that_cannot_be_read_are_ignored(font_folder, monkeypatch):
