@@ -40,7 +40,7 @@ CURVE_POINTS = 7
 # Coverage, of 255, below which a word counts as not drawn, and the size in pixels from which a font is expected to draw
 # whatever it has.
 _FAINTEST = 8
-_SURE_SIZE = 96
+_SURE_SIZE = 256
 _SEPARATORS = ("&", "-", "•", "|", "/", "+")
 
 
