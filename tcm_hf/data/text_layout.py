@@ -464,7 +464,10 @@ def draw_word(text: str, font, tracking: float = 0.0) -> tuple[np.ndarray, int, 
     else:
         draw.text(origin, text, fill=255, font=font, anchor="ls")
     mask = np.asarray(canvas)
-    if mask.max() < _FAINTEST and font.size < _SURE_SIZE:
+    strongest = cv2.minMaxLoc(mask)[1]
+    if strongest < _FAINTEST:
+        if font.size >= _SURE_SIZE:
+            raise ValueError(f"the font {font.getname()} draws no ink for the word {text!r}")
         # Hinting has rounded thin strokes away: twice the size, averaged down, gives them the coverage they have.
         large, left, top = draw_word(text, font.font_variant(size=2 * font.size), 2 * tracking)
         # Pairs of rows and of columns counted from the baseline's start, so that nothing moves.
@@ -472,7 +475,7 @@ def draw_word(text: str, font, tracking: float = 0.0) -> tuple[np.ndarray, int, 
         large = np.pad(large, tuple(zip(before, after)))
         half = cv2.resize(large, (large.shape[1] // 2, large.shape[0] // 2), interpolation=cv2.INTER_AREA)
         return half, left // 2, top // 2
-    ink_left, ink_top, ink_right, ink_bottom = _ink_box(mask, text, font)
+    ink_left, ink_top, ink_right, ink_bottom = _ink_box(mask, strongest)
     return mask[ink_top:ink_bottom, ink_left:ink_right], ink_left - origin[0], ink_top - origin[1]
 
 
@@ -489,10 +492,7 @@ def _draw_stack(text: str, font, path: str | None) -> tuple[np.ndarray, int, int
     return mask, 0, 0
 
 
-def _ink_box(mask: np.ndarray, text: str, font) -> tuple[int, int, int, int]:
-    strongest = cv2.minMaxLoc(mask)[1]
-    if strongest < _FAINTEST:
-        raise ValueError(f"the font {font.getname()} draws no ink for the word {text!r}")
+def _ink_box(mask: np.ndarray, strongest: float) -> tuple[int, int, int, int]:
     # Hair-thin strokes cover no pixel by half.
     inked = cv2.threshold(mask, min(100, strongest // 2), 255, cv2.THRESH_BINARY)[1]
     left, top, width, height = cv2.boundingRect(inked)
