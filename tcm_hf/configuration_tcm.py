@@ -37,6 +37,7 @@ DETECTOR_DEFAULTS: dict[str, dict] = {
         "neck_channels": 256,  # channels of the lateral convolutions; the four smoothed maps have a quarter each
         "head_channels": 64,  # channels inside of the head
         "binarization_steepness": 50,  # k of the differentiable binarization, DB eq. 2
+        "max_shrink": None,  # of the targets it is trained with, see `build_db_targets`
         "probability_loss_weight": 5.0,
         "threshold_loss_weight": 10.0,
         "binary_loss_weight": 1.0,

@@ -308,8 +308,9 @@ def target_builder(config: TCMConfig, settings: str | dict | None = None) -> Cal
             f"{sorted(TARGET_BUILDERS)}"
         )
     settings = _settings("target_settings", settings)
-    if config.detector == "fce":
-        settings.setdefault("fourier_degree", config.detector_config["fourier_degree"])
+    # What training and model have to agree on stands in the model's configuration.
+    for name in {"db": ["max_shrink"], "fce": ["fourier_degree"]}.get(config.detector, []):
+        settings.setdefault(name, config.detector_config[name])
     builder = functools.partial(TARGET_BUILDERS[config.detector], **settings)
     try:
         builder([], [], 32, 32)

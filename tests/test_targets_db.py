@@ -99,6 +99,33 @@ def test_ignored_polygons_are_only_masked(polygon, ignored, min_text_size):
     assert len(rows) == (x1 - x0 + 1) * (y1 - y0 + 1)
 
 
+def arc_ribbon(radius, height, angle, points=200):
+    """A straight word of this height bent around a circle, and the length of its middle line."""
+    angles = np.linspace(0.0, angle, points)
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    outer, inner = directions * (radius + height / 2), directions * (radius - height / 2)
+    return np.concatenate([outer, inner[::-1]]) + 300.0, radius * angle
+
+
+@pytest.mark.parametrize("shape", ["straight", "bent"])
+def test_max_shrink_keeps_a_share_of_the_height_of_long_words(shape):
+    polygon, length = (quad(40, 300, 540, 350), 500) if shape == "straight" else arc_ribbon(200, 50, 2.5)
+    targets = build_db_targets([polygon], [False], 640, 640, max_shrink=0.3)
+    # Kernel: what is left of a rectangle of this length and a height of 50 after 15 pixels from each side. A filled
+    # polygon has its outline too, about half a pixel more on each side.
+    assert targets["shrink_map"].sum() == pytest.approx((50 - 30 + 1) * (length - 30 + 1), rel=0.03)
+    # The band is 15 pixels on each side, too.
+    assert targets["threshold_mask"].sum() == pytest.approx((50 + 30 + 1) * (length + 30 + 1), rel=0.03)
+
+
+def test_max_shrink_leaves_short_words_alone():
+    # Aspect 2: the formula's distance is 0.28 of the height. A square's is 0.21.
+    for word in (quad(20, 20, 60, 40), quad(20, 20, 40, 40)):
+        plain, limited = (build_db_targets([word], [False], 64, 96, max_shrink=limit) for limit in (None, 0.3))
+        for name in plain:
+            np.testing.assert_array_equal(plain[name], limited[name])
+
+
 def test_text_of_the_smallest_size_is_kept():
     targets = build_db_targets([quad(40, 40, 80, 49)], [False], 100, 120)
     assert targets["shrink_map"].any() and targets["shrink_mask"].all()
@@ -147,6 +174,8 @@ def test_bad_input_is_named():
         build_db_targets([good[:2]], [True], 80, 120)
     with pytest.raises(ValueError, match="shrink_ratio"):
         build_db_targets([good], [False], 80, 120, shrink_ratio=1.0)
+    with pytest.raises(ValueError, match="max_shrink"):
+        build_db_targets([good], [False], 80, 120, max_shrink=0.5)
     with pytest.raises(ValueError, match="threshold_min"):
         build_db_targets([good], [False], 80, 120, threshold_min=0.9)
     with pytest.raises(ValueError, match="height"):

@@ -543,6 +543,10 @@ def test_targets_are_those_of_the_detector():
     }
     fce = type(config)(detector="fce", detector_config={"fourier_degree": 3})
     assert target_builder(fce)([], [], 64, 64)["level_maps_8"].shape[0] == 3 + 2 * 7
+    limited = type(config)(detector_config={"max_shrink": 0.2})
+    word = [[[10, 20], [50, 20], [50, 40], [10, 40]]]
+    kernels = [target_builder(x)(word, [False], 64, 64)["shrink_map"].sum() for x in (config, limited)]
+    assert kernels[0] < kernels[1]
     pan = target_builder(type(config)(detector="pan"), '{"shrink_ratio": [1.0, 0.7]}')
     assert set(pan([], [], 64, 64)) == {"text_map", "kernel_map", "text_mask"}
     with pytest.raises(ValueError, match="--target_settings.*wings"):
