@@ -620,7 +620,9 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
         for part in parts:
             part = np.clip(part, 0, (width, height))
             if polygon_area(part) > 0:
-                kept.append(order_clockwise(part).astype(np.float32))
+                # Decoders give points in order; cuts and uneven scales can change what that is.
+                ordered = inside and scale[0] == scale[1]
+                kept.append((part if ordered else order_clockwise(part)).astype(np.float32))
                 kept_scores.append(float(score))
     order = list(range(len(kept)))
     if reading_order and kept:
