@@ -506,7 +506,10 @@ class TCMImageProcessor(PilBackend):
                         f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead "
                         "of float16, or check its weights"
                     )
-                values = (values.sigmoid() if decoder.activation == "sigmoid" else values).cpu().numpy()
+                if decoder.activation == "sigmoid":
+                    # In place where `values` is a copy: a second large array costs more than the function.
+                    values = values.sigmoid() if values.dtype == level.dtype else values.sigmoid_()
+                values = values.cpu().numpy()
                 maps.append(values[0] if len(values) == 1 else values)
             polygons, scores = decoder.function(
                 maps if several else maps[0],
