@@ -242,6 +242,15 @@ def multi_head_attention(
     return tokens.flatten(2), weights
 
 
+def as_map(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """
+    Tokens (batch, height * width, channels) as a map (batch, channels, height, width), a view that PyTorch takes for
+    one with the channels last. It does not so after `transpose` and `unflatten` when the batch is 1, whose stride then
+    says otherwise, and copies the map.
+    """
+    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
 def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype, leading: int = 0) -> torch.Tensor | None:
     """
     Additive attention mask that hides the padding.
@@ -376,7 +385,7 @@ class CLIPResNetAttentionPool(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The mean token and the means over squares of the spatial ones, and which squares are not all padding."""
         pool = partial(nn.functional.avg_pool2d, kernel_size=self.config.attention_reduction, ceil_mode=True)
-        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        grid = as_map(tokens[:, 1:], height, width)
         if mask is None:
             grid = pool(grid)
         else:
@@ -430,7 +439,7 @@ class CLIPResNetAttentionPool(nn.Module):
             implementation = self.config._attn_implementation
             tokens, _ = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
         tokens = self._project("c_proj", tokens)
-        dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        dense = as_map(tokens[:, 1:], height, width)
         return tokens[:, 0], dense if mask is None else dense * mask
 
 

@@ -33,6 +33,7 @@ from .modeling_clip_resnet import (
     CellMask,
     CLIPResNetAttentionPool,
     CLIPResNetTower,
+    as_map,
     cell_mask,
     padding_bias,
     round_up,
@@ -525,8 +526,8 @@ class TCMModel(TCMPreTrainedModel):
             prompt, attentions = self.visual_prompt_generator(pixels, text_prompt, query_bias=query_bias)
             pixels = pixels + self.visual_prompt_scale * prompt
         score_map = _unit_vectors(pixels) @ _unit_vectors(text).transpose(1, 2)
-        score_map = score_map.transpose(1, 2).unflatten(2, (height, width))
-        dense = pixels.transpose(1, 2).unflatten(2, (height, width))
+        score_map = as_map(score_map, height, width)
+        dense = as_map(pixels, height, width)
         if mask is not None:
             score_map, dense = score_map * mask, dense * mask
         return text, dense, score_map, attentions

@@ -29,6 +29,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from .modeling_clip_resnet import (
     MaskedConvNorm,
     TowerOutput,
+    as_map,
     multi_head_attention,
     padding_bias,
     resample_positions,
@@ -125,7 +126,7 @@ class CLIPViTTower(nn.Module):
             tokens = layer(tokens, bias)
             hidden_states.append(tokens)
 
-        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+        grid = as_map(tokens[:, 1:], height, width)
         feature_maps = []
         for i in range(4):
             stride = 4 * 2**i
@@ -139,7 +140,7 @@ class CLIPViTTower(nn.Module):
         if self.embeds:
             tokens = self.visual_projection(self.vision_model.post_layernorm(tokens))
             global_embedding = tokens[:, 0]
-            dense = tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width))
+            dense = as_map(tokens[:, 1:], height, width)
             if mask is not None:
                 dense = dense * mask
             dense = nn.functional.avg_pool2d(dense, 32 // self.patch_size)

@@ -7,6 +7,7 @@ from tcm_hf.configuration_tcm import CLIPResNetConfig
 from tcm_hf.modeling_clip_resnet import (
     CLIPResNetAttentionPool,
     CLIPResNetTower,
+    as_map,
     linear_resampling_matrix,
     multi_head_attention,
     padding_bias,
@@ -263,3 +264,12 @@ def test_without_embeddings():
     assert not any(isinstance(module, CLIPResNetAttentionPool) for module in tower.modules())
     output = tower(torch.randn(1, 3, 32, 32))
     assert output.global_embedding is None and output.dense_embeddings is None
+
+
+def test_maps_of_tokens_keep_their_channels_last():
+    tokens = torch.randn(1, 6, 4)
+    grid = as_map(tokens, 2, 3)
+    assert grid.shape == (1, 4, 2, 3) and grid.data_ptr() == tokens.data_ptr()
+    torch.testing.assert_close(grid[0, :, 1, 2], tokens[0, 5])
+    # An operation that follows its input's layout tells which one PyTorch sees.
+    assert F.avg_pool2d(grid, 1).stride()[1] == 1
