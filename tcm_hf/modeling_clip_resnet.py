@@ -30,6 +30,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .modeling_folded import DerivedWeights, FoldedConvolution, is_fast
 
 
+# Queries of one head whose attention weights `plain_attention` holds.
+QUERIES_AT_A_TIME = 1024
+
+
 @dataclass
 class TowerOutput:
     """What every image tower gives.
@@ -199,12 +203,13 @@ def plain_attention(
     scale = (query.shape[-1] // num_heads) ** -0.5
     for image in range(query.shape[0]):
         heads = zip(*(x[image].chunk(num_heads, dim=-1) for x in (query * scale, key, value, tokens)))
-        # One head at a time, whose weights stay in the cache.
-        for q, k, v, result in heads:
-            weights = q @ k.T
-            if attention_mask is not None:
-                weights += attention_mask[image, 0]
-            result.copy_(torch.softmax(weights, dim=-1, out=weights) @ v)
+        # One head and a number of its queries at a time: their weights stay in the cache, and fit into memory.
+        for all_queries, k, v, results in heads:
+            for q, result in zip(all_queries.split(QUERIES_AT_A_TIME), results.split(QUERIES_AT_A_TIME)):
+                weights = q @ k.T
+                if attention_mask is not None:
+                    weights += attention_mask[image, 0]
+                result.copy_(torch.softmax(weights, dim=-1, out=weights) @ v)
     return tokens
 
 
@@ -233,6 +238,8 @@ def multi_head_attention(
         `tuple`: tokens (batch, queries, channels), and the weights (batch, heads, queries, keys) where the
         implementation gives them.
     """
+    if is_fast(module, query) and query.dtype == torch.bfloat16 and implementation in (None, "sdpa"):
+        return plain_attention(query, key, value, num_heads, attention_mask), None
     head_dim = query.shape[-1] // num_heads
     query, key, value = (x.unflatten(-1, (num_heads, head_dim)).transpose(1, 2) for x in (query, key, value))
     function = ALL_ATTENTION_FUNCTIONS.get_interface(implementation or "sdpa", eager_attention)
@@ -433,11 +440,8 @@ class CLIPResNetAttentionPool(nn.Module):
             memory, memory_mask = self._reduce(tokens, mask, height, width)
         bias = padding_bias(memory_mask, tokens.dtype, leading=1)
         projected = [self._project("q_proj", tokens), self._project("k_proj", memory), self._project("v_proj", memory)]
-        if is_fast(self, tokens) and tokens.dtype == torch.bfloat16:
-            tokens = plain_attention(*projected, self.num_heads, bias)
-        else:
-            implementation = self.config._attn_implementation
-            tokens, _ = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
+        implementation = self.config._attn_implementation
+        tokens, _ = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
         tokens = self._project("c_proj", tokens)
         dense = as_map(tokens[:, 1:], height, width)
         return tokens[:, 0], dense if mask is None else dense * mask

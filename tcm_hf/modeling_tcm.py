@@ -224,8 +224,8 @@ class TCMPreTrainedModel(PreTrainedModel):
 
         Weights get the channels-last format. In evaluation mode, without gradients, batch normalisation, ReLU and
         additions are done inside of the convolutions, padding is set to zero instead of being multiplied, and DB's
-        neck and head work on its levels before they are enlarged. In bfloat16 the attention pooling also keeps its
-        weights in this precision. Forward hooks on these inner layers are not called.
+        neck and head work on its levels before they are enlarged. In bfloat16 the attention pooling and the prompt
+        decoders also keep their attention weights in this precision. Forward hooks on these inner layers are not called.
         Weights, state dict and what is saved are untouched, and so are training, autocast, compilation, export and
         other devices: they take the usual path. What is folded takes the memory of the image tower's and the
         detector's convolutions twice more. Nothing happens where weights are on another device or offloaded.

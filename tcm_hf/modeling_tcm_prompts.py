@@ -249,6 +249,11 @@ class PromptAttention(nn.Module):
         self.v_proj = nn.Linear(channels, channels, bias=False)
         self.out_proj = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(config.decoder_dropout)
+        self.folded = None
+
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = True
 
     def forward(
         self, x: torch.Tensor | None, memory: torch.Tensor, attention_mask: torch.Tensor | None = None

@@ -23,7 +23,7 @@ import torch
 from tiny_model import tiny_config
 from torch import nn
 
-from tcm_hf import TCMConfig, TCMForTextDetection, modeling_folded
+from tcm_hf import TCMConfig, TCMForTextDetection, modeling_clip_resnet, modeling_folded
 from tcm_hf.modeling_clip_resnet import plain_attention
 from tcm_hf.modeling_folded import convolution, fold, is_fast
 
@@ -279,8 +279,10 @@ def test_the_benchmark_compares_equal_models(prompt_generator):
     assert any("constant text" in name for name, *_ in rows) == (prompt_generator == "meta_query")
 
 
-def test_plain_attention():
+@pytest.mark.parametrize("at_a_time", [1024, 3])
+def test_plain_attention(at_a_time, monkeypatch):
     """Against PyTorch's own attention, with keys that the mask hides."""
+    monkeypatch.setattr(modeling_clip_resnet, "QUERIES_AT_A_TIME", at_a_time)
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 7, 8, generator=generator) for _ in range(3))
     mask = torch.zeros(2, 1, 1, 7)
