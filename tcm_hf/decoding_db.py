@@ -52,6 +52,8 @@ DB_DECODING_DEFAULTS = {
     "max_candidates": 1000,
     "epsilon_ratio": 0.002,
     "whole_pixels": False,
+    "seed_threshold": None,
+    "seed_share": 0.2,
     "shape": "polygon",
 }
 
@@ -81,6 +83,37 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
     values = probabilities[top : top + height, left : left + width][inside.view(bool)]
     # In double precision: a region of constant probability must score exactly that, also at the threshold.
     return float(values.mean(dtype=np.float64))
+
+
+def _split(
+    probabilities: np.ndarray, contour: np.ndarray, mask_threshold: float, seed_threshold: float, seed_share: float
+) -> list[np.ndarray]:
+    """The contours of the parts of a region, see `seed_threshold` of `decode_db`; its own where there is one part."""
+    left, top, width, height = cv2.boundingRect(contour)
+    window = probabilities[top : top + height, left : left + width]
+    region = np.zeros((height, width), dtype=np.uint8)
+    cv2.fillPoly(region, [contour - (left, top)], 1)
+    _, regions = cv2.connectedComponents(region * (window > mask_threshold))
+    column, row = contour[0, 0] - (left, top)
+    region = regions == regions[row, column]  # without what lies in its holes
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats((region & (window > seed_threshold)).view(np.uint8))
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    seeds = 1 + np.flatnonzero(areas >= seed_share * areas.sum())
+    if len(seeds) < 2:
+        return [contour]
+    # Nearest seed pixel of every pixel, by its number; whose seed that is, by the numbers of the seed pixels.
+    elsewhere = (~np.isin(labels, seeds)).view(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(elsewhere, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    seed_of = np.zeros(nearest.max() + 1, dtype=labels.dtype)
+    seed_of[nearest[elsewhere == 0]] = labels[elsewhere == 0]
+    owner = np.where(region, seed_of[nearest], 0)
+    parts = []
+    for seed in seeds:
+        mask = (owner == seed).view(np.uint8)
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+        # Pixels of a bent region may be cut off from the seed that is nearest to them.
+        parts.append(max(contours, key=cv2.contourArea))
+    return parts
 
 
 def _round_half_up(points: np.ndarray) -> np.ndarray:
@@ -154,6 +187,8 @@ def decode_db(
     max_candidates: int = 1000,
     epsilon_ratio: float | None = 0.002,
     whole_pixels: bool = False,
+    seed_threshold: float | None = None,
+    seed_share: float = 0.2,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
@@ -177,6 +212,13 @@ def decode_db(
         whole_pixels (`bool`, *optional*, defaults to `False`): Whether the vertices of the expanded contour are rounded
             to whole pixels, as the post-processing of the released models does. That moves an edge by up to half a
             pixel, which small text feels.
+        seed_threshold (`float`, *optional*): Splits regions that a low `mask_threshold` lets grow together: where the
+            pixels of one that are above this second threshold form several parts, each part is the seed of a region
+            of its own, to which the pixels go that it is nearest to. It has no effect by default, nor where it is
+            not above `mask_threshold`; 1 turns off what a checkpoint sets. (The idea of growing from smaller kernels
+            is PSENet's, Wang et al., CVPR 2019.)
+        seed_share (`float`, *optional*, defaults to 0.2): A part with a smaller share of its region's pixels above
+            `seed_threshold` is no seed.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
             or `"box"` (upright rectangle).
 
@@ -192,6 +234,10 @@ def decode_db(
         raise ValueError(f"`unclip_ratio` must not be negative, got {unclip_ratio}")
     if max_candidates < 1:
         raise ValueError(f"`max_candidates` must be at least 1, got {max_candidates}")
+    if seed_threshold is not None and not 0 <= seed_threshold <= 1:
+        raise ValueError(f"`seed_threshold` must be in [0, 1], got {seed_threshold}")
+    if not 0 <= seed_share <= 1:
+        raise ValueError(f"`seed_share` must be in [0, 1], got {seed_share}")
     probabilities = _check_map(probability_map)
     polygons, scores = [], []
     if probabilities.size:
@@ -201,6 +247,9 @@ def decode_db(
         outer = [contour for i, contour in enumerate(contours) if hierarchy[0][i][3] < 0 and len(contour) >= 3]
         if len(outer) > max_candidates:
             outer = sorted(outer, key=cv2.contourArea, reverse=True)[:max_candidates]
+        if seed_threshold is not None and seed_threshold > mask_threshold:
+            settings = (mask_threshold, seed_threshold, seed_share)
+            outer = [part for contour in outer for part in _split(probabilities, contour, *settings)]
     else:
         outer = []
 

@@ -78,7 +78,7 @@ DECODERS: dict[str, Decoder] = {
 
 # Least values of the decoding arguments; a least value that is an int stands for an argument of whole numbers.
 _LEAST_VALUES: dict[str, dict[str, float]] = {
-    "db": {"unclip_ratio": 0.0, "min_size": 0.0, "max_candidates": 1, "epsilon_ratio": 0.0},
+    "db": {"unclip_ratio": 0.0, "min_size": 0.0, "max_candidates": 1, "epsilon_ratio": 0.0, "seed_share": 0.0},
     "fce": {"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
     "pan": {"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1},
 }
@@ -456,6 +456,9 @@ class TCMImageProcessor(PilBackend):
                 moved onto the border by itself, so that four corners remain, though not those of a rectangle.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
+            detector_arguments:
+                What only this detector's decoder knows, such as `seed_threshold` of DB; see [`~decoding_db.decode_db`],
+                [`~decoding_pan.decode_pan`] and [`~decoding_fce.decode_fce`].
 
         Returns:
             `list[dict]`: for each picture `polygons` (`list` of float32 `np.ndarray` of shape `(n, 2)`, x to the right

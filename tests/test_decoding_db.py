@@ -170,6 +170,68 @@ def test_max_candidates_keeps_the_largest():
     assert scores == pytest.approx([0.8, 0.6])
 
 
+def test_seeds_split_what_grew_together():
+    probabilities = block_map((20, 20, 60, 40, 0.9), (61, 25, 79, 35, 0.5), (80, 20, 120, 40, 0.8))
+    raw = {"mask_threshold": 0.4, "score_threshold": 0.3, "unclip_ratio": 0.0, "shape": "box"}
+    (whole,), _ = decode_db(probabilities, **raw)
+    assert bounding_box(whole) == (20, 20, 120, 40)
+    parts, scores = decode_db(probabilities, seed_threshold=0.7, **raw)
+    # The bridge is shared out in its middle.
+    assert [bounding_box(part) for part in parts] == [(20, 20, 70, 40), (71, 20, 120, 40)]
+    assert scores == pytest.approx([(861 * 0.9 + 110 * 0.5) / 971, (861 * 0.8 + 99 * 0.5) / 960])
+    # One seed, none, or none but those of the region itself: nothing happens.
+    for seed_threshold in (0.85, 0.95, 1.0, 0.4, 0.2):
+        (region,), _ = decode_db(probabilities, seed_threshold=seed_threshold, **raw)
+        np.testing.assert_array_equal(region, whole)
+
+
+def test_small_parts_are_no_seeds():
+    # The second part has 20 of 881 pixels.
+    probabilities = block_map((20, 20, 60, 40, 0.9), (61, 25, 79, 35, 0.5), (80, 29, 89, 30, 0.9))
+    raw = {"mask_threshold": 0.4, "score_threshold": 0.3, "seed_threshold": 0.7}
+    assert len(decode_db(probabilities, seed_share=0.03, **raw)[0]) == 1
+    assert len(decode_db(probabilities, seed_share=0.02, **raw)[0]) == 2
+
+
+def test_seeds_in_a_hole_are_not_the_rings():
+    ring = block_map((20, 20, 140, 95, 0.9), (30, 30, 130, 85, 0.0), (60, 50, 100, 70, 0.9))
+    raw = {"unclip_ratio": 0.0, "shape": "box", "score_threshold": 0.1, "epsilon_ratio": 0.0}
+    plain, with_seeds = decode_db(ring, **raw)[0], decode_db(ring, seed_threshold=0.7, **raw)[0]
+    expected = [(20, 20, 140, 95), (60, 50, 100, 70)]
+    assert sorted(map(bounding_box, plain)) == expected and sorted(map(bounding_box, with_seeds)) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_pixels_go_to_the_nearest_seed(random_seed):
+    """Against distances to all seed pixels."""
+    rng = np.random.default_rng(random_seed)
+    probabilities = np.full((48, 64), 0.5, dtype=np.float32)
+    seeds = np.zeros((48, 64), dtype=np.uint8)
+    for _ in range(3):
+        x, y = rng.integers(0, 44), rng.integers(0, 36)
+        size = rng.integers(4, 12, size=2)
+        seeds[y : y + size[1], x : x + size[0]] = 1
+    probabilities[seeds == 1] = 0.9
+    count, labels = cv2.connectedComponents(seeds)
+    raw = {"score_threshold": 0.0, "unclip_ratio": 0.0, "epsilon_ratio": 0.0, "min_size": 0.0}
+    parts, _ = decode_db(probabilities, seed_threshold=0.7, seed_share=0.0, **raw)
+    assert len(parts) == count - 1
+    pixels = np.stack(np.mgrid[:48, :64], axis=-1).reshape(-1, 1, 2)
+    distances = []
+    for label in range(1, count):
+        own = np.argwhere(labels == label)[None]
+        distances.append(np.sqrt(((pixels - own) ** 2).sum(axis=2)).min(axis=1).reshape(48, 64))
+    distances = np.array(distances)
+    for part in parts:
+        inside = np.zeros((48, 64), dtype=np.uint8)
+        cv2.fillPoly(inside, [part.astype(np.int32)], 1)
+        (label,) = set(labels[(inside == 1) & (labels > 0)].tolist())
+        # OpenCV's distances are exact to about 2 %, and an outline encloses the pixels it cuts the corner of.
+        far = distances[label - 1] > 1.05 * distances.min(axis=0) + 1.5
+        assert not (far & (inside == 1)).any()
+
+
 def test_rings_and_holes():
     ring = block_map((20, 20, 120, 80, 0.9), (40, 40, 100, 60, 0.0))
     # Its hole is no text; a score counts everything the contour encloses.
@@ -221,3 +283,7 @@ def test_bad_input_is_named():
         decode_db(np.zeros((4, 4)), unclip_ratio=-1)
     with pytest.raises(ValueError, match="max_candidates"):
         decode_db(np.zeros((4, 4)), max_candidates=0)
+    with pytest.raises(ValueError, match="seed_threshold"):
+        decode_db(np.zeros((4, 4)), seed_threshold=1.5)
+    with pytest.raises(ValueError, match="seed_share"):
+        decode_db(np.zeros((4, 4)), seed_share=-0.1)
