@@ -54,6 +54,7 @@ DB_DECODING_DEFAULTS = {
     "whole_pixels": False,
     "seed_threshold": None,
     "seed_share": 0.2,
+    "seed_gap": 0.5,
     "shape": "polygon",
 }
 
@@ -86,7 +87,12 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
 
 
 def _split(
-    probabilities: np.ndarray, contour: np.ndarray, mask_threshold: float, seed_threshold: float, seed_share: float
+    probabilities: np.ndarray,
+    contour: np.ndarray,
+    mask_threshold: float,
+    seed_threshold: float,
+    seed_share: float,
+    seed_gap: float,
 ) -> list[np.ndarray]:
     """The contours of the parts of a region, see `seed_threshold` of `decode_db`; its own where there is one part."""
     left, top, width, height = cv2.boundingRect(contour)
@@ -95,20 +101,29 @@ def _split(
     cv2.fillPoly(region, [contour - (left, top)], 1)
     _, regions = cv2.connectedComponents(region * (window > mask_threshold))
     column, row = contour[0, 0] - (left, top)
-    region = regions == regions[row, column]  # without what lies in its holes
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats((region & (window > seed_threshold)).view(np.uint8))
-    areas = statistics[1:, cv2.CC_STAT_AREA]
-    seeds = 1 + np.flatnonzero(areas >= seed_share * areas.sum())
-    if len(seeds) < 2:
+    region = (regions == regions[row, column]).view(np.uint8)  # without what lies in its holes
+    core = (region & (window > seed_threshold)).view(bool)
+    if cv2.connectedComponents(core.view(np.uint8))[0] < 3:  # the background is one
         return [contour]
+    # The distance transform takes the picture's border for text.
+    depth = cv2.distanceTransform(cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5).max()
+    reach = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, 5)
+    # Parts of the core whose gap is at most that many depths (half thicknesses) from both sides are one seed.
+    _, labels = cv2.connectedComponents(region & (reach <= seed_gap * depth))
+    areas = np.bincount(labels[core])
+    kept = areas >= max(seed_share * areas.sum(), 1)
+    if kept.sum() < 2:
+        return [contour]
+    core &= kept[labels]
     # Nearest seed pixel of every pixel, by its number; whose seed that is, by the numbers of the seed pixels.
-    elsewhere = (~np.isin(labels, seeds)).view(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(elsewhere, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~core).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     seed_of = np.zeros(nearest.max() + 1, dtype=labels.dtype)
-    seed_of[nearest[elsewhere == 0]] = labels[elsewhere == 0]
-    owner = np.where(region, seed_of[nearest], 0)
+    seed_of[nearest[core]] = labels[core]
+    owner = seed_of[nearest] * region
     parts = []
-    for seed in seeds:
+    for seed in np.flatnonzero(kept):
         mask = (owner == seed).view(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
         # Pixels of a bent region may be cut off from the seed that is nearest to them.
@@ -189,6 +204,7 @@ def decode_db(
     whole_pixels: bool = False,
     seed_threshold: float | None = None,
     seed_share: float = 0.2,
+    seed_gap: float = 0.5,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
@@ -219,6 +235,8 @@ def decode_db(
             is PSENet's, Wang et al., CVPR 2019.)
         seed_share (`float`, *optional*, defaults to 0.2): A part with a smaller share of its region's pixels above
             `seed_threshold` is no seed.
+        seed_gap (`float`, *optional*, defaults to 0.5): Parts that are not farther from each other than this many
+            thicknesses of the region, at its thickest, are one seed: letters of a word are closer than words.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
             or `"box"` (upright rectangle).
 
@@ -238,6 +256,8 @@ def decode_db(
         raise ValueError(f"`seed_threshold` must be in [0, 1], got {seed_threshold}")
     if not 0 <= seed_share <= 1:
         raise ValueError(f"`seed_share` must be in [0, 1], got {seed_share}")
+    if not seed_gap >= 0:
+        raise ValueError(f"`seed_gap` must not be negative, got {seed_gap}")
     probabilities = _check_map(probability_map)
     polygons, scores = [], []
     if probabilities.size:
@@ -248,7 +268,7 @@ def decode_db(
         if len(outer) > max_candidates:
             outer = sorted(outer, key=cv2.contourArea, reverse=True)[:max_candidates]
         if seed_threshold is not None and seed_threshold > mask_threshold:
-            settings = (mask_threshold, seed_threshold, seed_share)
+            settings = (mask_threshold, seed_threshold, seed_share, seed_gap)
             outer = [part for contour in outer for part in _split(probabilities, contour, *settings)]
     else:
         outer = []

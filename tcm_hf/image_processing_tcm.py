@@ -78,7 +78,14 @@ DECODERS: dict[str, Decoder] = {
 
 # Least values of the decoding arguments; a least value that is an int stands for an argument of whole numbers.
 _LEAST_VALUES: dict[str, dict[str, float]] = {
-    "db": {"unclip_ratio": 0.0, "min_size": 0.0, "max_candidates": 1, "epsilon_ratio": 0.0, "seed_share": 0.0},
+    "db": {
+        "unclip_ratio": 0.0,
+        "min_size": 0.0,
+        "max_candidates": 1,
+        "epsilon_ratio": 0.0,
+        "seed_share": 0.0,
+        "seed_gap": 0.0,
+    },
     "fce": {"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
     "pan": {"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1},
 }

@@ -193,6 +193,15 @@ def test_small_parts_are_no_seeds():
     assert len(decode_db(probabilities, seed_share=0.02, **raw)[0]) == 2
 
 
+def test_near_parts_are_one_seed():
+    # Two letters with 7 pixels between them in a word that is 21 pixels thick: a third.
+    probabilities = block_map((20, 20, 60, 40, 0.9), (61, 20, 67, 40, 0.5), (68, 20, 120, 40, 0.9))
+    raw = {"mask_threshold": 0.4, "score_threshold": 0.3, "seed_threshold": 0.7}
+    assert len(decode_db(probabilities, **raw)[0]) == 1
+    assert len(decode_db(probabilities, seed_gap=0.4, **raw)[0]) == 1
+    assert len(decode_db(probabilities, seed_gap=0.25, **raw)[0]) == 2
+
+
 def test_seeds_in_a_hole_are_not_the_rings():
     ring = block_map((20, 20, 140, 95, 0.9), (30, 30, 130, 85, 0.0), (60, 50, 100, 70, 0.9))
     raw = {"unclip_ratio": 0.0, "shape": "box", "score_threshold": 0.1, "epsilon_ratio": 0.0}
@@ -215,7 +224,7 @@ def test_pixels_go_to_the_nearest_seed(random_seed):
     probabilities[seeds == 1] = 0.9
     count, labels = cv2.connectedComponents(seeds)
     raw = {"score_threshold": 0.0, "unclip_ratio": 0.0, "epsilon_ratio": 0.0, "min_size": 0.0}
-    parts, _ = decode_db(probabilities, seed_threshold=0.7, seed_share=0.0, **raw)
+    parts, _ = decode_db(probabilities, seed_threshold=0.7, seed_share=0.0, seed_gap=0.0, **raw)
     assert len(parts) == count - 1
     pixels = np.stack(np.mgrid[:48, :64], axis=-1).reshape(-1, 1, 2)
     distances = []
@@ -287,3 +296,5 @@ def test_bad_input_is_named():
         decode_db(np.zeros((4, 4)), seed_threshold=1.5)
     with pytest.raises(ValueError, match="seed_share"):
         decode_db(np.zeros((4, 4)), seed_share=-0.1)
+    with pytest.raises(ValueError, match="seed_gap"):
+        decode_db(np.zeros((4, 4)), seed_gap=-0.1)
