@@ -53,8 +53,8 @@ DB_DECODING_DEFAULTS = {
     "epsilon_ratio": 0.002,
     "whole_pixels": False,
     "seed_threshold": None,
-    "seed_share": 0.2,
-    "seed_gap": 0.5,
+    "seed_share": 0.15,
+    "seed_gap": 0.6,
     "shape": "polygon",
 }
 
@@ -109,8 +109,8 @@ def _split(
     depth = cv2.distanceTransform(cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5).max()
     reach = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, 5)
     # Parts of the core whose gap is at most that many depths (half thicknesses) from both sides are one seed.
-    _, labels = cv2.connectedComponents(region & (reach <= seed_gap * depth))
-    areas = np.bincount(labels[core])
+    count, labels = cv2.connectedComponents(region & (reach <= seed_gap * depth))
+    areas = np.bincount(labels[core], minlength=count)  # 0 for what is near a core beyond a gap of the region
     kept = areas >= max(seed_share * areas.sum(), 1)
     if kept.sum() < 2:
         return [contour]
@@ -203,8 +203,8 @@ def decode_db(
     epsilon_ratio: float | None = 0.002,
     whole_pixels: bool = False,
     seed_threshold: float | None = None,
-    seed_share: float = 0.2,
-    seed_gap: float = 0.5,
+    seed_share: float = 0.15,
+    seed_gap: float = 0.6,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
@@ -233,9 +233,9 @@ def decode_db(
             of its own, to which the pixels go that it is nearest to. It has no effect by default, nor where it is
             not above `mask_threshold`; 1 turns off what a checkpoint sets. (The idea of growing from smaller kernels
             is PSENet's, Wang et al., CVPR 2019.)
-        seed_share (`float`, *optional*, defaults to 0.2): A part with a smaller share of its region's pixels above
+        seed_share (`float`, *optional*, defaults to 0.15): A part with a smaller share of its region's pixels above
             `seed_threshold` is no seed.
-        seed_gap (`float`, *optional*, defaults to 0.5): Parts that are not farther from each other than this many
+        seed_gap (`float`, *optional*, defaults to 0.6): Parts that are not farther from each other than this many
             thicknesses of the region, at its thickest, are one seed: letters of a word are closer than words.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
             or `"box"` (upright rectangle).

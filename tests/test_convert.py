@@ -511,7 +511,7 @@ def test_pipeline_and_presets(tmp_path):
         convert_checkpoint(path, tmp_path / preset, preset=preset, **TINY)
         processor = TCMImageProcessor.from_pretrained(tmp_path / preset)
         # The released models know no seeds.
-        expected = {"seed_threshold": None, "seed_share": 0.2, "seed_gap": 0.5, **settings["decoding"]}
+        expected = {"seed_threshold": None, "seed_share": 0.15, "seed_gap": 0.6, **settings["decoding"]}
         assert processor.decoding == expected and dict(processor.size) == settings["size"]
         assert processor.do_upscale and [round(255 * v, 3) for v in processor.image_mean] == [
             122.679,

@@ -193,6 +193,20 @@ def test_small_parts_are_no_seeds():
     assert len(decode_db(probabilities, seed_share=0.02, **raw)[0]) == 2
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 3))
+def test_seeds_share_out_regions_of_any_shape(random_seed, seed_gap):
+    noise = cv2.GaussianBlur(np.random.default_rng(random_seed).random((90, 120), dtype=np.float32), (0, 0), 3)
+    probabilities = (noise - noise.min()) / (noise.max() - noise.min())
+    raw = {"mask_threshold": 0.4, "score_threshold": 0.0, "epsilon_ratio": 0.0, "unclip_ratio": 0.0, "min_size": 0.0}
+    whole, _ = decode_db(probabilities, **raw)
+    parts, _ = decode_db(probabilities, seed_threshold=0.6, seed_share=0.1, seed_gap=seed_gap, **raw)
+    assert len(parts) >= len(whole)
+    outlines = shapely.union_all([shapely.Polygon(region).buffer(0) for region in whole])
+    for part in parts:
+        assert shapely.Polygon(part).buffer(0).within(outlines.buffer(1.5))
+
+
 def test_near_parts_are_one_seed():
     # Two letters with 7 pixels between them in a word that is 21 pixels thick: a third.
     probabilities = block_map((20, 20, 60, 40, 0.9), (61, 20, 67, 40, 0.5), (68, 20, 120, 40, 0.9))
