@@ -66,6 +66,7 @@ def main():
     parser.add_argument("--mask_threshold", type=float, help="threshold of the probability map")
     parser.add_argument("--unclip_ratio", type=float, help="how far regions grow back")
     parser.add_argument("--epsilon_ratio", type=float, help="simplification of the contours")
+    parser.add_argument("--seed_threshold", type=float, help="DB: what splits regions that grew together")
     arguments = parser.parse_args()
 
     model = TCMForTextDetection.from_pretrained(arguments.source)
@@ -74,7 +75,7 @@ def main():
         model.fuse_text()
     to_half(model)
     decoding = dict(processor.decoding)
-    for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio"):
+    for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio", "seed_threshold"):
         if getattr(arguments, name) is not None:
             decoding[name] = getattr(arguments, name)
     processor = TCMImageProcessor(**{**processor.to_dict(), "decoding": decoding})
