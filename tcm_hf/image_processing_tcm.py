@@ -52,8 +52,9 @@ class Decoder(NamedTuple):
         function (`Callable`):
             `function(map, **arguments) -> (polygons, scores)`. The map is a float32 array of shape `(height, width)`,
             or `(channels, height, width)` when the detector has several channels, without the padded area. The
-            polygons are arrays of shape `(n, 2)` in map pixels, the scores floats in 0..1. A detector of several levels
-            has a tuple of maps; the function gets the list of them, and its polygons are in pixels of `pixel_values`.
+            polygons are arrays of shape `(n, 2)` in map pixels, ordered as [`~polygons.order_clockwise`] does, the scores
+            floats in 0..1. A detector of several levels has a tuple of maps; the function gets the list of them, and its
+            polygons are in pixels of `pixel_values`.
         defaults (`dict`):
             Default of every keyword argument of the function. Those named `score_threshold` and `shape` are the
             `threshold` and `shape` of [`TCMImageProcessor.post_process_text_detection`].

@@ -87,10 +87,11 @@ def build_db_targets(
     Builds the four training maps of the DB detector for one image.
 
     A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded
-    by the same distance to its band (DB, section 3.4), or by `max_shrink` times its height if that is less; a kernel that falls apart keeps its largest part in the image, since every kernel
-    becomes a text when maps are decoded. Polygons marked in `ignore`, those thinner than `min_text_size`, those below
-    one square pixel and those whose kernel vanishes have neither kernel nor band, and the loss skips their pixels
-    (`shrink_mask` 0). Polygons may reach over the image border.
+    by the same distance to its band (DB, section 3.4), or by `max_shrink` times its height if that is less. A kernel that
+    falls apart keeps its largest part in the image, since every kernel becomes a text when maps are decoded. Polygons
+    marked in `ignore`, those thinner than `min_text_size`, those below one square pixel and those whose kernel vanishes
+    have neither kernel nor band, and the loss skips their pixels (`shrink_mask` 0). Polygons may reach over the image
+    border.
 
     Args:
         polygons (list of array-like of shape `(n, 2)`): Text regions in pixels of the (augmented) image.
