@@ -99,12 +99,12 @@ def _split(
     window = probabilities[top : top + height, left : left + width]
     region = np.zeros((height, width), dtype=np.uint8)
     cv2.fillPoly(region, [contour - (left, top)], 1)
-    _, regions = cv2.connectedComponents(region * (window > mask_threshold))
+    if cv2.connectedComponents(region & (window > seed_threshold))[0] < 3:  # the background is one
+        return [contour]
+    _, regions = cv2.connectedComponents(region & (window > mask_threshold))
     column, row = contour[0, 0] - (left, top)
     region = (regions == regions[row, column]).view(np.uint8)  # without what lies in its holes
     core = (region & (window > seed_threshold)).view(bool)
-    if cv2.connectedComponents(core.view(np.uint8))[0] < 3:  # the background is one
-        return [contour]
     # The distance transform takes the picture's border for text.
     depth = cv2.distanceTransform(cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5).max()
     reach = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, 5)

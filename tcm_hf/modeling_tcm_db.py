@@ -189,10 +189,12 @@ class DBBranch(nn.Sequential):
         first, first_bias, second, second_bias = self._upsampling.get(parameters, self._upsampling_weights)
         batch, _, height, width = x.shape
         logits = x.new_empty(batch, height, 4, width, 4)
+        # The four pixels of a cell that lie side by side are moved as one number of their size.
+        four = torch.int64 if x.element_size() == 2 else torch.complex128
         # In bands, so that what is between the two convolutions, four times as large as the map, stays in the cache.
-        for rows, band in zip(logits.split(BAND_ROWS, dim=1), x.split(BAND_ROWS, dim=2)):
+        for rows, band in zip(logits.view(four).split(BAND_ROWS, dim=1), x.split(BAND_ROWS, dim=2)):
             band = convolution(convolution(band, first, first_bias, relu=True), second, second_bias)
-            rows.copy_(band.permute(0, 2, 3, 1).unflatten(3, (4, 4)).transpose(2, 3))
+            rows[..., 0].copy_(band.permute(0, 2, 3, 1).contiguous().view(four).transpose(2, 3))
         return logits.flatten(3, 4).flatten(1, 2)[:, None]
 
     def _upsampling_weights(self) -> tuple[torch.Tensor, ...]:
