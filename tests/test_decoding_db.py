@@ -202,9 +202,12 @@ def test_seeds_share_out_regions_of_any_shape(random_seed, seed_gap):
     whole, _ = decode_db(probabilities, **raw)
     parts, _ = decode_db(probabilities, seed_threshold=0.6, seed_share=0.1, seed_gap=seed_gap, **raw)
     assert len(parts) >= len(whole)
-    outlines = shapely.union_all([shapely.Polygon(region).buffer(0) for region in whole])
-    for part in parts:
-        assert shapely.Polygon(part).buffer(0).within(outlines.buffer(1.5))
+    inside, outside = np.zeros((2, 90, 120), dtype=np.uint8)
+    for canvas, regions in ((outside, whole), (inside, parts)):
+        for region in regions:  # one by one: together, those inside of others would cancel them
+            cv2.fillPoly(canvas, [region.astype(np.int32)], 1)
+    # An outline around pixels that are cut off may enclose a few that are not the region's.
+    assert (inside & ~cv2.dilate(outside, np.ones((3, 3), np.uint8))).sum() == 0
 
 
 def test_near_parts_are_one_seed():
