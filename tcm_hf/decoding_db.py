@@ -76,14 +76,19 @@ def _check_map(probability_map) -> np.ndarray:
     return probabilities
 
 
-def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
-    """Mean probability over the pixels of an integer contour, its border included."""
+def _window(probabilities: np.ndarray, contour: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """The map around an integer contour, 1 for its pixels (its border included) and 0 elsewhere, and the left top."""
     left, top, width, height = cv2.boundingRect(contour)
     inside = np.zeros((height, width), dtype=np.uint8)
     cv2.fillPoly(inside, [contour - (left, top)], 1)
-    values = probabilities[top : top + height, left : left + width][inside.view(bool)]
+    return probabilities[top : top + height, left : left + width], inside, (left, top)
+
+
+def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
+    """Mean probability over the pixels of an integer contour."""
+    window, inside, _ = _window(probabilities, contour)
     # In double precision: a region of constant probability must score exactly that, also at the threshold.
-    return float(values.mean(dtype=np.float64))
+    return float(window[inside.view(bool)].mean(dtype=np.float64))
 
 
 def _split(
@@ -95,16 +100,14 @@ def _split(
     seed_gap: float,
 ) -> list[np.ndarray]:
     """The contours of the parts of a region, see `seed_threshold` of `decode_db`; its own where there is one part."""
-    left, top, width, height = cv2.boundingRect(contour)
-    window = probabilities[top : top + height, left : left + width]
-    region = np.zeros((height, width), dtype=np.uint8)
-    cv2.fillPoly(region, [contour - (left, top)], 1)
-    if cv2.connectedComponents(region & (window > seed_threshold))[0] < 3:  # the background is one
+    window, inside, corner = _window(probabilities, contour)
+    core = inside & (window > seed_threshold)
+    if cv2.connectedComponents(core)[0] < 3:  # the background is one
         return [contour]
-    _, regions = cv2.connectedComponents(region & (window > mask_threshold))
-    column, row = contour[0, 0] - (left, top)
+    _, regions = cv2.connectedComponents(inside & (window > mask_threshold))
+    column, row = contour[0, 0] - corner
     region = (regions == regions[row, column]).view(np.uint8)  # without what lies in its holes
-    core = (region & (window > seed_threshold)).view(bool)
+    core = (core & region).view(bool)
     # The distance transform takes the picture's border for text.
     depth = cv2.distanceTransform(cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5).max()
     reach = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, 5)
@@ -125,7 +128,7 @@ def _split(
     parts = []
     for seed in np.flatnonzero(kept):
         mask = (owner == seed).view(np.uint8)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=corner)
         # Pixels of a bent region may be cut off from the seed that is nearest to them.
         parts.append(max(contours, key=cv2.contourArea))
     return parts
