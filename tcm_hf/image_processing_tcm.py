@@ -624,6 +624,8 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
     for polygon, score in zip(polygons, scores):
         polygon = np.asarray(polygon, dtype=np.float64) * scale
         inside = (polygon >= 0).all() and (polygon <= (width, height)).all()
+        # Decoders give points in order; cuts and uneven scales can change what that is.
+        ordered = inside and scale[0] == scale[1]
         if inside:
             parts = [polygon]
         elif shape in ("quad", "box"):
@@ -634,8 +636,6 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
         for part in parts:
             part = np.clip(part, 0, (width, height))
             if polygon_area(part) > 0:
-                # Decoders give points in order; cuts and uneven scales can change what that is.
-                ordered = inside and scale[0] == scale[1]
                 kept.append((part if ordered else order_clockwise(part)).astype(np.float32))
                 kept_scores.append(float(score))
     order = list(range(len(kept)))

@@ -200,9 +200,9 @@ def plain_attention(
     attention is slower for bfloat16 on CPUs. The mask is one for all heads, (batch, 1, 1, keys).
     """
     tokens = torch.empty_like(query)
-    scale = (query.shape[-1] // num_heads) ** -0.5
+    query = query * (query.shape[-1] // num_heads) ** -0.5
     for image in range(query.shape[0]):
-        heads = zip(*(x[image].chunk(num_heads, dim=-1) for x in (query * scale, key, value, tokens)))
+        heads = zip(*(x[image].chunk(num_heads, dim=-1) for x in (query, key, value, tokens)))
         # One head and a number of its queries at a time: their weights stay in the cache, and fit into memory.
         for all_queries, k, v, results in heads:
             for q, result in zip(all_queries.split(QUERIES_AT_A_TIME), results.split(QUERIES_AT_A_TIME)):
@@ -252,8 +252,8 @@ def multi_head_attention(
 def as_map(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """
     Tokens (batch, height * width, channels) as a map (batch, channels, height, width), a view that PyTorch takes for
-    one with the channels last. It does not so after `transpose` and `unflatten` when the batch is 1, whose stride then
-    says otherwise, and copies the map.
+    one with the channels last. After `transpose` and `unflatten` it does not when the batch is 1, whose stride then says
+    otherwise, and operations copy the map.
     """
     return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
