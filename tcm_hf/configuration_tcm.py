@@ -36,6 +36,7 @@ DETECTOR_DEFAULTS: dict[str, dict] = {
     "db": {
         "neck_channels": 256,  # channels of the lateral convolutions; the four smoothed maps have a quarter each
         "head_channels": 64,  # channels inside of the head
+        "smoothing_channels": None,  # to which a 1x1 convolution brings each level before its smoothing; None: all
         "binarization_steepness": 50,  # k of the differentiable binarization, DB eq. 2
         "max_shrink": None,  # of the targets it is trained with, see `build_db_targets`
         "probability_loss_weight": 5.0,

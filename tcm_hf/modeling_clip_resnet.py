@@ -301,6 +301,25 @@ class MaskedConvNorm(nn.Module):
         return masked(x, mask)
 
 
+class HalvingPool(nn.AvgPool2d):
+    """Means of 2x2 cells."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.folded = None
+
+    def prepare_inference(self) -> None:
+        """See [`TCMForTextDetection.optimize_for_inference`]."""
+        self.folded = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not is_fast(self, x):
+            return super().forward(x)
+        # PyTorch's pooling takes up to five times as long as the same as a convolution of each channel by itself.
+        channels = x.shape[1]
+        return nn.functional.conv2d(x, x.new_full((channels, 1, 2, 2), 0.25), stride=2, groups=channels)
+
+
 class CLIPResNetBottleneck(GradientCheckpointingLayer):
     """
     CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map.
@@ -313,7 +332,7 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
         super().__init__()
         self.conv1 = MaskedConvNorm(in_channels, channels, 1)
         self.conv2 = MaskedConvNorm(channels, channels, 3)
-        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.pool = HalvingPool() if stride > 1 else nn.Identity()
         self.conv3 = MaskedConvNorm(channels, channels * 4, 1, relu=False)
         # A block starts as its shortcut, which CLIP does too.
         self.conv3.norm.zero_init = True
@@ -468,7 +487,7 @@ class CLIPResNetTower(nn.Module):
                 MaskedConvNorm(width // 2, width, 3),
             ]
         )
-        self.stem_pool = nn.AvgPool2d(2)
+        self.stem_pool = HalvingPool()
         in_channels = [width, *self.channels[:3]]
         self.stages = nn.ModuleList(
             CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], stride=1 if i == 0 else 2)

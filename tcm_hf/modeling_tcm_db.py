@@ -34,19 +34,28 @@ class DBNeck(nn.Module):
     Args:
         in_channels (`list[int]`): channels of the feature maps, from stride 4 to stride 32.
         channels (`int`): channels of the lateral convolutions and of the result.
+        smoothing_channels (`int`, *optional*): to how many channels a 1x1 convolution brings each level before it is
+            smoothed; all of them by default, as in DB. The smoothing is most of what the neck costs.
     """
 
-    def __init__(self, in_channels: list[int], channels: int):
+    def __init__(self, in_channels: list[int], channels: int, smoothing_channels: int | None = None):
         super().__init__()
         self.lateral_convs = nn.ModuleList(nn.Conv2d(n, channels, 1, bias=False) for n in in_channels)
+        self.reduce_convs = None
+        if smoothing_channels is not None:
+            self.reduce_convs = nn.ModuleList(
+                nn.Conv2d(channels, smoothing_channels, 1, bias=False) for _ in in_channels
+            )
         self.smooth_convs = nn.ModuleList(
-            nn.Conv2d(channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels
+            nn.Conv2d(smoothing_channels or channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels
         )
         self.folded = None
 
     def prepare_inference(self) -> None:
         """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = [FoldedConvolution() for _ in (*self.lateral_convs, *self.smooth_convs)]
+        self.folded = [FoldedConvolution() for _ in self.lateral_convs]
+        self._smooth = [FoldedConvolution() for _ in self.smooth_convs]
+        self._reduce = [FoldedConvolution() for _ in self.smooth_convs]
         self._finest = DerivedWeights()
 
     def forward(
@@ -74,28 +83,44 @@ class DBNeck(nn.Module):
                 levels[i] = conv(levels[i]) if coarser is None else conv(levels[i]) + coarser
         levels[first:] = [masked(x, mask) for x, mask in zip(levels[first:], masks[first:])]
         if not fast:
+            if self.reduce_convs is not None:
+                levels = [conv(x) for conv, x in zip(self.reduce_convs, levels)]
             return [conv(x) for conv, x in zip(self.smooth_convs, levels)]
-        smoothed = [self.folded[last + 1 + i](levels[i], self.smooth_convs[i]) for i in range(first, last + 1)]
+        smoothed = [self._smooth[i](self._reduced(levels[i], i), self.smooth_convs[i]) for i in range(first, last + 1)]
         return smoothed if first == 0 else [self._smooth_finest(*levels[:2]), *smoothed]
+
+    def _reduced(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        """A map with the channels that the level's smoothing wants."""
+        return x if self.reduce_convs is None else self._reduce[level](x, self.reduce_convs[level])
 
     def _smooth_finest(self, feature_map: torch.Tensor, coarser: torch.Tensor) -> torch.Tensor:
         """
         The smoothed level at stride 4 from its feature map and the next level, both with zeros in their padding.
 
-        The lateral convolution has neither bias nor activation, and so the smoothing goes over both terms of its sum
-        by itself: over the feature map as one convolution with the lateral's, and over the repeated cells of the next
-        level as a transposed one. The sum, which is the largest map of the neck, is never made.
+        The lateral convolution has neither bias nor activation, and so what comes after it goes over both terms of its
+        sum by itself, and the sum, which is the largest map of the neck, is never made. The smoothing goes over the
+        feature map as one convolution with the lateral's, and over the repeated cells of the next level as a transposed
+        one. With fewer channels for the smoothing only their reduction is taken apart.
         """
-        lateral, smooth = self.lateral_convs[0].weight, self.smooth_convs[0].weight
-        direct, transposed = self._finest.get((lateral, smooth), self._finest_weights)
+        if self.reduce_convs is not None:
+            parameters = (self.lateral_convs[0].weight, self.reduce_convs[0].weight)
+            direct = self._finest.get(parameters, lambda: composed_weight(*parameters))
+            coarser = enlarge(self._reduced(coarser, 0), 2)
+            return self._smooth[0](
+                convolution(feature_map, direct, None, residual=coarser, overwrite=True), self.smooth_convs[0]
+            )
+        parameters = (self.lateral_convs[0].weight, self.smooth_convs[0].weight)
+        direct, transposed = self._finest.get(
+            parameters, lambda: (composed_weight(*parameters), transposed_weight(parameters[1], 2))
+        )
         x = nn.functional.conv_transpose2d(coarser, transposed, stride=2, padding=1)
         return convolution(feature_map, direct, None, padding=1, residual=x, overwrite=True)
 
-    def _finest_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
-        lateral, smooth = self.lateral_convs[0].weight[:, :, 0, 0].float(), self.smooth_convs[0].weight
-        direct = torch.einsum("omhw,mi->oihw", smooth.float(), lateral).to(smooth.dtype)
-        direct = direct.contiguous(memory_format=torch.channels_last)
-        return direct, transposed_weight(smooth, 2)
+
+def composed_weight(pointwise: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weight, in channels-last format, of one convolution in place of a 1x1 convolution and another, without biases."""
+    composed = torch.einsum("omhw,mi->oihw", weight.float(), pointwise[:, :, 0, 0].float())
+    return composed.to(weight.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def enlarge(x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -223,7 +248,7 @@ class DBDetector(nn.Module):
         super().__init__()
         self.settings = dict(config.detector_config)
         self.auxiliary_negative_ratio = config.auxiliary_negative_ratio
-        self.neck = DBNeck(in_channels, self.settings["neck_channels"])
+        self.neck = DBNeck(in_channels, self.settings["neck_channels"], self.settings["smoothing_channels"])
         neck_channels = self.settings["neck_channels"] // 4 * len(in_channels)
         self.probability_branch = DBBranch(neck_channels, self.settings["head_channels"])
         self.threshold_branch = DBBranch(neck_channels, self.settings["head_channels"])

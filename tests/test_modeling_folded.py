@@ -98,13 +98,15 @@ def assert_same(model, reference, pixels, mask, tolerance=2e-5):
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused convolutions", "without them"])
+@pytest.mark.parametrize("smoothing_channels", [None, 5], ids=["", "narrow smoothing"])
 @pytest.mark.parametrize("name", INPUTS)
-def test_db(name, fused, monkeypatch):
+def test_db(name, smoothing_channels, fused, monkeypatch):
     if not fused:
         monkeypatch.setattr(modeling_folded, "_POINTWISE", None)
     elif not modeling_folded.has_fused_convolution():
         pytest.skip("this build of PyTorch has no convolution with an epilogue")
-    reference = random_model()
+    settings = {**tiny_config().detector_config, "smoothing_channels": smoothing_channels}
+    reference = random_model(detector_config=settings)
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS[name]
     before = pixels.clone()

@@ -39,18 +39,23 @@ def random_labels(height=64, width=96):
     return {name: torch.tensor(np.stack([target[name] for target in targets])) for name in targets[0]}
 
 
-def test_maps_against_plain_functions():
-    detector = random_detector()
+@pytest.mark.parametrize("smoothing_channels", [None, 3])
+def test_maps_against_plain_functions(smoothing_channels):
+    detector = random_detector(smoothing_channels=smoothing_channels)
     state, features = detector.state_dict(), random_maps()
     with torch.no_grad():
         maps = detector(features, training_maps=True)
 
-        # Neck: lateral 1x1, top-down sums, 3x3 smoothing, everything at stride 4.
+        # Neck: lateral 1x1, top-down sums, 1x1 to fewer channels, 3x3 smoothing, everything at stride 4.
         level, levels = None, []
         for i in (3, 2, 1, 0):
             lateral = F.conv2d(features[i], state[f"neck.lateral_convs.{i}.weight"])
             level = lateral if level is None else lateral + level.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            smooth = F.conv2d(level, state[f"neck.smooth_convs.{i}.weight"], padding=1)
+            narrow = level
+            if smoothing_channels:
+                assert state[f"neck.reduce_convs.{i}.weight"].shape[0] == smoothing_channels
+                narrow = F.conv2d(level, state[f"neck.reduce_convs.{i}.weight"])
+            smooth = F.conv2d(narrow, state[f"neck.smooth_convs.{i}.weight"], padding=1)
             levels.insert(0, smooth.repeat_interleave(2**i, 2).repeat_interleave(2**i, 3))
         x = torch.cat(levels, 1)
         for name, branch in (("logits", "probability_branch"), ("threshold_logits", "threshold_branch")):
