@@ -82,8 +82,7 @@ def is_fast(module: nn.Module, x: torch.Tensor) -> bool:
 
 def has_fused_convolution() -> bool:
     """Whether this build of PyTorch has convolutions with an epilogue; without them all else is still folded."""
-    operations = (_POINTWISE, _POINTWISE_IN_PLACE, _PACK)
-    return all(operation is not None for operation in operations) and torch.backends.mkldnn.is_available()
+    return None not in (_POINTWISE, _POINTWISE_IN_PLACE, _PACK) and torch.backends.mkldnn.is_available()
 
 
 def convolution(
