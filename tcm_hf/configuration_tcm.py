@@ -302,6 +302,9 @@ class TCMConfig(PreTrainedConfig):
                 f"Unknown settings {unknown} in `detector_config` of detector {self.detector!r}; known settings: "
                 f"{sorted(DETECTOR_DEFAULTS[self.detector])}."
             )
+        smoothing = (self.detector_config or {}).get("smoothing_channels")
+        if smoothing is not None and smoothing < 1:
+            raise ValueError(f"`smoothing_channels` of `detector_config` has to be at least 1, got {smoothing}.")
 
     def validate_text_side(self):
         """Part of `@strict`-powered validation."""

@@ -42,12 +42,11 @@ class DBNeck(nn.Module):
         super().__init__()
         self.lateral_convs = nn.ModuleList(nn.Conv2d(n, channels, 1, bias=False) for n in in_channels)
         self.reduce_convs = None
+        width = channels if smoothing_channels is None else smoothing_channels
         if smoothing_channels is not None:
-            self.reduce_convs = nn.ModuleList(
-                nn.Conv2d(channels, smoothing_channels, 1, bias=False) for _ in in_channels
-            )
+            self.reduce_convs = nn.ModuleList(nn.Conv2d(channels, width, 1, bias=False) for _ in in_channels)
         self.smooth_convs = nn.ModuleList(
-            nn.Conv2d(smoothing_channels or channels, channels // 4, 3, padding=1, bias=False) for _ in in_channels
+            nn.Conv2d(width, channels // 4, 3, padding=1, bias=False) for _ in in_channels
         )
         self.folded = None
 
@@ -270,13 +269,14 @@ class DBDetector(nn.Module):
             `dict`: `"logits"` (batch, 1, H, W) of the probability map, and with `training_maps` also
             `"threshold_logits"` of the same shape.
         """
+        fast = is_fast(self.neck, feature_maps[0])
         masks = [None] * len(feature_maps)
-        if image_sizes is not None and is_fast(self.neck, feature_maps[0]) and not training_maps:
+        if image_sizes is not None and fast:
             sizes = image_sizes.tolist()
             masks = [cell_mask(sizes, *x.shape[-2:], 4 * 2**i) for i, x in enumerate(feature_maps)]
         elif image_sizes is not None:
             masks = [stride_mask(image_sizes, *x.shape[-2:], 4 * 2**i, x.dtype) for i, x in enumerate(feature_maps)]
-        if is_fast(self.neck, feature_maps[0]) and not training_maps:
+        if fast and not training_maps:
             levels = self.neck.smooth_levels(feature_maps, masks)
             return {"logits": self.probability_branch.from_levels(levels, masks[0])}
         x = self.neck(feature_maps, masks)

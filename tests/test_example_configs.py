@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcm_hf import TCMConfig, TCMForTextDetection
+from tcm_hf import DEFAULT_CHECKPOINT, TCMConfig, TCMForTextDetection
 from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
 
 
@@ -85,6 +85,24 @@ def test_there_are_four_files_at_most():
     assert 0 < len(FILES) <= 4
     assert {"tcm-db-rn50.json", "dbnet-rn50.json", "fasttcm-db-rn50.json"} <= set(FILES)
     assert all(f"`{name}`" in (FOLDER / "README.md").read_text() for name in FILES)
+
+
+def test_the_small_one_is_the_bundled_checkpoint():
+    config, bundled = (
+        TCMConfig(**fields_of("tcm-tiny.json"), fused_text=True),
+        TCMConfig.from_pretrained(DEFAULT_CHECKPOINT),
+    )
+    with torch.device("meta"):
+        shapes, expected = (
+            {k: v.shape for k, v in TCMForTextDetection(c).state_dict().items()} for c in (config, bundled)
+        )
+    assert shapes == expected
+    for ours, theirs in ((config, bundled), (config.vision_config, bundled.vision_config)):
+        ours, theirs = ours.to_dict(), theirs.to_dict()
+        nested = {"vision_config", "text_config", "dtype", "architectures", "transformers_version"}
+        assert {k: v for k, v in ours.items() if k not in nested} == {
+            k: theirs.get(k) for k in ours if k not in nested
+        }
 
 
 @pytest.mark.parametrize("name", FILES)

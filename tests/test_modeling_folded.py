@@ -18,6 +18,7 @@ import importlib.util
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import tiny_config
@@ -26,6 +27,10 @@ from torch import nn
 from tcm_hf import TCMConfig, TCMForTextDetection, modeling_clip_resnet, modeling_folded
 from tcm_hf.modeling_clip_resnet import plain_attention
 from tcm_hf.modeling_folded import convolution, fold, is_fast
+from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
+
+
+BUILDERS = {"db": build_db_targets, "fce": build_fce_targets, "pan": build_pan_targets}
 
 
 VIT = {
@@ -147,8 +152,25 @@ def test_hidden_states_are_not_overwritten():
         assert (a - b).abs().max() < 1e-5 * max(1.0, float(b.abs().max()))
 
 
-def test_half_precision():
-    reference = random_model()
+@pytest.mark.parametrize("detector", BUILDERS)
+@pytest.mark.parametrize("name", ["batch", "odd"])
+def test_losses_without_gradients(detector, name):
+    reference = random_model(detector=detector)
+    model = copy.deepcopy(reference).optimize_for_inference()
+    pixels, mask = INPUTS[name]
+    quad = np.array([[12.0, 20.0], [60.0, 20.0], [60.0, 44.0], [12.0, 44.0]])
+    maps = BUILDERS[detector]([quad], [False], *pixels.shape[-2:])
+    labels = {key: torch.from_numpy(np.stack([value] * len(pixels))) for key, value in maps.items()}
+    with torch.no_grad():
+        ours, expected = model(pixels, mask, labels=labels), reference(pixels, mask, labels=labels)
+    torch.testing.assert_close(ours.loss_dict, expected.loss_dict, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing_channels", [None, 8])
+def test_half_precision(smoothing_channels):
+    reference = random_model(
+        detector_config={**tiny_config().detector_config, "smoothing_channels": smoothing_channels}
+    )
     model = copy.deepcopy(reference).to(torch.bfloat16).optimize_for_inference()
     with torch.no_grad():
         ours, expected = model(*INPUTS["batch"]).logits, reference(*INPUTS["batch"]).logits
@@ -182,7 +204,7 @@ def test_it_is_taken_and_left_where_it_should():
 
 
 def test_changed_weights_are_folded_anew():
-    reference = random_model()
+    reference = random_model(detector_config={**tiny_config().detector_config, "smoothing_channels": 8})
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS["batch"]
     assert_same(model, reference, pixels, mask)
@@ -190,6 +212,7 @@ def test_changed_weights_are_folded_anew():
         lambda m: m.load_state_dict({key: value * 1.1 for key, value in m.state_dict().items()}),
         lambda m: m.detector.probability_branch[1].weight.mul_(0.5),
         lambda m: m.train().detector.neck.lateral_convs[0].weight.data.mul_(0.5),
+        lambda m: m.detector.neck.reduce_convs[0].weight.mul_(0.5),
         lambda m: m.model.vision_tower.stem[0].norm.running_mean.add_(1.0),
         lambda m: m.to(torch.float64).to(torch.float32),
     ):
