@@ -16,7 +16,7 @@ if [ "$detector" = fce ]; then
     # head tells lengths, not only classes: at the full rate it takes hundreds of steps to get back from its first ones.
     settings='{"neck_channels": 64}' multipliers='{"detector": 0.3}'
 fi
-python "$here/train_text_detection.py" --config_name "$here/configs/tcm-tiny.json" --detector "$detector" \
+python "$here/train_text_detection.py" --config_name "$here/overfit.json" --detector "$detector" \
     --detector_settings "$settings" \
     --image_dir "$images" --gt_dir "$gt" --frame_size 720 1280 --subset_file "$here/overfit_photos.txt" --evaluate_on_train \
     --crop_size 320 --scale 0.6 0.65 --image_size 448 800 --rotation 0 --flip 0 --samples_per_epoch 800 \
