@@ -22,12 +22,11 @@ import pytest
 import torch
 
 from tcm_hf import DEFAULT_CHECKPOINT, TCMConfig, TCMForTextDetection
-from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
+from tcm_hf.training_setup import TARGET_BUILDERS
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "configs"
 FILES = sorted(path.name for path in FOLDER.glob("*.json"))
-BUILDERS = {"db": build_db_targets, "fce": build_fce_targets, "pan": build_pan_targets}
 # The same architecture in small: what tells variants apart stays as the file has it.
 SIZES = {
     "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "image_size": 64},
@@ -69,7 +68,7 @@ def ablations():
 
 def train_step(model):
     quad = np.array([[12.0, 20.0], [84.0, 20.0], [84.0, 52.0], [12.0, 52.0]])
-    maps = BUILDERS[model.config.detector]([quad], [False], 64, 96)
+    maps = TARGET_BUILDERS[model.config.detector]([quad], [False], 64, 96)
     labels = {name: torch.from_numpy(np.stack([value] * 2)) for name, value in maps.items()}
     torch.manual_seed(0)
     model.train()

@@ -27,10 +27,7 @@ from torch import nn
 from tcm_hf import TCMConfig, TCMForTextDetection, modeling_clip_resnet, modeling_folded
 from tcm_hf.modeling_clip_resnet import plain_attention
 from tcm_hf.modeling_folded import convolution, fold, is_fast
-from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
-
-
-BUILDERS = {"db": build_db_targets, "fce": build_fce_targets, "pan": build_pan_targets}
+from tcm_hf.training_setup import TARGET_BUILDERS
 
 
 VIT = {
@@ -45,9 +42,10 @@ VIT = {
 }
 
 
-def random_model(**fields) -> TCMForTextDetection:
+def random_model(smoothing_channels=None, **fields) -> TCMForTextDetection:
     """As after training: no normalisation is the identity."""
     values = tiny_config().to_dict()
+    values["detector_config"]["smoothing_channels"] = smoothing_channels
     if fields.get("detector", "db") != "db":
         values["detector_config"] = {"neck_channels": 16}
     torch.manual_seed(0)
@@ -110,8 +108,7 @@ def test_db(name, smoothing_channels, fused, monkeypatch):
         monkeypatch.setattr(modeling_folded, "_POINTWISE", None)
     elif not modeling_folded.has_fused_convolution():
         pytest.skip("this build of PyTorch has no convolution with an epilogue")
-    settings = {**tiny_config().detector_config, "smoothing_channels": smoothing_channels}
-    reference = random_model(detector_config=settings)
+    reference = random_model(smoothing_channels)
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS[name]
     before = pixels.clone()
@@ -152,14 +149,14 @@ def test_hidden_states_are_not_overwritten():
         assert (a - b).abs().max() < 1e-5 * max(1.0, float(b.abs().max()))
 
 
-@pytest.mark.parametrize("detector", BUILDERS)
+@pytest.mark.parametrize("detector", sorted(TARGET_BUILDERS))
 @pytest.mark.parametrize("name", ["batch", "odd"])
 def test_losses_without_gradients(detector, name):
     reference = random_model(detector=detector)
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS[name]
     quad = np.array([[12.0, 20.0], [60.0, 20.0], [60.0, 44.0], [12.0, 44.0]])
-    maps = BUILDERS[detector]([quad], [False], *pixels.shape[-2:])
+    maps = TARGET_BUILDERS[detector]([quad], [False], *pixels.shape[-2:])
     labels = {key: torch.from_numpy(np.stack([value] * len(pixels))) for key, value in maps.items()}
     with torch.no_grad():
         ours, expected = model(pixels, mask, labels=labels), reference(pixels, mask, labels=labels)
@@ -168,9 +165,7 @@ def test_losses_without_gradients(detector, name):
 
 @pytest.mark.parametrize("smoothing_channels", [None, 8])
 def test_half_precision(smoothing_channels):
-    reference = random_model(
-        detector_config={**tiny_config().detector_config, "smoothing_channels": smoothing_channels}
-    )
+    reference = random_model(smoothing_channels)
     model = copy.deepcopy(reference).to(torch.bfloat16).optimize_for_inference()
     with torch.no_grad():
         ours, expected = model(*INPUTS["batch"]).logits, reference(*INPUTS["batch"]).logits
@@ -204,7 +199,7 @@ def test_it_is_taken_and_left_where_it_should():
 
 
 def test_changed_weights_are_folded_anew():
-    reference = random_model(detector_config={**tiny_config().detector_config, "smoothing_channels": 8})
+    reference = random_model(smoothing_channels=8)
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS["batch"]
     assert_same(model, reference, pixels, mask)
