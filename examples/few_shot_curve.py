@@ -25,7 +25,8 @@ after `--`, which say where training starts, on what, for how many steps, and wh
 All cells have the same budget of steps. Subsets of one seed lie inside each other, and both sides of a comparison see the same
 pictures; the list is `subset.json` in the cell's folder. Finished cells are skipped and interrupted ones resumed, so that the
 command can be given again. Written are `results.json`, `table.md` and `curve.png`, of all finished cells in the folder: so
-the two sides can also be given one after the other, with `--sides`, where each starts from a checkpoint of its own.
+the two sides can also be given one after the other or at the same time, with `--sides`, where each starts from a checkpoint of
+its own.
 """
 
 import argparse
@@ -46,8 +47,13 @@ SIDES = {"text side": "true", "baseline": "false"}
 COLORS = {"text side": (200, 60, 40), "baseline": (40, 90, 170)}
 
 
+def part_of(path: Path) -> Path:
+    """Temporary name of a file, one for each process: the two sides may run at the same time."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
 def write(path: Path, content: str) -> None:
-    temporary = path.with_name(path.name + ".part")
+    temporary = part_of(path)
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
 
@@ -158,8 +164,8 @@ def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560
             draw.line([place(fraction, value - deviation), place(fraction, value + deviation)], fill=color, width=2)
             draw.ellipse([x - 5, y - 5, x + 5, y + 5], fill=color)
         draw.text((right, bottom - 30 - 26 * (1 - number)), side, fill=color, font=font, anchor="rm")
-    temporary = path.with_name(path.stem + ".part.png")
-    image.save(temporary)
+    temporary = part_of(path)
+    image.save(temporary, format="PNG")
     os.replace(temporary, path)
 
 
