@@ -15,19 +15,19 @@
 
 # Only the standard library here: torch and transformers are imported by the command that needs them.
 import argparse
-import errno
 import glob
 import importlib
 import inspect
 import json
-import math
 import os
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from .arguments import fraction, nonnegative, positive_int, size
+from .output_files import make_output_folder, output_file
 
 
 IMAGE_SUFFIXES = frozenset(
@@ -126,18 +126,18 @@ def _add_detect(commands) -> None:
     parser.add_argument(
         "--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)"
     )
-    parser.add_argument("--threshold", type=_fraction, help="lowest score, 0 to 1 (default: the model's)")
-    parser.add_argument("--mask-threshold", type=_fraction, help="lowest probability of a text pixel, 0 to 1")
-    parser.add_argument("--unclip-ratio", type=_nonnegative, help="how far text kernels are expanded")
+    parser.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
+    parser.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
+    parser.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
     parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON here instead of to stdout")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
     parser.add_argument("--show-scores", action="store_true", help="write the scores on these drawings")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
-    parser.add_argument("--batch-size", type=_positive_int, default=1, help="pictures per forward pass (default: 1)")
+    parser.add_argument("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size,
         metavar="N|SHORTEST,LONGEST",
         help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
     )
@@ -221,34 +221,6 @@ def _convert(arguments: argparse.Namespace) -> int:
         return 1
     print(f"{report.summary()}\nwritten to {arguments.output}")
     return 0
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _nonnegative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and finite")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _size(text: str) -> dict[str, int]:
-    edges = [_positive_int(edge) for edge in text.split(",")]
-    if len(edges) > 2 or (len(edges) == 2 and edges[0] > edges[1]):
-        raise argparse.ArgumentTypeError(f"{text} is neither N nor SHORTEST,LONGEST")
-    return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}
 
 
 def find_images(inputs: list[str]) -> dict[str, str | None]:
@@ -415,7 +387,16 @@ def load_pipeline(arguments: argparse.Namespace):
     options = {key: value for key, value in options.items() if value is not None}
     try:
         return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError, StrictDataclassError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+        ImportError,
+        AssertionError,  # of a torch without CUDA that is asked for it
+        StrictDataclassError,
+    ) as error:
         model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
         raise UsageError(f"cannot load {model}: {_one_line(error)}") from error
 
@@ -447,10 +428,9 @@ class DrawingNames:
 
     def __init__(self, directory: Path, inputs: list[str]):
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=directory).close()
+            make_output_folder(directory)
         except OSError as error:
-            raise UsageError(f"cannot write drawings to {str(directory)!r} ({error.strerror})") from error
+            raise UsageError(str(error)) from error
         self.directory = directory
         # Compared without case, as some file systems do.
         self.taken = {os.path.realpath(path).casefold() for path in inputs}
@@ -471,7 +451,7 @@ class DrawingNames:
 @contextmanager
 def _json_list(output: Path | None):
     """
-    Writes a JSON list entry by entry, to stdout or to a file that appears only when it is complete.
+    Writes a JSON list entry by entry, to stdout or to an [`output_file`].
 
     Args:
         output (`Path`, *optional*): the file; stdout by default.
@@ -482,18 +462,6 @@ def _json_list(output: Path | None):
     Raises:
         UsageError: if the file cannot be made.
     """
-    temporary = None
-    if output is None:
-        file = sys.stdout
-    else:
-        try:
-            if output.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            output.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp")
-        except OSError as error:
-            raise UsageError(f"cannot write {str(output)!r} ({error.strerror})") from error
-        file = os.fdopen(handle, "w", encoding="utf-8")
     separator = "[\n"
 
     def write(entry: dict) -> None:
@@ -502,22 +470,16 @@ def _json_list(output: Path | None):
         file.flush()
         separator = ",\n"
 
-    try:
+    with ExitStack() as stack:
+        file = sys.stdout
+        if output is not None:
+            try:
+                file = stack.enter_context(output_file(output))
+            except OSError as error:
+                raise UsageError(str(error)) from error
         yield write
         file.write("[]\n" if separator == "[\n" else "\n]\n")
-        if temporary is None:
-            file.flush()
-        else:
-            file.close()
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-            os.replace(temporary, output)
-            temporary = None
-    finally:
-        if temporary is not None:
-            file.close()
-            os.unlink(temporary)
+        file.flush()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import weakref
 
 import numpy as np
@@ -120,6 +121,23 @@ def test_output_file_is_complete_or_absent(run, photos, monkeypatch):
     assert target.read_text() == "older result" and os.listdir(target.parent) == ["out.json"]
 
 
+def test_output_goes_through_links_and_into_pipes(run, photos):
+    target, link = photos / "results" / "out.json", photos / "link.json"
+    link.symlink_to(target)
+    for _ in range(2):
+        assert run(photos / "a", "--output", link)[0] == 0
+        assert link.is_symlink() and len(json.loads(target.read_text())) == 2
+        target.write_text("older result")
+    pipe = photos / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert run(photos / "a", "--output", pipe)[0] == 0
+    reader.join(10)
+    assert pipe.is_fifo() and len(json.loads(received[0])) == 2
+
+
 def test_drawings_never_overwrite(run, photos):
     drawings = photos / "drawings"
     code, _, _ = run(photos / "a", photos / "b", "--draw", drawings, "--batch-size", 3)
@@ -165,6 +183,33 @@ def test_loading_options(photos, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == "" and len(err.strip().splitlines()) == 1 and "cannot load model" in err
     assert "safetensors" in err and "Traceback" not in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_device_that_this_torch_lacks(photos, capsys):
+    assert cli.main(["detect", str(photos / "a"), "--device", "cuda"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "error: cannot load the bundled model: " in err
+
+
+@pytest.mark.parametrize("command", ["detect", "evaluate"])
+@pytest.mark.parametrize(
+    "option, text, message",
+    [
+        ("--threshold", "much", "much is not a number"),
+        ("--mask-threshold", "1.5", "1.5 is not between 0 and 1"),
+        ("--unclip-ratio", "-1", "-1 is not at least 0 and finite"),
+        ("--unclip-ratio", "inf", "inf is not at least 0 and finite"),
+        ("--batch-size", "0", "0 is not a whole number of at least 1"),
+        ("--batch-size", "1.5", "1.5 is not a whole number of at least 1"),
+        ("--size", "1,x", "1,x is neither N nor SHORTEST,LONGEST"),
+        ("--size", "9,8", "9,8 is neither N nor SHORTEST,LONGEST"),
+    ],
+)
+def test_both_commands_explain_wrong_numbers(command, option, text, message, capsys):
+    given = ["x"] if command == "detect" else ["x", "--ground-truth", "y"]
+    assert cli.main([command, *given, f"{option}={text}"]) == 2
+    assert f"argument {option}: {message}" in capsys.readouterr().err
 
 
 def test_usage_errors(run, photos, capsys, tmp_path):

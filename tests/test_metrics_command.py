@@ -173,10 +173,24 @@ def test_wrong_command_lines(dataset, submission, tmp_path):
         run(submission, "--model", "m", "--ground-truth", dataset)
     with pytest.raises(ValueError, match="unknown protocol 'x'"):
         run(submission, "--ground-truth", dataset, "--protocol", "x")
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(SystemExit):
         run(submission, "--ground-truth", dataset, "--worst", 0)
     with pytest.raises(OSError, match="nothing"):
         run(submission, "--ground-truth", tmp_path / "nothing")
+
+
+def test_output_places_are_checked_before_anything_is_read(submission, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_read_ground_truth", lambda arguments: pytest.fail("the ground truth was read"))
+    file = submission / "res_img_1.txt"
+    for option, place, message in (
+        ("--output", tmp_path, "it is a directory; name a file"),
+        ("--output", file / "report.json", "cannot write to"),
+        ("--gallery", file, "it is a file; name a folder"),
+        ("--gallery", file / "gallery", "cannot write to"),
+    ):
+        with pytest.raises(OSError, match=message):
+            run(submission, "--ground-truth", tmp_path, option, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission"]
 
 
 def test_through_the_command_line(dataset, submission, capsys):

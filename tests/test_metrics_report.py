@@ -61,6 +61,11 @@ def test_report_holds_every_image(tmp_path):
     assert "per_image" not in path.read_text() and len(json.loads(path.read_text())["sweep"]) == 7
     with pytest.raises(IsADirectoryError, match="name a file"):
         write_report(tmp_path, result_of())
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    path.write_text("older report")
+    write_report(link, result_of())
+    assert link.is_symlink() and len(json.loads(path.read_text())["images"]) == len(TRUTHS)
 
 
 def test_json_ready():

@@ -25,14 +25,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ..arguments import fraction, nonnegative, positive_int, size
+from ..output_files import check_output_file, make_output_folder
 from .detection_files import ImageDetections, image_key, read_detections
 from .evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
 from .protocols import ALIASES, PROTOCOLS, get_protocol
@@ -71,26 +73,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="split of the ground truth, where there are several")
     parser.add_argument("--language", metavar="NAME", help="mlt: only words in this script, such as Latin")
-    parser.add_argument("--score-threshold", type=_fraction, metavar="SCORE", help="drop detections below this score")
+    parser.add_argument("--score-threshold", type=fraction, metavar="SCORE", help="drop detections below this score")
     parser.add_argument(
         "--sweep", action="store_true", help="also a table of score thresholds; choose one on a validation split only"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a JSON report with every image here")
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="write a page with the worst images here")
-    parser.add_argument("--worst", type=int, default=24, metavar="N", help="images in the gallery (default: 24)")
+    parser.add_argument(
+        "--worst", type=positive_int, default=24, metavar="N", help="images in the gallery (default: 24)"
+    )
     add_source_options(parser.add_argument_group("ground truth"))
     model = parser.add_argument_group("detecting on the spot")
     model.add_argument("--model", metavar="DIR_OR_ID", help="checkpoint directory or Hub id")
     model.add_argument("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
-    model.add_argument("--threshold", type=_fraction, help="lowest score, 0 to 1 (default: the model's)")
-    model.add_argument("--mask-threshold", type=_fraction, help="lowest probability of a text pixel, 0 to 1")
-    model.add_argument("--unclip-ratio", type=float, help="how far text kernels are expanded")
+    model.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
+    model.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
+    model.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
     model.add_argument(
-        "--size", type=_size, metavar="N|SHORTEST,LONGEST", help="edges to which pictures are made to fit"
+        "--size", type=size, metavar="N|SHORTEST,LONGEST", help="edges to which pictures are made to fit"
     )
     model.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
     model.add_argument("--device", help="cpu, cuda, ... (default: the first accelerator, or else cpu)")
-    model.add_argument("--batch-size", type=int, default=1, help="pictures per forward pass (default: 1)")
+    model.add_argument("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
     model.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
 
 
@@ -107,8 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = get_protocol(arguments.protocol)
     if (arguments.detections is None) == (arguments.model is None):
         raise ValueError("give either DETECTIONS (files) or --model, which detects on the spot")
-    if arguments.worst < 1 or arguments.batch_size < 1:
-        raise ValueError("--worst and --batch-size have to be at least 1")
+    # The places for the results first: detecting and scoring take long.
+    if arguments.output is not None:
+        check_output_file(arguments.output)
+    if arguments.gallery is not None:
+        make_output_folder(arguments.gallery)
     records = _read_ground_truth(arguments)
     problems: list[str] = []
     if arguments.model is not None:
@@ -167,7 +174,7 @@ def _read_ground_truth(arguments: argparse.Namespace) -> dict:
     if not records:
         raise ValueError(f"no annotated image in {arguments.ground_truth!r} ({name}); see --format and --split")
     keys = [image_key(record.name) for record in records]
-    # Names that occur in several folders are told apart by their paths.
+    # Names that occur in several folders are told apart by their paths, where a model finds the detections.
     unique = len(set(keys)) == len(keys)
     named = dict(zip(keys if unique else [record.name for record in records], records))
     if len(named) < len(records):
@@ -190,6 +197,13 @@ def _from_files(
     records: dict, found: dict[str, ImageDetections], problems: list[str]
 ) -> Iterator[tuple[str, ImageDetections]]:
     """The detections of every record."""
+    keys = Counter(image_key(name) for name in records)
+    shared = [key for key, count in keys.items() if count > 1]
+    if shared:
+        raise ValueError(
+            f"{keys[shared[0]]} pictures of the ground truth are called {shared[0]!r}, and results are paired by file names "
+            "without folders: evaluate one folder at a time (--split), or rename the pictures"
+        )
     pairs = _pair_names([image_key(name) for name in records], list(found))
     if not pairs:
         examples = f"{next(iter(found), 'none')!r} and {next(iter(records))!r}"
@@ -308,17 +322,3 @@ def _print_result(result: dict, sweep: dict | None) -> None:
             figures = "  ".join(f"{name} {row[name]:.4f}" for name in ("precision", "recall", "hmean"))
             best = "  best" if row["score_threshold"] == sweep["best_threshold"] else ""
             print(f"score {row['score_threshold']:.2f}  {figures}{best}")
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _size(text: str) -> dict[str, int]:
-    edges = [int(edge) for edge in text.split(",")]
-    if not 1 <= len(edges) <= 2 or min(edges) < 1 or not math.isfinite(edges[0]) or edges[0] > edges[-1]:
-        raise argparse.ArgumentTypeError(f"{text} is neither N nor SHORTEST,LONGEST")
-    return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}

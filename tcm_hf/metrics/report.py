@@ -18,12 +18,12 @@ import html
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
+
+from ..output_files import output_file
 
 
 FIGURES = ("precision", "recall", "hmean")
@@ -70,7 +70,8 @@ def write_report(path: str | Path, result: dict, **extra) -> None:
     if "no_score_filter" in report:
         report["no_score_filter"] = {k: v for k, v in report["no_score_filter"].items() if k != "per_image"}
     report["images"] = [{"image": name, **image} for name, image in result["per_image"].items()]
-    _replace(Path(path), json.dumps(json_ready(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    with output_file(path) as file:
+        file.write(json.dumps(json_ready(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def worst_images(result: dict, count: int) -> list[Hashable]:
@@ -142,7 +143,8 @@ def write_gallery(
         parts.append("<p>No image has an error.</p>")
     parts += [_image_section(name, result["per_image"][name], load(name), max_edge, quality) for name in names]
     page = Path(directory) / "index.html"
-    _replace(page, "".join([*parts, "</body></html>\n"]))
+    with output_file(page) as file:
+        file.write("".join([*parts, "</body></html>\n"]))
     return page
 
 
@@ -189,19 +191,3 @@ def _jpeg(picture, max_edge: int, quality: int) -> str:
 
 def _percent(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file that appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a directory; name a file")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,0 +1,116 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Files and folders that a command writes its results to."""
+
+# Only the standard library here: every start of `tcm-hf` imports this file.
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def output_file(path: str | Path) -> Iterator[TextIO]:
+    """
+    Opens a UTF-8 text file that appears only when it is complete; what was there before stays until then.
+
+    A symbolic link is followed. Pipes and devices, such as `/dev/null`, are written to as they are.
+
+    Args:
+        path (`str` or `Path`): the file; its folder is made when it does not exist.
+
+    Yields:
+        `TextIO`: the file to write to. An exception in the `with` block leaves no file.
+
+    Raises:
+        OSError: if the file cannot be made; the message names it.
+    """
+    with _naming(path):
+        if _is_special(path):
+            target, file = None, open(path, "w", encoding="utf-8")
+        else:
+            target, temporary, file = _open_temporary(path)
+    if target is None:
+        with file:
+            yield file
+        return
+    try:
+        with file:
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def check_output_file(path: str | Path) -> None:
+    """
+    Sees to it that [`output_file`] will open a file, for checks before a long run.
+
+    Args:
+        path (`str` or `Path`): the file; its folder is made when it does not exist.
+
+    Raises:
+        OSError: if the file cannot be made; the message names it.
+    """
+    if not _is_special(path):
+        with _naming(path):
+            _, temporary, file = _open_temporary(path)
+            file.close()
+            os.unlink(temporary)
+
+
+def make_output_folder(folder: str | Path) -> None:
+    """
+    Makes a folder, if there is none, and sees to it that files can be written into it.
+
+    Args:
+        folder (`str` or `Path`): the folder.
+
+    Raises:
+        OSError: if they cannot; the message names the folder.
+    """
+    with _naming(folder):
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise NotADirectoryError("it is a file; name a folder")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def _is_special(path: str | Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:
+    """The place that a path stands for, and a file beside it that can be moved there."""
+    target = os.path.realpath(path)
+    if os.path.isdir(target):
+        raise IsADirectoryError("it is a directory; name a file")
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
+    return target, temporary, os.fdopen(handle, "w", encoding="utf-8")
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"cannot write to {str(path)!r} ({error.strerror or error})") from error
