@@ -2,7 +2,12 @@
 
 import argparse
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -127,6 +132,110 @@ def test_finished_folder_can_grow(command, tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+def stop_at(number, monkeypatch):
+    render = synthesize._render
+
+    def stopping(index):
+        if index == number:
+            raise KeyboardInterrupt
+        return render(index)
+
+    monkeypatch.setattr(synthesize, "_render", stopping)
+
+
+def test_folder_without_a_picture_takes_other_settings(command, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(0, patch)
+        with pytest.raises(KeyboardInterrupt):
+            command("out", "--count", 2)
+    # Drawn ahead by another worker, but not in the journal.
+    ahead = tmp_path / "out" / "images" / "0000" / "0000001.jpg"
+    ahead.parent.mkdir(parents=True)
+    ahead.write_bytes(b"picture")
+    command("out", "--count", 2, "--seed", 1, "--quality", 0)
+    command("new", "--count", 2, "--seed", 1, "--quality", 0)
+    assert content(tmp_path / "out") == content(tmp_path / "new")
+
+
+def test_too_small_a_count_keeps_a_stopped_extension(command, tmp_path, monkeypatch):
+    command("out", "--count", 2)
+    stop_at(5, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        command("out", "--count", 8)
+    before = content(tmp_path / "out")
+    with pytest.raises(ValueError, match="holds 5 pictures already, more than --count 3"):
+        command("out", "--count", 3)
+    assert content(tmp_path / "out") == before
+
+
+def test_workers_end_with_a_command_that_is_killed(fonts, tmp_path):
+    options = ("out", "--count", "9999", "--size", "64", "64", "--fonts", str(fonts), "--workers", "2", "--quiet")
+    program = "import sys; from tcm_hf.cli import main; main(sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "synthesize", *options],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None and not list((tmp_path / "out").glob("images/*/*.jpg")):
+            time.sleep(0.1)
+        process.kill()
+        # The workers have this end of the pipe, too: it is closed when the last of them is gone.
+        process.communicate(timeout=30)
+        assert process.returncode == -signal.SIGKILL
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def test_damaged_photos_are_named_before_the_first_picture(command, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo = np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)
+    for name in ("whole.jpg", "cut.jpg", "whole.png", "cut.png"):
+        cv2.imwrite(str(photos / name), photo)
+    for name in ("cut.jpg", "cut.png"):
+        data = (photos / name).read_bytes()
+        (photos / name).write_bytes(data[: len(data) // 2])
+    (photos / "empty.webp").touch()
+    message = r"3 of 5 pictures cannot be read \(.*cut\.jpg, .*cut\.png, .*empty\.webp\); remove them"
+    with pytest.raises(ValueError, match=message):
+        command("out", "--count", 1, "--backgrounds", photos)
+    assert not (tmp_path / "out").exists()
+    for name in ("cut.jpg", "cut.png", "empty.webp"):
+        (photos / name).unlink()
+    assert command("out", "--count", 1, "--backgrounds", photos) == 0
+
+
+def test_words_that_no_font_has(command, tmp_path, capsys):
+    words = tmp_path / "words.txt"
+    words.write_text("日本 東京\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"words\.txt: none of 2 words .* see --script, --fonts"):
+        command("out", "--count", 1, "--words", words)
+    assert not (tmp_path / "out").exists()
+    words.write_text("alpha beta 日本 東京\n", encoding="utf-8")
+    command("out", "--count", 1, "--words", words)
+    assert "of 4 words looked at, 2 have letters that no font has, and 0 more" in capsys.readouterr().err
+    # Of many letters some words are looked at.
+    words.write_text(" ".join(map(chr, range(0x4E00, 0x5200))), encoding="utf-8")
+    with pytest.raises(ValueError, match="none of 94 words"):
+        command("out", "--count", 1, "--words", words)
+    words.write_text("alpha beta\n", encoding="utf-8")
+    command("whole", "--count", 1, "--words", words)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_words_at_all_are_worth_a_warning(command, capsys):
+    assert command("out", "--count", 2, "--size", 32, 32, "--text-height", 150, 150) == 0
+    captured = capsys.readouterr()
+    assert "2 images, 0 words" in captured.out and "warning: no picture has a word" in captured.err
+
+
 def test_words_and_photos_of_the_user(command, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\n", encoding="utf-8")
     (tmp_path / "photos" / "deep").mkdir(parents=True)
@@ -173,6 +282,7 @@ def test_annotated_photos_are_used_beside_their_text(command, tmp_path):
         (("--count", 1, "--degradation", 2), "--degradation must lie between 0 and 1"),
         (("--count", 1, "--any-angle", -1), "--any-angle must lie between 0 and 1"),
         (("--count", 1, "--text-height", 9, 5), "--text-height must be LOW HIGH"),
+        (("--count", 1, "--text-height", 8, "inf"), "--text-height must be .* finite"),
         (("--count", 1, "--quality", 101), "--quality must lie between 0 and 100"),
         (("--count", 1, "--workers", 0), "--workers must be at least 1"),
         (("--count", 1, "--max-words", 0), "--max-words must be at least 1"),

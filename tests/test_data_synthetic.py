@@ -16,7 +16,7 @@ from tcm_hf.data.degradations import Degradation, degrade, disc_kernel, motion_k
 from tcm_hf.data.fonts import FontLibrary, find_fonts, has_glyph
 from tcm_hf.data.formats import TextRecord
 from tcm_hf.data.synthetic import SyntheticTextGenerator
-from tcm_hf.data.text_layout import Bend, TextLayouter, draw_word
+from tcm_hf.data.text_layout import Bend, TextLayouter, _as_drawn, draw_word
 from tcm_hf.data.text_paint import contrasting_color
 from tcm_hf.data.words import SCRIPTS, default_words, load_words, random_price, random_word, running_word
 
@@ -469,6 +469,25 @@ def test_characters_that_a_font_lacks_are_not_drawn(font_folder):
     assert any("abc" in text.lower() for text in texts)
 
 
+@pytest.mark.parametrize(
+    "word, drawn",
+    [
+        ("abc(1)", "abc(1)"),
+        ("אבג", "גבא"),
+        ("(אב)", "(בא)"),
+        ("אב]12", "12[בא"),
+        ("א12.50", "12.50א"),
+        ("ב-50%", "50%-ב"),
+        ("ב$5/10/99!", "!$5/10/99ב"),
+        ("דיסקUSB3.0", "USB3.0קסיד"),
+        # Points stand behind their letters.
+        ("שָׁלוֹם", "םוֹלשָׁ"),
+    ],
+)
+def test_hebrew_is_drawn_from_the_right(word, drawn):
+    assert _as_drawn(word) == drawn
+
+
 def test_big_collections_of_fonts_are_held_back(monkeypatch):
     class Named:
         def __init__(self, name):
@@ -493,6 +512,7 @@ def test_big_collections_of_fonts_are_held_back(monkeypatch):
     [
         ({"size": 8}, "size"),
         ({"text_height": (20, 10)}, "text_height"),
+        ({"text_height": (8, math.inf)}, "text_height"),
         ({"max_words": 0}, "max_words"),
         ({"plate": 2}, "plate"),
         ({"curved": -0.1}, "curved"),

@@ -30,12 +30,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
-from collections import deque
+import threading
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -45,6 +48,9 @@ REPORT_NAME = "synthesize.json"
 PICTURES_PER_FOLDER = 1000
 # Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
 GENERATOR_VERSION = 3
+# Of a word list with more letters than this, such as one of ideographs, 100 words are looked up in the fonts: all would
+# take minutes where there are hundreds of fonts.
+_MOST_LETTERS = 300
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         `int`: 0.
 
     Raises:
-        ValueError: if a setting makes no sense, no font was found, or the folder holds something else.
+        ValueError: if a setting makes no sense, no font was found or none has the words, a background is damaged, or the
+            folder holds something else.
         OSError: if a file cannot be read or written.
     """
     from .fonts import FONT_DIRECTORIES, find_fonts
@@ -133,6 +140,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"no font for script {arguments.script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
             f"{_PACKAGES.get(arguments.script, 'fonts-noto-core')}) or name folders with --fonts"
         )
+    if arguments.words:
+        _check_words(arguments.words, words, [str(path) for path in fonts])
     options = {
         "words": words,
         "size": tuple(arguments.size),
@@ -159,6 +168,8 @@ def run(arguments: argparse.Namespace) -> int:
         "options": {**options, "fonts": [str(path) for path in fonts], "backgrounds": backgrounds},
     }  # fmt: skip
     report = _synthesize(root, arguments.count, settings, job, arguments.workers, not arguments.quiet)
+    if not report["words"]:
+        _warn("no picture has a word; choose a larger --size or a smaller --text-height")
     print(f"{root}: {report['images']} images, {report['words']} words, {report['ignored']} of them not readable")
     return 0
 
@@ -191,8 +202,8 @@ def _check(arguments: argparse.Namespace) -> None:
                 f"--{option.replace('_', '-')} must lie between 0 and 1, got {getattr(arguments, option)}"
             )
     low, high = arguments.text_height
-    if not 4 <= low <= high:
-        raise ValueError(f"--text-height must be LOW HIGH with 4 <= LOW <= HIGH, got {low:g} {high:g}")
+    if not 4 <= low <= high < math.inf:
+        raise ValueError(f"--text-height must be LOW HIGH with 4 <= LOW <= HIGH, both finite, got {low:g} {high:g}")
     low, high = arguments.bend
     if not 0 < low <= high <= 300:
         raise ValueError(f"--bend must be LOW HIGH with 0 < LOW <= HIGH <= 300, got {low:g} {high:g}")
@@ -219,6 +230,67 @@ def _backgrounds(folder: str) -> list:
     return [str(path) for path in paths]
 
 
+def _check_words(name: str, words: list[str], fonts: list[str]) -> None:
+    """Refuses a list of which no font has a word; says how many words some fonts lack, as they are drawn otherwise."""
+    from .fonts import has_glyph
+
+    if len(set("".join(words))) > _MOST_LETTERS:
+        words = words[:: math.ceil(len(words) / 100)]
+    letters = set("".join(words))
+    # Most fonts lack the same letters: none, or all.
+    lacking = Counter(frozenset(letter for letter in letters if not has_glyph(font, letter)) for font in fonts)
+    whole = [sum(count for lacks, count in lacking.items() if lacks.isdisjoint(word)) for word in words]
+    if not any(whole):
+        raise ValueError(
+            f"{name}: none of {len(words)} words looked at has all its letters in any of {len(fonts)} fonts; see --script, "
+            "--fonts"
+        )
+    if min(whole) < len(fonts):
+        share = 100 * sum(whole) / (len(words) * len(fonts))
+        _warn(
+            f"{name}: of {len(words)} words looked at, {whole.count(0)} have letters that no font has, and "
+            f"{sum(0 < count < len(fonts) for count in whole)} more have letters that some of the {len(fonts)} fonts lack. "
+            f"{share:.3g} % of all pairs of a word and a font fit; elsewhere words are left out, cut or replaced by numbers "
+            "(see --script, --fonts)"
+        )
+
+
+def _warn(message: str) -> None:
+    print(f"tcm-hf synthesize: warning: {message}", file=sys.stderr)
+
+
+def _check_backgrounds(sources: list) -> None:
+    """Decodes every photo: a run that meets a damaged one late could not go on without it."""
+    from PIL import Image
+
+    # Before there are threads: one that opens a file while another one loads Pillow's decoders can miss them.
+    Image.init()
+    with ThreadPoolExecutor(_cores()) as pool:
+        damaged = [path for path in pool.map(_damaged, sources) if path]
+    if damaged:
+        raise ValueError(
+            f"--backgrounds: {len(damaged)} of {len(sources)} pictures cannot be read ({', '.join(damaged)}); remove them, "
+            "and their lines in metadata.jsonl if there is one"
+        )
+
+
+def _damaged(source) -> str | None:
+    """The name of a background that cannot be decoded."""
+    from PIL import Image
+
+    from .formats import load_image
+
+    path = source if isinstance(source, str) else source.image
+    try:
+        with Image.open(path) as image:
+            # A JPEG is read to its end at an eighth of its size, several times faster than in full.
+            image.draft(None, (1, 1))
+            load_image(image)
+    except Exception:  # decoders raise SyntaxError, struct.error and more on damaged headers
+        return str(path)
+    return None
+
+
 def _background_name(source) -> str:
     return Path(source if isinstance(source, str) else source.name).name
 
@@ -230,10 +302,10 @@ def _digest(values: list[str]) -> str | None:
 
 def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int | None, progress: bool) -> dict:
     journal = root / JOURNAL_NAME
-    _start_journal(root, journal, settings)
+    started = _start_journal(root, journal, settings, job["options"]["backgrounds"])
     first = sum(1 for _ in _journal_rows(journal))
     if first > count:
-        if (root / METADATA_NAME).is_file():
+        if started:
             journal.unlink()
         raise ValueError(f"{root} holds {first} pictures already, more than --count {count}; choose another folder")
     with open(journal, "a", encoding="utf-8") as file:
@@ -249,29 +321,40 @@ def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int 
     return _finish(root, journal, settings)
 
 
-def _start_journal(root: Path, journal: Path, settings: dict) -> None:
-    """Opens the journal of a new, an unfinished or a finished run; refuses a folder that holds anything else."""
+def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list) -> bool:
+    """
+    Opens the journal of a new, an unfinished or a finished run; refuses a folder that holds anything else.
+
+    Returns:
+        `bool`: whether the journal is a new one.
+    """
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{root} is a file; choose another folder")
+    head = json.dumps({"settings": settings}) + "\n"
+    if journal.is_file():
+        data = journal.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            with open(journal, "r+b") as file:
+                file.truncate(len(whole))
+        before, _, rows = whole.partition(b"\n")
+        if rows:
+            _compare(root, json.loads(before)["settings"], settings)
+            return False
+    elif (root / METADATA_NAME).is_file() and (root / REPORT_NAME).is_file():
+        report = (root / REPORT_NAME).read_text(encoding="utf-8")
+        _compare(root, json.loads(report)["settings"], settings)
+        _write_text(journal, head + (root / METADATA_NAME).read_text(encoding="utf-8"))
+        return True
+    elif root.is_dir() and any(root.iterdir()):
+        raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
+    # Without a row no picture counts, so the settings may change; a stopped run can have drawn some ahead.
+    _check_backgrounds(backgrounds)
+    for picture in (root / "images").glob("*/" + 7 * "[0-9]" + ".*"):
+        picture.unlink()
     root.mkdir(parents=True, exist_ok=True)
-    if not journal.is_file():
-        report = root / REPORT_NAME
-        if (root / METADATA_NAME).is_file() and report.is_file():
-            _compare(root, json.loads(report.read_text(encoding="utf-8"))["settings"], settings)
-            rows = (root / METADATA_NAME).read_text(encoding="utf-8")
-            _write_text(journal, json.dumps({"settings": settings}) + "\n" + rows)
-            return
-        if any(root.iterdir()):
-            raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
-        _write_text(journal, json.dumps({"settings": settings}) + "\n")
-        return
-    data = journal.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with open(journal, "r+b") as file:
-            file.truncate(len(whole))
-    head = whole.split(b"\n", 1)[0]
-    _compare(root, json.loads(head)["settings"] if head else {}, settings)
+    _write_text(journal, head)
+    return True
 
 
 def _compare(root: Path, before: dict, now: dict) -> None:
@@ -326,7 +409,7 @@ def _results(indices: range, job: dict, workers: int | None) -> Iterator[dict]:
         return
     # Fresh processes: forked ones could wait for ever for threads that OpenCV had before the fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (job,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_pool_worker, (job,)) as pool:
         waiting: deque = deque()
         upcoming = iter(indices)
         try:
@@ -346,6 +429,17 @@ def _cores() -> int:
 
 
 _WORKER: dict = {}
+
+
+def _start_pool_worker(job: dict) -> None:
+    # A command that is killed tells its workers nothing: they would wait for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _start_worker(job)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _start_worker(job: dict) -> None:

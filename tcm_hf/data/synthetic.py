@@ -117,8 +117,8 @@ class SyntheticTextGenerator:
         self.shape = (self.size, self.size) if isinstance(self.size, int) else self.size
         if len(self.shape) != 2 or min(self.shape) < 32:
             raise ValueError(f"`size` must be one or two numbers of at least 32 pixels, got {size}")
-        if not 4 <= text_height[0] <= text_height[1]:
-            raise ValueError(f"`text_height` must be (low, high) with 4 <= low <= high, got {text_height}")
+        if not 4 <= text_height[0] <= text_height[1] < math.inf:
+            raise ValueError(f"`text_height` must be (low, high), finite, with 4 <= low <= high, got {text_height}")
         if not 0 < bend[0] <= bend[1] <= 300:
             raise ValueError(f"`bend` must be (low, high) in degrees with 0 < low <= high <= 300, got {bend}")
         if max_words is not None and max_words < 1:
@@ -163,9 +163,9 @@ class SyntheticTextGenerator:
 
         Returns:
             `tuple[np.ndarray, list[np.ndarray], list[bool], list[str]]`: RGB uint8 (height, width, 3), one float32 polygon
-            a word, clockwise from the reading start: (4, 2), or for a bent word (n, 2) with n >= 14 and as many points
-            along the top as along the bottom (words cut by the border may have any number); ignore flags of words that
-            cannot be read (too small, dim, blurred, hidden or cut); the words.
+            a word, clockwise from the top left of the word as drawn, in every script: (4, 2), or for a bent word (n, 2) with
+            n >= 14 and as many points along the top as along the bottom (words cut by the border may have any number);
+            ignore flags of words that cannot be read (too small, dim, blurred, hidden or cut); the words.
         """
         image = self._background(rng)
         image, polygons, contrasts, texts, ignore = self._add_words(image, [], self.max_words, rng, cut=0.12)

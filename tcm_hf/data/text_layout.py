@@ -17,6 +17,8 @@ that turn a flat layout into an arc or a wave."""
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -428,9 +430,23 @@ def _outlines(rects: np.ndarray, ems: np.ndarray, margin: float) -> np.ndarray:
     return grown[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
+# Inside of Hebrew, numbers (with the signs in and at them) and words of other scripts still run from the left.
+_FROM_LEFT = r"[^\W_\u0590-\u05ff\ufb1d-\ufb4f]"
+_UNITS = re.compile(rf"[#$£€₪]?{_FROM_LEFT}+(?:[.,:/+-]{_FROM_LEFT}+)*%?|.", re.DOTALL)
+_MIRRORED = dict(zip("()[]{}<>", ")(][}{><"))
+
+
 def _as_drawn(word: str) -> str:
-    """Basic layout draws from the left: the letters of Hebrew come in reverse."""
-    return word[::-1] if any("\u0590" <= character <= "\u05ff" for character in word) else word
+    """Basic layout draws from the left: the letters of Hebrew, each with its points behind it, come in reverse."""
+    if not any("\u0590" <= character <= "\u05ff" for character in word):
+        return word
+    units: list[str] = []
+    for unit in _UNITS.findall(word):
+        if units and unicodedata.combining(unit[0]):
+            units[-1] += unit
+        else:
+            units.append(_MIRRORED.get(unit, unit))
+    return "".join(reversed(units))
 
 
 def draw_word(text: str, font, tracking: float = 0.0) -> tuple[np.ndarray, int, int]:
@@ -525,8 +541,8 @@ def block_outlines(block: TextBlock, matrix: np.ndarray) -> list[np.ndarray]:
         matrix (`np.ndarray` of shape (3, 3)): perspective map from the (bent) layout to the picture.
 
     Returns:
-        `list[np.ndarray]`: float32 polygons, clockwise from the reading start, of 4 points, or, bent, of 14 and more: as
-        many along the top as along the bottom.
+        `list[np.ndarray]`: float32 polygons, clockwise from the top left of the word as drawn, also in scripts that are
+        read from the right, of 4 points, or, bent, of 14 and more: as many along the top as along the bottom.
     """
     if block.bend is None:
         return list(cv2.perspectiveTransform(block.boxes.reshape(-1, 1, 2), matrix).reshape(-1, 4, 2))

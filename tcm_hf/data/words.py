@@ -228,7 +228,7 @@ def random_word(rng: np.random.Generator, words: Sequence[str] | None = None, sc
         script (`str`, *optional*, defaults to `"latin"`): a name of [`SCRIPTS`], for invented words.
 
     Returns:
-        `str`: a word without spaces, with at least one letter or digit.
+        `str`: a word without spaces, with at least one letter or digit; one of `words` comes as the list has it.
     """
     kind = rng.random()
     if kind < 0.10:
@@ -256,7 +256,7 @@ def running_word(rng: np.random.Generator, words: Sequence[str] | None = None, s
         script (`str`, *optional*, defaults to `"latin"`): as for [`random_word`].
 
     Returns:
-        `str`: a word without spaces, with at least one letter or digit.
+        `str`: a word without spaces, with at least one letter or digit; one of `words` comes as the list has it.
     """
     if script != "latin":
         return random_word(rng, words, script)
