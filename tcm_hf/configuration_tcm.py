@@ -17,6 +17,7 @@ from dataclasses import fields
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
@@ -65,6 +66,13 @@ DETECTOR_DEFAULTS: dict[str, dict] = {
         "discrimination_loss_weight": 0.25,
         "negative_ratio": 3.0,  # hard negatives for every positive pixel in the text map's dice loss
     },
+}
+
+# Least values of those settings that are whole numbers.
+_LEAST_SETTINGS: dict[str, dict[str, int]] = {
+    "db": {"neck_channels": 4, "head_channels": 1, "smoothing_channels": 1},
+    "fce": {"neck_channels": 1, "fourier_degree": 1, "num_points": 3},
+    "pan": {"neck_channels": 1, "num_enhancements": 1, "embedding_channels": 1},
 }
 
 
@@ -123,6 +131,7 @@ class CLIPResNetConfig(PreTrainedConfig):
             raise ValueError(f"`depths` needs four positive numbers of blocks, got {self.depths}.")
         if self.width < 2 or self.width % 2:
             raise ValueError(f"`width` has to be an even number of channels, got {self.width}.")
+        _check_least(self, ("num_attention_heads", "projection_dim", "num_channels"))
         if (self.width * 32) % self.num_attention_heads:
             raise ValueError(
                 f"The last stage's {self.width * 32} channels (`width` * 32) are not a multiple of "
@@ -278,7 +287,7 @@ class TCMConfig(PreTrainedConfig):
         another `detector` the settings of the saved one are left behind, and so are the token ids with another `prompt`.
         """
         # transformers sets them on the finished configuration, past what is derived from them and past the checks.
-        own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)}
+        own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)} | {"id2label"}
         changes = {name: kwargs.pop(name) for name in own - set(cls.sub_configs_defaults) if name in kwargs}
         config_dict = dict(config_dict)
         for name, dependent in (("detector", "detector_config"), ("prompt", "prompt_token_ids")):
@@ -302,9 +311,27 @@ class TCMConfig(PreTrainedConfig):
                 f"Unknown settings {unknown} in `detector_config` of detector {self.detector!r}; known settings: "
                 f"{sorted(DETECTOR_DEFAULTS[self.detector])}."
             )
-        smoothing = (self.detector_config or {}).get("smoothing_channels")
-        if smoothing is not None and smoothing < 1:
-            raise ValueError(f"`smoothing_channels` of `detector_config` has to be at least 1, got {smoothing}.")
+        for name, least in _LEAST_SETTINGS.get(self.detector, {}).items():
+            # Not there where the name was registered anew for another detector.
+            value = self.detector_config.get(name, least)
+            if value is None and DETECTOR_DEFAULTS[self.detector][name] is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(
+                    f"`{name}` of `detector_config` has to be a whole number of at least {least}, got {value!r}."
+                )
+
+    def validate_labels(self):
+        """Part of `@strict`-powered validation."""
+        if self.num_labels != 1:
+            raise ValueError(
+                f"The detectors know one class, text: `num_labels` has to be 1, got {self.num_labels}. Leave it out, and "
+                'give the class another name by `id2label={0: "name"}`.'
+            )
+
+    def validate_pyramid(self):
+        """Part of `@strict`-powered validation."""
+        _check_least(self, ("pyramid_channels",))
 
     def validate_text_side(self):
         """Part of `@strict`-powered validation."""
@@ -324,9 +351,16 @@ class TCMConfig(PreTrainedConfig):
                 f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "
                 '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
             )
-        for name, least in (("num_context_vectors", 0), ("decoder_layers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` has to be at least {least}, got {getattr(self, name)}.")
+        _check_least(self, ("num_context_vectors",), 0)
+        _check_least(self, ("decoder_layers", "decoder_hidden_size", "decoder_attention_heads", "decoder_ffn_dim"))
+        if not 0 <= self.decoder_dropout < 1:
+            raise ValueError(
+                f"`decoder_dropout` has to be a share of at least 0 and below 1, got {self.decoder_dropout}."
+            )
+        if self.prompt_generator_act not in ACT2FN:
+            raise ValueError(
+                f"Unknown `prompt_generator_act` {self.prompt_generator_act!r}; known activations: {sorted(ACT2FN)}."
+            )
         context_only = len(self.prompt_token_ids) == 0 and self.num_context_vectors > 0
         known = all(0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids)
         if not known or (len(self.prompt_token_ids) < 2 and not context_only):
@@ -354,6 +388,13 @@ class TCMConfig(PreTrainedConfig):
             )
         if self.temperature <= 0:
             raise ValueError(f"`temperature` has to be positive, got {self.temperature}.")
+
+
+def _check_least(config: PreTrainedConfig, names: tuple[str, ...], least: int = 1) -> None:
+    """Raises a `ValueError` for the first of the fields that is smaller."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"`{name}` has to be at least {least}, got {getattr(config, name)}.")
 
 
 def _vision_config(values: dict) -> PreTrainedConfig:

@@ -84,6 +84,7 @@ _LEAST_VALUES: dict[str, dict[str, float]] = {
         "min_size": 0.0,
         "max_candidates": 1,
         "epsilon_ratio": 0.0,
+        "seed_threshold": 0.0,
         "seed_share": 0.0,
         "seed_gap": 0.0,
     },
@@ -410,10 +411,15 @@ class TCMImageProcessor(PilBackend):
                     f"{', '.join(sorted(arguments))}"
                 )
             arguments.update(changes)
+        least = _LEAST_VALUES.get(self.detector, {})
         for key, default in DECODERS[self.detector].defaults.items():
-            if isinstance(default, numbers.Real) and not isinstance(default, bool):
-                key = _public_name(key)
-                _check_number(key, arguments[key], _LEAST_VALUES.get(self.detector, {}).get(key))
+            key = _public_name(key)
+            value = arguments[key]
+            if isinstance(default, bool):
+                if not isinstance(value, bool | np.bool_):
+                    raise ValueError(f"{key} must be True or False, got {value!r}")
+            elif isinstance(default, numbers.Real) or (key in least and value is not None):
+                _check_number(key, value, least.get(key))
         check_shape(arguments.get("shape", "polygon"))
         return arguments
 
@@ -590,7 +596,7 @@ def _check_number(name: str, value, least: float | None) -> None:
     whole = isinstance(least, int)
     if not isinstance(value, numbers.Integral if whole else numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a {'whole' if whole else 'finite'} number, got {value!r}")
-    if name.endswith("threshold") and not 0 <= value <= 1:
+    if name.endswith(("threshold", "share")) and not 0 <= value <= 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")
     if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least:g}, got {value}")

@@ -27,7 +27,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .modeling_folded import DerivedWeights, FoldedConvolution, has_fused_convolution, is_fast
+from .modeling_folded import DerivedWeights, FoldedConvolution, has_fused_convolution, is_fast, is_plain
 
 
 # Queries of one head whose attention weights `plain_attention` holds.
@@ -293,9 +293,10 @@ class MaskedConvNorm(nn.Module):
         self.folded = FoldedConvolution()
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | CellMask | None = None) -> torch.Tensor:
-        if is_fast(self, x):
-            return masked(self.folded(x, self.conv, self.norm, relu=self.relu), mask)
-        x = self.norm(self.conv(x))
+        conv, norm = self.conv, self.norm
+        if is_fast(self, x) and is_plain(conv, norm):
+            return masked(self.folded(x, conv, norm, relu=self.relu), mask)
+        x = norm(conv(x))
         if self.relu:
             x = nn.functional.relu(x)
         return masked(x, mask)
@@ -349,17 +350,18 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         identity = self.pool(x)
         x = self.pool(self.conv2(self.conv1(x, mask), mask))
-        if not is_fast(self.conv3, x):
-            identity = identity if self.shortcut is None else self.shortcut(identity)
-            x = nn.functional.relu(self.conv3(x) + identity)
-        elif self.shortcut is None:
-            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, relu=True, residual=identity)
-        else:
+        conv3, shortcut = self.conv3, self.shortcut
+        fast = type(conv3) is MaskedConvNorm and is_fast(conv3, x) and is_plain(conv3.conv, conv3.norm)
+        if fast and shortcut is None:
+            x = conv3.folded(x, conv3.conv, conv3.norm, relu=True, residual=identity)
+        elif fast and type(shortcut) is MaskedConvNorm and is_plain(shortcut.conv, shortcut.norm):
             # The two are one convolution of the joint channels: the shortcut's result, the largest map there is, is
             # neither written nor read again.
-            plus = (self.shortcut.conv, self.shortcut.norm)
-            x = torch.cat([x, identity], dim=1)
-            x = self.conv3.folded(x, self.conv3.conv, self.conv3.norm, plus, relu=True)
+            plus = (shortcut.conv, shortcut.norm)
+            x = conv3.folded(torch.cat([x, identity], dim=1), conv3.conv, conv3.norm, plus, relu=True)
+        else:
+            identity = identity if shortcut is None else shortcut(identity)
+            x = nn.functional.relu(conv3(x) + identity)
         return masked(x, pooled_mask)
 
 
@@ -423,10 +425,11 @@ class CLIPResNetAttentionPool(nn.Module):
 
     def _project(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
         """A projection of (batch, tokens, channels), on the fast path as the convolution of a map one cell wide."""
-        if is_fast(self, tokens):
+        layer = getattr(self, name)
+        if is_fast(self, tokens) and is_plain(layer):
             x = tokens.transpose(1, 2)[..., None]
-            return self.folded[name](x, getattr(self, name))[..., 0].transpose(1, 2)
-        return getattr(self, name)(tokens)
+            return self.folded[name](x, layer)[..., 0].transpose(1, 2)
+        return layer(tokens)
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, image_sizes: torch.Tensor | None = None

@@ -30,15 +30,21 @@ _POINTWISE_IN_PLACE = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
 _PACK = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 
 
+# The layers that can be folded; not their subclasses, such as quantized ones, which may compute something else.
+_PLAIN_LAYERS = frozenset((nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d))
+
+
 class DerivedWeights:
     """
-    Tensors that are computed from a module's parameters, and kept until one of these changes.
+    Tensors that are computed from a module's parameters, and kept until one of these changes. Changes by way of `.data`
+    do not show.
 
-    Copies and pickles are empty: they belong to other parameters.
+    Copies and pickles are empty: they belong to other parameters. Several threads may use one instance.
     """
 
     def __init__(self):
-        self._state, self._value = None, None
+        # All that is kept, in one attribute, so that no thread sees the state of one result and another result.
+        self._kept = (None, None, None)
 
     def __reduce__(self):
         return DerivedWeights, ()
@@ -52,15 +58,18 @@ class DerivedWeights:
         Returns:
             What `compute` gave for the present values of the parameters.
         """
+        # Tensors made in inference mode do not count their changes: a new object, which equals nothing, says so.
         state = tuple(
-            (p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) if isinstance(p, torch.Tensor) else p
+            (p.data_ptr(), p.dtype, object() if p.is_inference() else p._version) if isinstance(p, torch.Tensor) else p
             for p in parameters
         )
-        if state != self._state:
+        kept_state, value, _ = self._kept
+        if state != kept_state:
             with torch.no_grad():
-                self._value = compute()
-            self._state = state
-        return self._value
+                value = compute()
+            # With the parameters, so that no other tensor gets the address of one that is gone.
+            self._kept = (state, value, parameters)
+        return value
 
 
 def is_fast(module: nn.Module, x: torch.Tensor) -> bool:
@@ -78,6 +87,22 @@ def is_fast(module: nn.Module, x: torch.Tensor) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def is_plain(*layers: nn.Module) -> bool:
+    """
+    Whether layers can be folded: PyTorch's own convolutions, linear layers and normalisations, in evaluation mode and
+    with ordinary parameters. Quantized, wrapped and parametrized layers have to be called, and weights made in inference
+    mode, whose changes do not show, would be folded every time. Layers may be replaced, so it is asked at every call.
+    """
+    # A loop, and no attributes that a module has to search for: it takes a hundred of these answers for one picture.
+    for layer in layers:
+        if type(layer) not in _PLAIN_LAYERS or layer.training:
+            return False
+        weight = layer._parameters.get("weight")
+        if type(weight) is not nn.Parameter or weight.is_inference():
+            return False
+    return True
 
 
 def has_fused_convolution() -> bool:
@@ -132,11 +157,12 @@ class FoldedConvolution:
     A convolution with the batch normalisation that follows it, or a linear layer, as one convolution; or the sum of two
     such layers.
 
-    The weights are also kept as the convolution wants them for inputs of the latest size.
+    The weights are also kept as the convolution wants them for inputs of the latest size. All layers have to be plain,
+    see [`is_plain`].
     """
 
     def __init__(self):
-        self.weights, self.packed = DerivedWeights(), DerivedWeights()
+        self.weights = DerivedWeights()
 
     def __call__(
         self,
@@ -156,15 +182,17 @@ class FoldedConvolution:
                 which is added. Its input are the channels of `x` behind those of the first.
             epilogue: `relu`, `residual` and `overwrite` of [`convolution`].
         """
+        # What is packed goes with the weight that it is packed from.
         if plus is None:
-            weight, bias = self.weights.get(_tensors(conv, norm), lambda: fold(conv, norm))
+            tensors = _tensors(conv, norm)
+            weight, bias, packed = self.weights.get(tensors, lambda: (*fold(conv, norm), DerivedWeights()))
         else:
             tensors = _tensors(conv, norm) + _tensors(*plus)
-            weight, bias = self.weights.get(tensors, lambda: fold_sum(conv, norm, *plus))
+            weight, bias, packed = self.weights.get(tensors, lambda: (*fold_sum(conv, norm, *plus), DerivedWeights()))
         stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
         if has_fused_convolution():
             geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
-            weight = self.packed.get((weight, x.shape), lambda: _PACK(weight, *geometry, list(x.shape)))
+            weight = packed.get((x.shape,), lambda: _PACK(weight, *geometry, list(x.shape)))
         return convolution(x, weight, bias, stride, padding, **epilogue)
 
 

@@ -150,7 +150,8 @@ class TCMPreTrainedModel(PreTrainedModel):
 
     Attributes:
         missing_weights (`tuple[str, ...]`):
-            Names of the weights that the loaded checkpoint lacks, which are random until the model is trained.
+            Names of the weights that the loaded checkpoint lacks, or has in another size (`ignore_mismatched_sizes=True`),
+            which are random until the model is trained.
     """
 
     config: TCMConfig
@@ -198,8 +199,32 @@ class TCMPreTrainedModel(PreTrainedModel):
             use_safetensors=use_safetensors,
             **kwargs,
         )
-        model.missing_weights = tuple(sorted(loading_info["missing_keys"]))
+        # Those of another size come with both sizes.
+        mismatched = {key if isinstance(key, str) else key[0] for key in loading_info["mismatched_keys"]}
+        model.missing_weights = tuple(sorted(mismatched | set(loading_info["missing_keys"])))
+        try:
+            model.check_running_statistics()
+        except ValueError as error:
+            # No error: `pipeline` of transformers would take it for a device without float16, and load float32 unasked.
+            logger.warning(str(error))
         return (model, loading_info) if output_loading_info else model
+
+    def check_running_statistics(self) -> None:
+        """
+        Tells whether float16, if it is the model's precision, can hold the running statistics of the normalisations. The
+        pipeline does so by itself.
+
+        Raises:
+            ValueError: if one of them is not finite, which gives finite but wrong maps.
+        """
+        for name, value in self.named_buffers():
+            if not name.endswith(("running_mean", "running_var")) or value.dtype != torch.float16 or value.is_meta:
+                continue
+            if not value.isfinite().all():
+                raise ValueError(
+                    f"`{name}` of {self.name_or_path!r} is beyond the range of float16, so its answers would be wrong; use "
+                    "`dtype` float32 or bfloat16, or export the weights again."
+                )
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """
@@ -227,8 +252,12 @@ class TCMPreTrainedModel(PreTrainedModel):
         neck and head work on its levels before they are enlarged. In bfloat16 the attention pooling and the prompt
         decoders also keep their attention weights in this precision. Forward hooks on these inner layers are not called.
         Weights, state dict and what is saved are untouched, and so are training, autocast, compilation, export and
-        other devices: they take the usual path. What is folded takes the memory of the image tower's and the
-        detector's convolutions twice more. Nothing happens where weights are on another device or offloaded.
+        other devices: they take the usual path. So do layers that are quantized, wrapped by adapters or otherwise not
+        PyTorch's own. What is folded takes the memory of the image tower's and the detector's convolutions twice more.
+        Nothing happens where weights are on another device or offloaded.
+
+        Changed weights are folded anew, unless they are changed by way of `.data`, which PyTorch does not tell: call this
+        method once more then.
 
         Returns:
             `TCMPreTrainedModel`: itself.
@@ -457,6 +486,7 @@ class TCMModel(TCMPreTrainedModel):
                     "`pixel_mask` has to be (batch, height, width) of `pixel_values`, "
                     f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
                 )
+            pixel_mask = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
             image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
         elif height % 32 or width % 32:
             sizes = torch.tensor([[height, width]], device=pixel_values.device)

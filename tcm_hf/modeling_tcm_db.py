@@ -20,7 +20,7 @@ from torch import nn
 
 from .losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
 from .modeling_clip_resnet import CellMask, cell_mask, masked, round_up, stride_mask
-from .modeling_folded import DerivedWeights, FoldedConvolution, convolution, fold, is_fast
+from .modeling_folded import DerivedWeights, FoldedConvolution, convolution, fold, is_fast, is_plain
 
 
 # Rows of the map at stride 4 that the head enlarges at a time.
@@ -67,7 +67,9 @@ class DBNeck(nn.Module):
         self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | CellMask | None]
     ) -> list[torch.Tensor]:
         """The four smoothed levels, each at its own stride and with whatever in the padding."""
-        fast = is_fast(self, feature_maps[0])
+        fast = is_fast(self, feature_maps[0]) and is_plain(
+            *self.lateral_convs, *self.smooth_convs, *(self.reduce_convs or ())
+        )
         levels = list(feature_maps)
         last = len(levels) - 1
         # On the fast path the largest level is made at the end, if its padding begins where the next one's does.
@@ -166,6 +168,10 @@ class DBBranch(nn.Sequential):
         # One for each number of levels that are enlarged by transposed convolutions.
         self.folded = [DerivedWeights() for _ in range(4)]
         self._upsampling = DerivedWeights()
+
+    def is_folded(self, x: torch.Tensor) -> bool:
+        """Whether `from_levels` can stand in for `forward`, for levels like `x`."""
+        return is_fast(self, x) and is_plain(self[0], self[1], self[3], self[4], self[6])
 
     def from_levels(self, levels: list[torch.Tensor], mask: CellMask | None) -> torch.Tensor:
         """
@@ -276,11 +282,12 @@ class DBDetector(nn.Module):
             masks = [cell_mask(sizes, *x.shape[-2:], 4 * 2**i) for i, x in enumerate(feature_maps)]
         elif image_sizes is not None:
             masks = [stride_mask(image_sizes, *x.shape[-2:], 4 * 2**i, x.dtype) for i, x in enumerate(feature_maps)]
-        if fast and not training_maps:
+        branch = self.probability_branch
+        if fast and not training_maps and type(branch) is DBBranch and branch.is_folded(feature_maps[0]):
             levels = self.neck.smooth_levels(feature_maps, masks)
-            return {"logits": self.probability_branch.from_levels(levels, masks[0])}
+            return {"logits": branch.from_levels(levels, masks[0])}
         x = self.neck(feature_maps, masks)
-        maps = {"logits": self.probability_branch(x)}
+        maps = {"logits": branch(x)}
         if training_maps:
             maps["threshold_logits"] = self.threshold_branch(x)
         return maps

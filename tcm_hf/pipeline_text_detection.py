@@ -71,9 +71,11 @@ class TextDetectionPipeline(Pipeline):
         if missing:
             names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise ValueError(
-                f"the checkpoint {model.name_or_path!r} lacks {len(missing)} weights of {type(model).__name__} ({names}), so "
-                "its answers would be random; use a complete checkpoint, or train the model first"
+                f"the checkpoint {model.name_or_path!r} lacks {len(missing)} weights of {type(model).__name__} ({names}) or "
+                "has them in another size, so its answers would be random; use a complete checkpoint, or train the model first"
             )
+        if hasattr(model, "check_running_statistics"):
+            model.check_running_statistics()
         super().__init__(model, *args, **kwargs)
         if self.device.type == "cpu" and hasattr(self.model, "optimize_for_inference"):
             self.model.optimize_for_inference()

@@ -86,6 +86,10 @@ def test_fields_can_be_changed_on_loading(tmp_path):
     assert load(prompt=config().prompt).prompt_token_ids == config().prompt_token_ids
     with pytest.raises(Exception, match="`prompt_generator`"):
         load(prompt_generator="prefix")
+    for wrong in ({"num_labels": 5}, {"id2label": {0: "text", 1: "logo"}}):
+        with pytest.raises(Exception, match="`num_labels`"):
+            load(**wrong)
+    assert load(num_labels=1).id2label == {0: "text"} and load(id2label={0: "word"}).id2label == {0: "word"}
     changed, unused = load(temperature=0.1, return_unused_kwargs=True, colour="red")
     assert (changed.temperature, unused) == (0.1, {"colour": "red"})
 
@@ -146,6 +150,21 @@ def test_prompts():
         ({"temperature": 0}, "`temperature`"),
         ({"fused_text": True}, "`fused_text`.*conditional"),
         ({"decoder_layers": "three"}, "decoder_layers"),
+        ({"decoder_attention_heads": 0}, "`decoder_attention_heads`.*0"),
+        ({"decoder_hidden_size": 0}, "`decoder_hidden_size`.*0"),
+        ({"decoder_ffn_dim": 0}, "`decoder_ffn_dim`.*0"),
+        ({"decoder_dropout": 1.0}, "`decoder_dropout`.*1.0"),
+        ({"prompt_generator_act": "nope"}, "`prompt_generator_act` 'nope'.*'relu'"),
+        ({"pyramid_channels": 0}, "`pyramid_channels`.*0"),
+        ({"vision_config": {"num_attention_heads": 0}}, "`num_attention_heads`.*0"),
+        ({"vision_config": {"num_channels": 0}}, "`num_channels`.*0"),
+        ({"detector_config": {"neck_channels": "64"}}, "`neck_channels` of `detector_config`.*at least 4, got '64'"),
+        ({"detector_config": {"neck_channels": 3}}, "`neck_channels`.*3"),
+        ({"detector_config": {"head_channels": None}}, "`head_channels`.*None"),
+        ({"detector": "fce", "detector_config": {"fourier_degree": 0}}, "`fourier_degree`.*0"),
+        ({"detector": "pan", "detector_config": {"embedding_channels": 0}}, "`embedding_channels`.*0"),
+        ({"detector": "pan", "detector_config": {"num_enhancements": 1.5}}, "`num_enhancements`.*1.5"),
+        ({"num_labels": 5}, "`num_labels` has to be 1, got 5"),
     ],
 )
 def test_wrong_settings_are_named(fields, message):

@@ -446,6 +446,9 @@ def test_bad_post_processing():
         ("db", "min_size", [-3.0]),
         ("db", "max_candidates", [0, 2.5]),
         ("db", "epsilon_ratio", [-0.1]),
+        ("db", "seed_threshold", ["x", 3]),
+        ("db", "seed_share", [2]),
+        ("db", "whole_pixels", ["no", 1]),
         ("fce", "nms_threshold", [2]),
         ("fce", "alpha", [-1.0]),
         ("fce", "num_points", [2]),
@@ -463,7 +466,8 @@ def test_decoding_arguments_are_checked(detector, name, values):
             TCMImageProcessor(detector=detector, decoding={name: value})
     default = processor.decoding[name]
     assert processor.decoding_arguments(**{name: None})[name] == default
-    assert processor.decoding_arguments(**{name: np.asarray(default)[()]})[name] == default
+    given = 0.5 if default is None else default
+    assert processor.decoding_arguments(**{name: np.asarray(given)[()]})[name] == given
 
 
 def test_decoder_without_score_threshold():

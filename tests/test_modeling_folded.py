@@ -26,7 +26,7 @@ from torch import nn
 
 from tcm_hf import TCMConfig, TCMForTextDetection, modeling_clip_resnet, modeling_folded
 from tcm_hf.modeling_clip_resnet import plain_attention
-from tcm_hf.modeling_folded import convolution, fold, is_fast
+from tcm_hf.modeling_folded import DerivedWeights, convolution, fold, is_fast
 from tcm_hf.training_setup import TARGET_BUILDERS
 
 
@@ -218,6 +218,128 @@ def test_changed_weights_are_folded_anew():
                 each.eval()
             assert_same(model, reference, pixels, mask)
     assert (before - model(pixels, mask).logits).abs().max() < 1e-3  # the last change is none
+
+
+def test_changes_by_way_of_data_want_another_call():
+    reference = random_model()
+    model = copy.deepcopy(reference).optimize_for_inference()
+    pixels, mask = INPUTS["batch"]
+    with torch.no_grad():
+        before = model(pixels, mask).logits
+        for each in (model, reference):
+            for name, parameter in each.named_parameters():
+                if name.endswith("weight"):
+                    parameter.data.mul_(1.1)
+    model.optimize_for_inference()
+    assert_same(model, reference, pixels, mask)
+    assert (before - model(pixels, mask).logits).abs().max() > 0.01
+
+
+def test_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        reference = random_model()
+        model = copy.deepcopy(reference).optimize_for_inference()
+        assert next(model.parameters()).is_inference()
+        for _ in range(2):
+            assert_same(model, reference, *INPUTS["batch"])
+            for each in (model, reference):
+                for tensor in (*each.parameters(), *each.model.vision_tower.stem[0].norm.buffers()):
+                    tensor.mul_(1.1 if tensor.is_floating_point() else 1)
+
+
+class Adapted(nn.Module):
+    """An adapter around a layer, with the layer's weight as its own."""
+
+    weight = property(lambda self: self.base_layer.weight)
+    bias = property(lambda self: self.base_layer.bias)
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer = layer
+
+    def forward(self, x):
+        return self.base_layer(x) * 1.5
+
+
+@pytest.mark.parametrize("smoothing_channels", [None, 5])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "model.vision_tower.stem.0.conv",
+        "model.vision_tower.stages.1.blocks.0.conv2.norm",
+        "model.vision_tower.stages.1.blocks.0.conv3.conv",
+        "model.vision_tower.stages.1.blocks.0.shortcut.conv",
+        "model.vision_tower.attention_pool.v_proj",
+        "detector.neck.lateral_convs.1",
+        "detector.neck.smooth_convs.0",
+        "detector.probability_branch.0",
+        "detector.probability_branch.3",
+        "detector.probability_branch.6",
+    ],
+)
+def test_layers_that_are_not_pytorchs_own_are_called(layer, smoothing_channels):
+    reference = random_model(smoothing_channels)
+    model = copy.deepcopy(reference).optimize_for_inference()
+    assert_same(model, reference, *INPUTS["stride 8"])  # they are wrapped when all is folded already
+    for each in (model, reference):
+        each.set_submodule(layer, Adapted(each.get_submodule(layer)))
+        each.eval()
+    for name in ("whole", "stride 8"):
+        assert_same(model, reference, *INPUTS[name])
+
+
+def test_other_blocks_are_called():
+    reference = random_model()
+    model = copy.deepcopy(reference).optimize_for_inference()
+    for each in (model, reference):
+        for name in ("model.vision_tower.stages.1.blocks.0.shortcut", "detector.probability_branch"):
+            each.set_submodule(name, nn.Sequential(*each.get_submodule(name).children()))
+    assert_same(model, reference, *INPUTS["whole"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantized_layers():
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("this build of PyTorch has no quantized layers")
+    reference = torch.ao.quantization.quantize_dynamic(random_model(), {nn.Linear}, dtype=torch.qint8)
+    model = copy.deepcopy(reference).optimize_for_inference()
+    assert type(model.model.vision_tower.attention_pool.q_proj) is not nn.Linear
+    # Products of 8 bits jump with the last bit of their input.
+    assert_same(model, reference, *INPUTS["batch"], tolerance=0.02)
+
+
+def test_derived_weights_of_threads_that_interleave():
+    """Another thread's `get` runs to its end wherever something is computed or kept."""
+
+    class Interrupted(DerivedWeights):
+        waiting = False
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            self.interrupt()
+
+        def interrupt(self):
+            if self.waiting:
+                type(self).waiting = False
+                assert self.get(("other",), lambda: "other") == "other"
+
+    weights = Interrupted()
+
+    def compute():
+        weights.interrupt()
+        return "first"
+
+    def compute_alone():
+        Interrupted.waiting = True  # the interruption comes when the result is kept
+        return "first"
+
+    for function in (compute, compute_alone):
+        weights.get(("other",), lambda: "other")
+        Interrupted.waiting = function is compute
+        assert weights.get(("first",), function) == "first" and not Interrupted.waiting
+        # What is kept now belongs to the state that is kept with it.
+        assert weights.get(("first",), lambda: "first") == "first"
+        assert weights.get(("other",), lambda: "other") == "other"
 
 
 def test_training_goes_on_as_before():

@@ -1,6 +1,7 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -181,6 +182,23 @@ def test_padding_changes_nothing(tower, ablation):
                     together.score_map[i : i + 1, :, :rows, :columns], alone.score_map, rtol=1e-4, atol=1e-5
                 )
                 assert not together.score_map[i, :, rows:].any() and not together.score_map[i, :, :, columns:].any()
+
+
+@pytest.mark.parametrize("detector", ["db", "pan"])
+@pytest.mark.parametrize("optimized", [False, True], ids=["usual path", "fast path"])
+def test_masks_of_any_type(detector, optimized):
+    model = random_model(detector=detector, detector_config=None)
+    if optimized:
+        model.optimize_for_inference()
+    x, mask = torch.randn(2, 3, 64, 96), masked((64, 96), (64, 96), (30, 40))
+    with torch.no_grad():
+        expected = model(x, mask)
+        for other in (mask.float(), mask.half(), mask.bool(), mask.to(torch.uint8) * 255):
+            outputs = model(x, other)
+            assert (
+                torch.equal(outputs.image_sizes, expected.image_sizes) and not outputs.image_sizes.is_floating_point()
+            )
+            assert torch.equal(outputs.logits, expected.logits)
 
 
 @everywhere
@@ -495,6 +513,23 @@ def test_another_detector_on_a_saved_model(tmp_path):
     assert not info["missing_keys"] and plain.model.vision_tower.attention_pool is None
     # The neck read the score map beside the tower's last map.
     assert [name for name, *_ in info["mismatched_keys"]] == ["detector.neck.lateral_convs.3.weight"]
+    # Its weight is as random as one that is missing.
+    assert plain.missing_weights == ("detector.neck.lateral_convs.3.weight",)
+
+
+@pytest.mark.parametrize("statistic", ["running_mean", "running_var"])
+def test_statistics_that_float16_cannot_hold(statistic, tmp_path, caplog):
+    model = random_model()
+    getattr(model.detector.probability_branch[1], statistic)[0] = 7e7
+    model.save_pretrained(tmp_path)
+    for dtype in (torch.float32, torch.bfloat16):
+        TCMForTextDetection.from_pretrained(tmp_path, dtype=dtype).check_running_statistics()
+    assert "float16" not in caplog.text
+    half = TCMForTextDetection.from_pretrained(tmp_path, dtype=torch.float16)
+    message = rf"`detector\.probability_branch\.1\.{statistic}`.*float32 or bfloat16"
+    assert re.search(message, caplog.text)
+    with pytest.raises(ValueError, match=message):
+        half.check_running_statistics()
 
 
 @everywhere

@@ -26,7 +26,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import tcm_hf  # noqa: F401 - registers the task
-from tcm_hf import image_loading, pipeline_text_detection
+from tcm_hf import TCMForTextDetection, image_loading, pipeline_text_detection
 from tcm_hf.pipeline_text_detection import TextDetectionPipeline
 
 
@@ -276,6 +276,22 @@ def test_task_loads_a_checkpoint(checkpoint, random_pipe):
         assert [text["box"] for text in a] == [text["box"] for text in b]
     boxes = pipeline("object-detection", model=checkpoint)(pictures[0])
     assert boxes and set(boxes[0]) == {"score", "label", "box"}
+
+
+def test_weights_of_another_size(checkpoint):
+    model = TCMForTextDetection.from_pretrained(
+        checkpoint, detector_config={"head_channels": 8}, ignore_mismatched_sizes=True
+    )
+    with pytest.raises(ValueError, match=r"weights of TCMForTextDetection \(detector\..*in another size.*random"):
+        pipeline("text-detection", model=model, image_processor=checkpoint)
+
+
+def test_statistics_that_float16_cannot_hold(checkpoint, tmp_path):
+    pipe = pipeline("text-detection", model=checkpoint)
+    pipe.model.detector.probability_branch[1].running_var[0] = 7e7
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="running_var.*float32 or bfloat16"):
+        pipeline("text-detection", model=str(tmp_path), dtype="float16")
 
 
 def test_half_precision(checkpoint):
