@@ -109,6 +109,17 @@ def test_parquet_shards(tmp_path, monkeypatch, capsys):
             assert [p.tolist() for p in ours.polygons] == [p.tolist() for p in theirs.polygons]
             assert (ours.ignore, ours.texts, ours.languages) == (theirs.ignore, theirs.texts, theirs.languages)
             assert np.array_equal(load_image(ours.image), load_image(theirs.image))
+    # Shards of another size, or of rows that were corrected since, are neither mixed with the new ones nor taken for them.
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run(*arguments[:-1], 400)
+    metadata = tmp_path / "out" / "train" / "metadata.jsonl"
+    corrected = metadata.read_text(encoding="utf-8").replace('"text": ["', '"text": ["new ')
+    metadata.write_text(corrected, encoding="utf-8")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run(*arguments)
+    assert files(tmp_path / "hub") == shards
+    assert run(*arguments[:-1], 400, "--overwrite") == 0
+    assert files(tmp_path / "hub") == ["data/train-00000-of-00001.parquet"]
 
 
 def write_icdar(folder, contents):

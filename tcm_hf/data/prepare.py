@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ PLACING = ("copy", "link", "hardlink")
 MAX_EXAMPLES = 10
 SHARD_MEGABYTES = 400
 ROWS_PER_GROUP = 100
+DIGEST_KEY = b"tcm_hf.rows"
 
 
 # Pictures -----------------------------------------------------------------------------------------------------------
@@ -426,23 +429,30 @@ def format_report(report: dict) -> str:
 
 
 def write_parquet(
-    folder: str | Path, output: str | Path, split: str, shard_megabytes: float = SHARD_MEGABYTES
+    folder: str | Path,
+    output: str | Path,
+    split: str,
+    shard_megabytes: float = SHARD_MEGABYTES,
+    overwrite: bool = False,
 ) -> list[Path]:
     """
     Writes a prepared folder as parquet shards with the pictures inside, ready for the Hub.
 
-    Shards that are there already are kept, so that a killed run goes on; every shard is complete or not there.
+    Shards of the same rows that are there already are kept, so that a killed run goes on; every shard is complete or not
+    there. A shard knows its rows by a digest in its schema.
 
     Args:
         folder (`str` or `Path`): Folder with `metadata.jsonl`.
         output (`str` or `Path`): Folder of the shards, `data/<split>-00000-of-00001.parquet` and so on.
         split (`str`): Name of the split.
         shard_megabytes (`float`, *optional*, defaults to 400): Size of the pictures in a shard.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether shards that are there already are replaced.
 
     Returns:
         `list[Path]`: the shards.
 
     Raises:
+        FileExistsError: if `output` has shards of this split with other rows, and `overwrite` is not set.
         ImportError: if `datasets` is not installed.
     """
     try:
@@ -470,19 +480,52 @@ def write_parquet(
     _, starts = np.unique(shard_of, return_index=True)
     bounds = [*starts.tolist(), len(sizes)]
     paths = [output / f"{split}-{k:05d}-of-{len(starts):05d}.parquet" for k in range(len(starts))]
+    rows = _rows(folder)
+    digests = [_digest(islice(rows, end - start)) for start, end in zip(bounds, bounds[1:])]
+    wanted = dict(zip(paths, digests))
+    shards = re.compile(rf"{re.escape(split)}-\d{{5}}-of-\d{{5}}\.parquet")
+    present = [path for path in sorted(output.glob("*.parquet")) if shards.fullmatch(path.name)]
+    found = {path: _stored_digest(path) for path in present}
+    others = [path for path, digest in found.items() if digest != wanted.get(path, b"")]
+    if others and not overwrite:
+        raise FileExistsError(
+            f"{others[0]} has other rows than {folder}, or is a shard of another size; --overwrite (`overwrite=True`) replaces "
+            f"the {len(others)} such shards"
+        )
     output.mkdir(parents=True, exist_ok=True)
     rows = _rows(folder)
     for path, start, end in zip(paths, bounds, bounds[1:]):
         shard = [next(rows) for _ in range(end - start)]
-        if path.is_file():
+        if found.get(path) == wanted[path] and not overwrite:
             continue
         temporary = path.with_name(f".{path.name}.tmp")
-        with parquet.ParquetWriter(temporary, schema) as writer:
+        marked = schema.with_metadata({**schema.metadata, DIGEST_KEY: wanted[path]})
+        with parquet.ParquetWriter(temporary, marked) as writer:
             for at in range(0, len(shard), ROWS_PER_GROUP):
                 group = [_parquet_row(row, folder) for row in shard[at : at + ROWS_PER_GROUP]]
-                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+                writer.write_table(pyarrow.Table.from_pylist(group, schema=marked))
         os.replace(temporary, path)
+    for path in others:
+        if path not in wanted:
+            path.unlink()
     return paths
+
+
+def _stored_digest(path: Path) -> bytes | None:
+    """What `write_parquet` noted in a shard; `None` for files of another origin."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return (parquet.read_schema(path).metadata or {}).get(DIGEST_KEY)
+    except ArrowException:
+        return None
+
+
+def _digest(rows: Iterable[dict]) -> bytes:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest().encode()
 
 
 def _rows(folder: Path) -> Iterator[dict]:
@@ -523,7 +566,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parquet", type=Path, metavar="DIR", help="also write parquet shards with the pictures, for the Hub"
     )
     parser.add_argument("--shard-size", type=float, default=SHARD_MEGABYTES, metavar="MB", help="default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run made in OUT")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="remove what an earlier run made in OUT, and its parquet"
+    )
 
 
 def describe(parser: argparse.ArgumentParser, text: str) -> None:
@@ -634,7 +679,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(format_report(report))
     print(f"written to {root}; load it with datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})")
     if arguments.parquet is not None:
-        shards = write_parquet(root, arguments.parquet, split, arguments.shard_size)
+        shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
         print(f"{len(shards)} parquet file{'s' if len(shards) > 1 else ''} written to {arguments.parquet / 'data'}")
     return 1 if report["dropped_images"] else 0
 
