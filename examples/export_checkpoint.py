@@ -22,6 +22,7 @@ stored in fp32.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -31,6 +32,10 @@ import torch
 from torch import nn
 
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
+
+
+# A quarter of fp16's range, so that sums on the way stay inside of it, too.
+LARGEST_VARIANCE = 2.0**14
 
 
 def to_half(model):
@@ -53,6 +58,36 @@ def to_half(model):
             parameter.data = half
 
 
+def fit_float16(model):
+    """
+    Makes the maps in front of a DB detector's normalisations smaller by a power of two, so that fp16, in which some users
+    compute, can hold them. From the neck's lateral convolutions to the normalisation all is linear and without bias, and
+    the normalisation divides by the deviation, so answers stay the same.
+    """
+    if model.config.detector != "db":
+        return
+    neck, branches = model.detector.neck, (model.detector.probability_branch, model.detector.threshold_branch)
+    norms = [branch[1] for branch in branches]
+    largest = max(float(norm.running_var.max()) for norm in norms)
+    halvings = max(0, math.ceil(math.log2(largest / LARGEST_VARIANCE) / 2))
+    layers = [neck.lateral_convs, neck.smooth_convs, [branch[0] for branch in branches]]
+    if neck.reduce_convs is not None:
+        layers.append(neck.reduce_convs)
+
+    def gain(convs):
+        return max(float(conv.weight.square().mean()) * conv.weight[0].numel() for conv in convs)
+
+    with torch.no_grad():
+        # Where weights have grown most beyond their initial size, near which fine-tuning learns at a usual pace.
+        for _ in range(halvings):
+            for conv in max(layers, key=gain):
+                conv.weight.mul_(0.5)
+        for norm in norms:
+            norm.running_mean.mul_(0.5**halvings)
+            # With the constant that is added to it, which is not scaled.
+            norm.running_var.add_(norm.eps).mul_(0.25**halvings).sub_(norm.eps).clamp_(min=0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="directory of a trained checkpoint")
@@ -68,11 +103,22 @@ def main():
     parser.add_argument("--epsilon_ratio", type=float, help="simplification of the contours")
     parser.add_argument("--seed_threshold", type=float, help="DB: what splits regions that grew together")
     arguments = parser.parse_args()
+    target = Path(arguments.target)
+    if target.exists():
+        present = [path.name for path in target.iterdir()] if target.is_dir() else [target.name]
+        written = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
+        written |= {Path(picture).name for picture in arguments.pictures}
+        others = sorted(set(present) - written)
+        if others:
+            parser.error(
+                f"{target} holds {others[0]!r}, which no export wrote, and would be replaced; name another folder"
+            )
 
     model = TCMForTextDetection.from_pretrained(arguments.source)
     processor = TCMImageProcessor.from_pretrained(arguments.source)
     if arguments.fuse_text:
         model.fuse_text()
+    fit_float16(model)
     to_half(model)
     decoding = dict(processor.decoding)
     for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio", "seed_threshold"):
@@ -80,7 +126,6 @@ def main():
             decoding[name] = getattr(arguments, name)
     processor = TCMImageProcessor(**{**processor.to_dict(), "decoding": decoding})
 
-    target = Path(arguments.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Everything is written beside the target first, so that a failure leaves no half-written checkpoint.
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))

@@ -37,6 +37,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -58,15 +59,35 @@ def write(path: Path, content: str) -> None:
     os.replace(temporary, path)
 
 
+def published(command: list[str]) -> list[str]:
+    """The command without tokens, as results may be published."""
+    kept, skip = [], False
+    for argument in command:
+        token = argument.split("=")[0] in ("--token", "--hub_token")
+        if not skip and not token:
+            kept.append(argument)
+        skip = token and "=" not in argument
+    return kept
+
+
 def run_cell(directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str]) -> dict | None:
     """Trains and measures one cell, unless that was done before; `None` if it failed."""
     result_file = directory / "cell.json"
-    if result_file.is_file():
-        return json.loads(result_file.read_text(encoding="utf-8"))
-    directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(SCRIPT), *train_arguments]
     command += ["--train_fraction", str(fraction), "--subset_seed", str(seed), "--seed", str(seed)]
     command += ["--text_side", SIDES[side], "--output_dir", str(directory), "--resume_from_checkpoint", "last"]
+    if result_file.is_file():
+        cell = json.loads(result_file.read_text(encoding="utf-8"))
+        given = published(command[2:])
+        if cell["command"][1:] != given:
+            before, now = Counter(cell["command"][1:]), Counter(given)
+            other = [*(before - now), *(now - before)] or ["their order"]
+            print(
+                f"{directory}: measured before, with other arguments ({', '.join(other)}); remove the folder to measure anew",
+                file=sys.stderr,
+            )
+        return cell
+    directory.mkdir(parents=True, exist_ok=True)
     start = time.time()
     with open(directory / "log.txt", "a", encoding="utf-8") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
@@ -86,7 +107,7 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
         **{name: metrics[f"eval_{name}"] for name in ("hmean", "precision", "recall")},
         "measured_on": metrics["eval_num_images"],
         "seconds": round(time.time() - start),
-        "command": command[1:],
+        "command": published(command[1:]),
     }
     write(result_file, json.dumps(cell, indent=1))
     return cell

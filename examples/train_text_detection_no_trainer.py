@@ -43,6 +43,7 @@ from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
 from tcm_hf import TextDetectionPipeline
+from tcm_hf.metrics.report import json_ready
 from tcm_hf.training import (
     IMAGE_ENCODER_MULTIPLIER,
     IMAGE_ENCODER_PREFIX,
@@ -143,16 +144,24 @@ def save_pretrained(accelerator, model, processor, average, directory):
         detector.save_pretrained(directory)
 
 
-def save_checkpoint(accelerator, model, processor, average, arguments, step, best):
+def rank(metrics):
+    """hmean for comparisons; protocols that divide by nothing give NaN where nothing was found, which is the worst."""
+    return -1.0 if math.isnan(metrics["eval_hmean"]) else metrics["eval_hmean"]
+
+
+def write_json(path, content):
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        json.dump(json_ready(content), file, indent=1, allow_nan=False)
+    os.replace(path + ".part", path)
+
+
+def save_checkpoint(accelerator, model, processor, average, arguments, step, best, history):
     directory = checkpoint_directory(arguments, step)
     accelerator.save_state(os.path.join(directory, "state"))
     if accelerator.is_main_process:
         save_pretrained(accelerator, model, processor, average, directory)
         # Last: a checkpoint without it was cut short.
-        path = os.path.join(directory, PROGRESS_NAME)
-        with open(path + ".part", "w", encoding="utf-8") as file:
-            json.dump({"step": step, "best": best}, file)
-        os.replace(path + ".part", path)
+        write_json(os.path.join(directory, PROGRESS_NAME), {"step": step, "best": best, "log": history})
         if arguments.checkpoints_total_limit:
             for number, old in checkpoints_of(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
                 if best is None or number != best["step"]:
@@ -261,6 +270,8 @@ def main():
         accelerator.register_for_checkpointing(average)
     if tracking:
         settings = {**asdict(arguments), **asdict(model_arguments), **asdict(data_arguments)}
+        # Trackers publish what they get, and their files are uploaded with the model: no tokens.
+        settings = {name: value for name, value in settings.items() if not name.endswith("token")}
         accelerator.init_trackers(
             "text_detection", {k: v for k, v in settings.items() if isinstance(v, (int, float, str, bool))}
         )
@@ -273,7 +284,7 @@ def main():
 
     # Once more, as the Trainer does, so that dropout does not depend on how the model was made.
     set_seed(arguments.seed)
-    step, best = 0, None
+    step, best, history = 0, None, []
     checkpoint = arguments.resume_from_checkpoint
     if checkpoint in ("last", "true", "True"):
         complete = checkpoints_of(arguments.output_dir)
@@ -281,12 +292,12 @@ def main():
     if checkpoint is not None:
         with open(os.path.join(checkpoint, PROGRESS_NAME), encoding="utf-8") as file:
             progress = json.load(file)
-        step, best = progress["step"], progress.get("best")
+        step, best, history = progress["step"], progress.get("best"), progress.get("log", [])
         accelerator.load_state(os.path.join(checkpoint, "state"))
         logger.info("resumed from %s at step %d", checkpoint, step)
 
     epoch, first = (0, step) if steps_per_epoch is None else divmod(step, steps_per_epoch)
-    history, sums, count = [], {}, 0
+    sums, count = {}, 0
     bar = tqdm(total=max_steps, initial=step, disable=not accelerator.is_main_process)
     model.train()
     while step < max_steps:
@@ -334,9 +345,9 @@ def main():
                     history.append({**metrics, "step": step})
                     logger.info(json.dumps(history[-1]))
                     accelerator.log(metrics, step=step)
-                    if best is None or metrics["eval_hmean"] >= best["eval_hmean"]:
+                    if best is None or rank(metrics) >= rank(best):
                         best = {"step": step, **metrics}
-                save_checkpoint(accelerator, model, processor, average, arguments, step, best)
+                save_checkpoint(accelerator, model, processor, average, arguments, step, best, history)
                 model.train()
             if step >= max_steps:
                 break
@@ -349,7 +360,7 @@ def main():
     metrics = None
     if eval_records is not None:
         metrics = evaluate(accelerator, model, processor, average, eval_records, arguments)
-        if arguments.load_best_model_at_end and best is not None and best["eval_hmean"] > metrics["eval_hmean"]:
+        if arguments.load_best_model_at_end and best is not None and rank(best) > rank(metrics):
             directory = checkpoint_directory(arguments, best["step"])
             if os.path.isdir(directory):
                 logger.info("the best checkpoint is %s", directory)
@@ -382,8 +393,7 @@ def main():
             dataset=data_arguments.dataset_name,
             repository=repository,
         )
-        with open(os.path.join(arguments.output_dir, "all_results.json"), "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        write_json(os.path.join(arguments.output_dir, "all_results.json"), results)
         if arguments.push_to_hub:
             api.upload_folder(
                 repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*", "_*"]

@@ -20,6 +20,7 @@ several processes. `examples/train_text_detection.py` and `examples/train_text_d
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -399,6 +400,9 @@ class TCMTrainingArguments(TrainingArguments):
         default=True, metadata={"help": "With several processes: BatchNorm statistics of their joint batch."}
     )
     freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep BatchNorm's stored statistics."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Log a loss that is not finite as 0, instead of ending the run."}
+    )
     protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation during training."})
     eval_shape: str | None = field(
         default=None,
@@ -532,6 +536,12 @@ class TCMTrainer(Trainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs, start_time=None):
+        if not math.isfinite(float(logs.get("loss", 0.0))):
+            # Before the checkpoint of this step, which might replace the last good one.
+            raise RuntimeError(
+                f"the loss is {logs['loss']} at step {self.state.global_step}: training has diverged; lower the learning "
+                "rate and go on from the last checkpoint"
+            )
         if "loss" in logs and self._term_count:
             logs.update({f"loss_{name}": float(x) / self._term_count for name, x in self._term_sums.items()})
             self._term_sums, self._term_count = {}, 0
@@ -548,7 +558,8 @@ class TCMTrainer(Trainer):
 
         Args:
             eval_dataset (`list[TextRecord]`, or a `dict` of them, *optional*, defaults to `self.eval_dataset`):
-                The pictures; with a dictionary, its keys become part of the figures' names.
+                The pictures; with a dictionary, its keys become part of the figures' names, and `eval_hmean`,
+                `eval_precision` and `eval_recall` are the means of its entries.
             ignore_keys: without meaning here.
             metric_key_prefix (`str`, *optional*, defaults to `"eval"`): start of the figures' names.
 
@@ -558,7 +569,12 @@ class TCMTrainer(Trainer):
         records = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(records, dict):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{key}") for key, part in records.items()]
-            return {name: value for part in parts for name, value in part.items()}
+            means = {}
+            for name in ("hmean", "precision", "recall"):
+                values = [part[f"{metric_key_prefix}_{key}_{name}"] for key, part in zip(records, parts)]
+                means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
+            self.log(means)
+            return {name: value for part in (*parts, means) for name, value in part.items()}
         if records is None or self.processing_class is None:
             raise ValueError("evaluation needs an `eval_dataset`, a list of TextRecord, and a `processing_class`")
         start = time.time()

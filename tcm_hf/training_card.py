@@ -14,6 +14,7 @@
 
 """The model card that a training run writes: what was trained on what, and what was measured."""
 
+import math
 import os
 from pathlib import Path
 
@@ -85,7 +86,10 @@ def write_model_card(
     if config.text_side and config.prompt_generator == "meta_query":
         method = "FastTCM"
     results = []
-    measured = metrics is not None and "eval_hmean" in metrics
+    # Protocols that divide by nothing give NaN where nothing was found; the metadata has no such value.
+    measured = metrics is not None and all(
+        math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall")
+    )
     if measured:
         for name in ("hmean", "precision", "recall"):
             results.append(

@@ -28,7 +28,7 @@ import torch
 from .configuration_tcm import TCMConfig
 from .data.augment import TextAugmentation
 from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
-from .data.formats import TextRecord, load_image, read_dataset, read_icdar2015, records_from_dataset
+from .data.formats import TextRecord, find_format, load_image, read_dataset, read_icdar2015, records_from_dataset
 from .data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
 from .image_processing_tcm import TCMImageProcessor
 from .modeling_tcm import TCMForTextDetection
@@ -352,7 +352,7 @@ def _number_ends_in(record: TextRecord, digit: int) -> bool:
 
 def _read(format: str, source: str, split: str | None, frame_size) -> list[TextRecord]:
     options = {} if split is None else {"split": split}
-    if frame_size and format != "hub":
+    if frame_size and find_format(format).name != "hub":
         options["record_size"] = tuple(frame_size)
     return list(read_dataset(format, source, **options))
 
@@ -403,7 +403,7 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
     elif arguments.dataset_name:
         train = list(records_from_dataset(_load_hub_dataset(arguments, split, False)))
     elif arguments.train_dir:
-        hub_form = arguments.train_format == "hub"
+        hub_form = find_format(arguments.train_format).name == "hub"
         train = _read(
             arguments.train_format,
             arguments.train_dir,

@@ -63,6 +63,10 @@ def test_optional_columns_and_names(tmp_path):
     (record,) = read_dataset("hub", tmp_path, polygons_column="quads")
     assert record.polygons[0].tolist() == [[1, 2], [9, 2], [9, 9]]
     assert record.ignore == [False] and record.texts == [None] and record.size == (960, 1280)
+    lines = [{"file_name": "img_1.jpg", "polygons": [box(1, 2), box(3, 4)], "text": ["###", "a"]}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (record,) = read_dataset("hub", tmp_path)
+    assert record.ignore == [True, False]
 
 
 @pytest.mark.parametrize(

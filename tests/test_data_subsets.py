@@ -73,6 +73,8 @@ def test_records_of_a_subset_are_found_in_another_folder_too():
     assert [r.name for r in filter_records(records, ["elsewhere/3.jpg"])] == ["here/3.jpg"]
     with pytest.raises(ValueError, match=r"'7\.jpg', of which this data set of 5 pictures has 0"):
         filter_records(records, ["7.jpg"])
+    with pytest.raises(ValueError, match="two names of the subset"):
+        filter_records(records, ["a/3.jpg", "b/3.jpg"])
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,19 @@ def test_a_prepared_dataset_with_a_model(dataset, tmp_path, monkeypatch, capsys)
     assert json.loads(captured.out)["images"] == 2 and "img_2: left out" in captured.err
 
 
+def test_pictures_of_one_name_in_several_folders_have_no_results_of_their_own(tmp_path):
+    for folder in "ab":
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        Image.new("RGB", (160, 100)).save(tmp_path / "data" / folder / "1.png")
+    row = {"polygons": [[[10, 10], [60, 10], [60, 30], [10, 30]]], "ignore": [False], "text": ["a"]}
+    lines = [json.dumps({"file_name": f"{folder}/1.png", **row}) for folder in "ab"]
+    (tmp_path / "data" / "metadata.jsonl").write_text("\n".join(lines))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "res_1.txt").write_text("10,10,60,10,60,30,10,30,0.9\n")
+    with pytest.raises(ValueError, match="2 pictures of the ground truth are called '1'"):
+        run(tmp_path / "results", "--ground-truth", tmp_path / "data")
+
+
 def test_wrong_command_lines(dataset, submission, tmp_path):
     with pytest.raises(ValueError, match="either DETECTIONS"):
         run("--ground-truth", dataset)

@@ -457,6 +457,48 @@ def test_the_best_checkpoint_is_chosen_by_the_validation_pictures(tmp_path, monk
     assert "text-detection" in saved["custom_pipelines"] and (tmp_path / "pipeline_text_detection.py").is_file()
 
 
+def test_several_sets_of_pictures_choose_by_their_mean(tmp_path, monkeypatch):
+    hmeans = iter((0.2, 0.6, 0.9, 0.1, 0.3, 0.4))
+
+    def figures(model, processor, records, **settings):
+        hmean = next(hmeans)
+        return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
+
+    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    strategy = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    trainer = TCMTrainer(
+        model=tiny_model(),
+        args=arguments(tmp_path, max_steps=3, **strategy),
+        train_dataset=toy_dataset(),
+        eval_dataset={"near": toy_records(2), "far": toy_records(1)},
+        data_collator=text_detection_collate,
+        processing_class=small_processor(),
+    )
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert trainer.state.best_metric == pytest.approx(0.5)
+    log = [entry for entry in trainer.state.log_history if "eval_far_hmean" in entry]
+    assert [entry["eval_far_hmean"] for entry in log] == [0.6, 0.1, 0.4]
+
+
+def test_a_diverged_run_ends_before_it_replaces_the_last_good_checkpoint(tmp_path):
+    class Diverge(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 1:
+                model.detector.probability_branch[0].weight.data.fill_(torch.nan)
+
+    trainer = TCMTrainer(
+        model=tiny_model(),
+        args=arguments(tmp_path, max_steps=4, save_strategy="steps", save_steps=1, save_total_limit=1),
+        train_dataset=toy_dataset(),
+        data_collator=text_detection_collate,
+        callbacks=[Diverge()],
+    )
+    with pytest.raises(RuntimeError, match="at step 2: training has diverged"):
+        trainer.train()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-1"}
+
+
 def test_reports_are_off_and_what_is_not_installed_is_named(tmp_path, monkeypatch):
     assert TCMTrainingArguments(output_dir=str(tmp_path), use_cpu=True).report_to == []
     monkeypatch.setattr("transformers.integrations.integration_utils.is_tensorboard_available", lambda: False)
@@ -621,6 +663,8 @@ def test_records_are_split_and_limited(tmp_path):
     assert len(choose_subset(train, DataArguments(max_train_samples=4))) == 4
     hub, none = read_records(DataArguments(train_dir=str(folder / "hub")))
     assert len(hub) == 12 and none is None
+    by_alias = DataArguments(train_dir=str(folder / "hub"), train_format="imagefolder", frame_size=[128, 160])
+    assert len(read_records(by_alias)[0]) == 12
     for wrong, message in (
         ({}, "exactly one of --dataset_name"),
         ({**here, "train_dir": "x"}, "exactly one of --dataset_name"),

@@ -116,7 +116,7 @@ def filter_records(records: Sequence[TextRecord], names: Sequence[str]) -> list[
         `list[TextRecord]`: the records, in the order of `names`.
 
     Raises:
-        ValueError: if a name is not in the data set.
+        ValueError: if a name is not in the data set, or two names are one picture of it.
     """
     by_name = dict(zip(record_ids(records), records))
     missing = [name for name in names if name not in by_name]
@@ -133,7 +133,13 @@ def filter_records(records: Sequence[TextRecord], names: Sequence[str]) -> list[
                     "use the list with the data set that it was drawn from"
                 )
             by_name[name] = found[0]
-    return [by_name[name] for name in names]
+    chosen = [by_name[name] for name in names]
+    if len({id(record) for record in chosen}) < len(set(names)):
+        raise ValueError(
+            "two names of the subset lead to one picture of this data set; use the list with the data set that it was drawn "
+            "from"
+        )
+    return chosen
 
 
 def write_subset(path: str | os.PathLike, names: Sequence[str], **facts) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .files import ImageIndex, PathLike, checked, json_outline, json_size, member, parse_json, read_lines, shortened
-from .records import AnnotationError, DatasetImage, TextRecord, build_records, stored_picture
+from .records import IGNORE_TRANSCRIPTION, AnnotationError, DatasetImage, TextRecord, build_records, stored_picture
 
 
 METADATA_NAME = "metadata.jsonl"
@@ -56,7 +56,8 @@ def read_hub(
         image_column (`str`, *optional*, defaults to `"image"`): Column of pictures.
         polygons_column (`str`, *optional*, defaults to `"polygons"`):
             Column of outlines: a list of `[[x, y], ...]`, or of `[x1, y1, x2, y2, ...]`, in pixels.
-        ignore_column (`str`, *optional*, defaults to `"ignore"`): Column of flags, one for each outline.
+        ignore_column (`str`, *optional*, defaults to `"ignore"`):
+            Column of flags, one for each outline. Where it is absent, words transcribed `###` are ignored.
         text_column (`str`, *optional*, defaults to `"text"`): Column of transcriptions; an empty one is none.
         on_error (`Callable`, *optional*): Called with the error of a bad row, which is left out; raised by default.
         load_options: Further arguments of `datasets.load_dataset`, such as `revision` or `name`.
@@ -169,7 +170,8 @@ def records_from_dataset(
         polygons_column (`str`, *optional*, defaults to `"polygons"`):
             Column of outlines: a list of `[[x, y], ...]`, or of `[x1, y1, x2, y2, ...]`, in pixels of the upright
             picture, or of the frame that the columns `width` and `height` give.
-        ignore_column (`str`, *optional*, defaults to `"ignore"`): Column of flags, one for each outline; may be absent.
+        ignore_column (`str`, *optional*, defaults to `"ignore"`):
+            Column of flags, one for each outline. Where it is absent, words transcribed `###` are ignored.
         text_column (`str`, *optional*, defaults to `"text"`):
             Column of transcriptions, one for each outline; may be absent. An empty one is none.
         on_error (`Callable`, *optional*): Called with the error of a bad row, which is left out; raised by default.
@@ -285,6 +287,8 @@ def record_from_row(
         if flag is None or flag not in (0, 1):
             raise AnnotationError(f"{where}.{ignore_column}[{index}]: {shortened(flag)} is neither true nor false")
     texts = [text or None for text in lists.get(text_column, [None] * count)]
+    if ignore is None:
+        ignore = [text is not None and text.strip() == IGNORE_TRANSCRIPTION for text in texts]
     languages = lists.get("language")
     size = json_size(row, where)
     return TextRecord(
