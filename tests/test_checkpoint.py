@@ -49,6 +49,17 @@ def test_the_words_of_the_sample_are_found(detections):
     assert all(detection["label"] == "text" and 0 < detection["score"] <= 1 for detection in detections)
 
 
+def test_it_computes_in_fp16_as_in_fp32():
+    processor = tcm_hf.TCMImageProcessor.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
+    inputs = processor(str(ROOT / "examples" / "sample.jpg"), return_tensors="pt")
+    model = tcm_hf.TCMForTextDetection.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+        logits = model.half()(inputs["pixel_values"].half(), inputs["pixel_mask"]).logits.float()
+    # Logits reach from -11 to 10.
+    assert (logits - expected).abs().max() < 0.1
+
+
 def test_cards_and_readme_have_no_gaps():
     for file in (ROOT / "README.md", ROOT / "model_cards" / "tcm-tiny.md"):
         text = file.read_text(encoding="utf-8")
