@@ -146,7 +146,8 @@ def save_pretrained(accelerator, model, processor, average, directory):
 
 def rank(metrics):
     """hmean for comparisons; protocols that divide by nothing give NaN where nothing was found, which is the worst."""
-    return -1.0 if math.isnan(metrics["eval_hmean"]) else metrics["eval_hmean"]
+    hmean = metrics["eval_hmean"]  # None: NaN, as a checkpoint stores it
+    return -1.0 if hmean is None or math.isnan(hmean) else hmean
 
 
 def write_json(path, content):

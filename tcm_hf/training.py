@@ -401,7 +401,8 @@ class TCMTrainingArguments(TrainingArguments):
     )
     freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep BatchNorm's stored statistics."})
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Log a loss that is not finite as 0, instead of ending the run."}
+        default=False,
+        metadata={"help": "Leave losses that are not finite out of the logged mean, instead of ending the run."},
     )
     protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation during training."})
     eval_shape: str | None = field(
@@ -442,6 +443,8 @@ class _RunCallback(TrainerCallback):
         if control.should_save:
             control.should_log = True
         return control
+
+    on_epoch_end = on_step_end
 
 
 class TCMTrainer(Trainer):
@@ -536,10 +539,11 @@ class TCMTrainer(Trainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs, start_time=None):
-        if not math.isfinite(float(logs.get("loss", 0.0))):
-            # Before the checkpoint of this step, which might replace the last good one.
+        loss = logs.get("loss", logs.get("train_loss", 0.0))
+        if not math.isfinite(float(loss)):
+            # Before the checkpoint of this step, which might replace the last good one, or before the final model is saved.
             raise RuntimeError(
-                f"the loss is {logs['loss']} at step {self.state.global_step}: training has diverged; lower the learning "
+                f"the loss is {loss} at step {self.state.global_step}: training has diverged; lower the learning "
                 "rate and go on from the last checkpoint"
             )
         if "loss" in logs and self._term_count:

@@ -481,22 +481,26 @@ def test_several_sets_of_pictures_choose_by_their_mean(tmp_path, monkeypatch):
     assert [entry["eval_far_hmean"] for entry in log] == [0.6, 0.1, 0.4]
 
 
-def test_a_diverged_run_ends_before_it_replaces_the_last_good_checkpoint(tmp_path):
+@pytest.mark.parametrize("save_strategy", ["steps", "epoch", "no"])
+def test_a_diverged_run_ends_before_it_replaces_the_last_good_checkpoint(tmp_path, save_strategy):
     class Diverge(TrainerCallback):
         def on_step_begin(self, args, state, control, model=None, **kwargs):
-            if state.global_step == 1:
+            if state.global_step == 5:
                 model.detector.probability_branch[0].weight.data.fill_(torch.nan)
 
     trainer = TCMTrainer(
         model=tiny_model(),
-        args=arguments(tmp_path, max_steps=4, save_strategy="steps", save_steps=1, save_total_limit=1),
-        train_dataset=toy_dataset(),
+        args=arguments(
+            tmp_path, max_steps=10, logging_steps=100, save_strategy=save_strategy, save_steps=1, save_total_limit=1
+        ),
+        train_dataset=toy_dataset(),  # four steps an epoch
         data_collator=text_detection_collate,
         callbacks=[Diverge()],
     )
-    with pytest.raises(RuntimeError, match="at step 2: training has diverged"):
+    step, kept = {"steps": (6, {"checkpoint-5"}), "epoch": (8, {"checkpoint-4"}), "no": (10, set())}[save_strategy]
+    with pytest.raises(RuntimeError, match=f"at step {step}: training has diverged"):
         trainer.train()
-    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-1"}
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == kept
 
 
 def test_reports_are_off_and_what_is_not_installed_is_named(tmp_path, monkeypatch):
