@@ -118,6 +118,14 @@ def test_parquet_shards(tmp_path, monkeypatch, capsys):
     with pytest.raises(FileExistsError, match="--overwrite"):
         run(*arguments)
     assert files(tmp_path / "hub") == shards
+    # Of one that another program wrote, nothing is claimed.
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(tmp_path / "hub" / shards[1])
+    parquet.write_table(table.replace_schema_metadata(), tmp_path / "hub" / shards[1])
+    with pytest.raises(
+        FileExistsError, match="train-00001-of-00002.parquet does not say which rows it has .*--overwrite"
+    ):
+        run(*arguments)
     assert run(*arguments[:-1], 400, "--overwrite") == 0
     assert files(tmp_path / "hub") == ["data/train-00000-of-00001.parquet"]
 

@@ -47,7 +47,7 @@ JOURNAL_NAME = ".synthesize.jsonl"
 REPORT_NAME = "synthesize.json"
 PICTURES_PER_FOLDER = 1000
 # Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 # Of a word list with more letters than this, such as one of ideographs, 100 words are looked up in the fonts: all would
 # take minutes where there are hundreds of fonts.
 _MOST_LETTERS = 300
