@@ -15,6 +15,7 @@
 
 # Only the standard library here: every start of `tcm-hf` imports this file.
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +23,16 @@ from pathlib import Path
 from typing import TextIO
 
 
+# Written to by their descriptor: where a shell redirects them to a file, opening their name would empty it.
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
 @contextmanager
 def output_file(path: str | Path) -> Iterator[TextIO]:
     """
     Opens a UTF-8 text file that appears only when it is complete; what was there before stays until then.
 
-    A symbolic link is followed. Pipes and devices, such as `/dev/null`, are written to as they are.
+    A symbolic link is followed. Pipes and devices, such as `/dev/null` and `/dev/stdout`, are written to as they are.
 
     Args:
         path (`str` or `Path`): the file; its folder is made when it does not exist.
@@ -40,6 +45,9 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
     """
     with _naming(path):
         if _is_special(path):
+            if str(path) in _STREAMS:
+                sys.stdout.flush()  # what was printed before comes before
+                path = os.dup(_STREAMS[str(path)])
             target, file = None, open(path, "w", encoding="utf-8")
         else:
             target, temporary, file = _open_temporary(path)
@@ -94,7 +102,8 @@ def make_output_folder(folder: str | Path) -> None:
 
 
 def _is_special(path: str | Path) -> bool:
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return special or str(path) in _STREAMS
 
 
 def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:

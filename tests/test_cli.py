@@ -138,6 +138,17 @@ def test_output_goes_through_links_and_into_pipes(run, photos):
     assert pipe.is_fifo() and len(json.loads(received[0])) == 2
 
 
+def test_output_to_stdout_keeps_what_a_redirected_stdout_has(tmp_path):
+    code = (
+        "from tcm_hf.output_files import check_output_file, output_file\nprint('before')\n"
+        "check_output_file('/dev/stdout')\nwith output_file('/dev/stdout') as file: file.write('result\\n')\nprint('after')"
+    )
+    with open(tmp_path / "all.txt", "w", encoding="utf-8") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "all.txt").read_text(encoding="utf-8") == "before\nresult\nafter\n"
+    assert os.listdir(tmp_path) == ["all.txt"]
+
+
 def test_drawings_never_overwrite(run, photos):
     drawings = photos / "drawings"
     code, _, _ = run(photos / "a", photos / "b", "--draw", drawings, "--batch-size", 3)
