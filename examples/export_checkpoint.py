@@ -69,7 +69,7 @@ def fit_float16(model):
     neck, branches = model.detector.neck, (model.detector.probability_branch, model.detector.threshold_branch)
     norms = [branch[1] for branch in branches]
     largest = max(float(norm.running_var.max()) for norm in norms)
-    halvings = max(0, math.ceil(math.log2(largest / LARGEST_VARIANCE) / 2))
+    halvings = math.ceil(math.log2(max(largest / LARGEST_VARIANCE, 1)) / 2)
     layers = [neck.lateral_convs, neck.smooth_convs, [branch[0] for branch in branches]]
     if neck.reduce_convs is not None:
         layers.append(neck.reduce_convs)
@@ -111,7 +111,7 @@ def main():
         others = sorted(set(present) - written)
         if others:
             parser.error(
-                f"{target} holds {others[0]!r}, which no export wrote, and would be replaced; name another folder"
+                f"{target} holds {others[0]!r}, which this export would not write and which would be lost; name another folder"
             )
 
     model = TCMForTextDetection.from_pretrained(arguments.source)

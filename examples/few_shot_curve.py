@@ -63,11 +63,17 @@ def published(command: list[str]) -> list[str]:
     """The command without tokens, as results may be published."""
     kept, skip = [], False
     for argument in command:
-        token = argument.split("=")[0] in ("--token", "--hub_token")
+        token = _names_token(argument)
         if not skip and not token:
             kept.append(argument)
         skip = token and "=" not in argument
     return kept
+
+
+def _names_token(argument: str) -> bool:
+    """Whether an argument is `--token` or `--hub_token`, which may be written with hyphens and cut short."""
+    name = argument.split("=")[0].replace("_", "-")
+    return name.startswith(("--to", "--hub-t")) and ("--token".startswith(name) or "--hub-token".startswith(name))
 
 
 def run_cell(directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str]) -> dict | None:
@@ -78,9 +84,9 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
     command += ["--text_side", SIDES[side], "--output_dir", str(directory), "--resume_from_checkpoint", "last"]
     if result_file.is_file():
         cell = json.loads(result_file.read_text(encoding="utf-8"))
-        given = published(command[2:])
-        if cell["command"][1:] != given:
-            before, now = Counter(cell["command"][1:]), Counter(given)
+        given, former = published(command[2:]), published(cell["command"][1:])
+        if former != given:
+            before, now = Counter(former), Counter(given)
             other = [*(before - now), *(now - before)] or ["their order"]
             print(
                 f"{directory}: measured before, with other arguments ({', '.join(other)}); remove the folder to measure anew",
@@ -116,6 +122,8 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
 def finished_cells(directory: Path) -> list[dict]:
     """Results of all cells in a folder, by seed, fraction and side."""
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*/cell.json")]
+    for cell in cells:
+        cell["command"] = published(cell["command"])
     return sorted(cells, key=lambda cell: (cell["seed"], cell["fraction"], list(SIDES).index(cell["side"])))
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hub_server import HubServer
 from PIL import Image
 from safetensors.torch import load_file
@@ -52,6 +53,7 @@ def run(script, *arguments, **environment):
 def run_here(monkeypatch, script, *arguments):
     """In this process, which saves the time of all imports; returns what it wrote to stdout."""
     monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    AcceleratorState._reset_state(reset_partial_state=True)  # what earlier tests set for the whole process
     monkeypatch.syspath_prepend(str(EXAMPLES))  # where Python looks for a script's neighbours
     monkeypatch.setattr(logging, "basicConfig", lambda **settings: None)
     with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -353,12 +355,18 @@ def test_the_loop_of_its_own_ends_with_its_best_checkpoint(monkeypatch, toy_data
         *("--checkpointing_steps", 1, "--checkpoints_total_limit", 1, "--output_dir", tmp_path),
         *("--lr_scheduler_type", "constant"),
     )
-    # Stopped before its end, so that the best one is known from a checkpoint only.
+    # Stopped after the first figure, which is stored as null, and again before the end, so that the best one is known
+    # from a checkpoint only.
+    figures_to_come, hmeans = hmeans, iter([next(hmeans)])
     with pytest.raises(StopIteration):
         run_here(monkeypatch, "train_text_detection_no_trainer.py", *settings, "--max_train_steps", 9)
+    assert json.loads((tmp_path / "checkpoint-1" / "progress.json").read_text())["best"]["eval_hmean"] is None
+    hmeans, resume = figures_to_come, ("--resume_from_checkpoint", "last")
+    with pytest.raises(StopIteration):
+        run_here(monkeypatch, "train_text_detection_no_trainer.py", *settings, *resume, "--max_train_steps", 9)
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-5"}
     hmeans = iter((0.4, 0.3))
-    resume = ("--max_train_steps", 6, "--resume_from_checkpoint", "last")
+    resume = ("--max_train_steps", 6, *resume)
     run_here(monkeypatch, "train_text_detection_no_trainer.py", *settings, *resume)
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
     best, last, final = (load_file(tmp_path / x / "model.safetensors") for x in ("checkpoint-3", "checkpoint-6", ""))
@@ -447,7 +455,23 @@ def test_few_shot_curve_fills_its_grid_once(monkeypatch, toy_data, tmp_path, cap
     arguments = (*arguments[:-1], 5, "--hub_token", "hf_secret")
     assert main() == 0
     assert "measured before, with other arguments (4, 5)" in capsys.readouterr().err
-    assert not [file for file in tmp_path.glob("**/*.json") if "hf_secret" in file.read_text(encoding="utf-8")]
+    # Nor one that an older version noted.
+    for folder in folders:
+        cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        cell["command"] += ["--token", "hf_secret"]
+        (folder / "cell.json").write_text(json.dumps(cell), encoding="utf-8")
+    arguments = (*arguments[:-3], 4)
+    assert main() == 0
+    assert capsys.readouterr().err == ""
+    assert "hf_secret" not in (tmp_path / "results.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["--token", "--tok", "--hub_token", "--hub-token", "--hub_tok", "--hub-t"])
+def test_few_shot_results_tell_no_token(name):
+    module = runpy.run_path(str(EXAMPLES / "few_shot_curve.py"))
+    kept = ["train.py", "--train_fraction", "0.5", "--torch_compile", "--hub_model_id", "me/tokens"]
+    assert module["published"]([*kept, name, "secret", "--seed", "1"]) == [*kept, "--seed", "1"]
+    assert module["published"]([*kept, f"{name}=secret", "--seed", "1"]) == [*kept, "--seed", "1"]
 
 
 def test_evaluation_prints_the_protocols_figures(monkeypatch, toy_data, trained):
@@ -511,6 +535,18 @@ def test_export_replaces_only_checkpoints(monkeypatch, trained, tmp_path):
     for _ in range(2):
         run_here(monkeypatch, "export_checkpoint.py", trained, target)
     assert (target / "model.safetensors").is_file()
+
+
+def test_a_detector_without_variance_is_exported(monkeypatch, trained, tmp_path):
+    model = TCMForTextDetection.from_pretrained(trained)
+    for branch in (model.detector.probability_branch, model.detector.threshold_branch):
+        branch[1].running_var.zero_()
+    model.save_pretrained(tmp_path / "source")
+    TCMImageProcessor.from_pretrained(trained).save_pretrained(tmp_path / "source")
+    run_here(monkeypatch, "export_checkpoint.py", tmp_path / "source", tmp_path / "target")
+    exported = load_file(tmp_path / "target" / "model.safetensors")
+    name = "detector.probability_branch.0.weight"
+    assert torch.equal(exported[name], model.state_dict()[name].half())
 
 
 def test_logs_of_several_runs_make_one_curve(monkeypatch, tmp_path, capsys):
