@@ -76,6 +76,12 @@ def _names_token(argument: str) -> bool:
     return name.startswith(("--to", "--hub-t")) and ("--token".startswith(name) or "--hub-token".startswith(name))
 
 
+def read_cell(path: Path) -> dict:
+    """What `run_cell` stored; former versions may have stored tokens with it."""
+    cell = json.loads(path.read_text(encoding="utf-8"))
+    return {**cell, "command": published(cell["command"])}
+
+
 def run_cell(directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str]) -> dict | None:
     """Trains and measures one cell, unless that was done before; `None` if it failed."""
     result_file = directory / "cell.json"
@@ -83,10 +89,10 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
     command += ["--train_fraction", str(fraction), "--subset_seed", str(seed), "--seed", str(seed)]
     command += ["--text_side", SIDES[side], "--output_dir", str(directory), "--resume_from_checkpoint", "last"]
     if result_file.is_file():
-        cell = json.loads(result_file.read_text(encoding="utf-8"))
-        given, former = published(command[2:]), published(cell["command"][1:])
-        if former != given:
-            before, now = Counter(former), Counter(given)
+        cell = read_cell(result_file)
+        given = published(command[2:])
+        if cell["command"][1:] != given:
+            before, now = Counter(cell["command"][1:]), Counter(given)
             other = [*(before - now), *(now - before)] or ["their order"]
             print(
                 f"{directory}: measured before, with other arguments ({', '.join(other)}); remove the folder to measure anew",
@@ -121,9 +127,7 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
 
 def finished_cells(directory: Path) -> list[dict]:
     """Results of all cells in a folder, by seed, fraction and side."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*/cell.json")]
-    for cell in cells:
-        cell["command"] = published(cell["command"])
+    cells = [read_cell(path) for path in directory.glob("*/cell.json")]
     return sorted(cells, key=lambda cell: (cell["seed"], cell["fraction"], list(SIDES).index(cell["side"])))
 
 

@@ -455,6 +455,7 @@ def test_few_shot_curve_fills_its_grid_once(monkeypatch, toy_data, tmp_path, cap
     arguments = (*arguments[:-1], 5, "--hub_token", "hf_secret")
     assert main() == 0
     assert "measured before, with other arguments (4, 5)" in capsys.readouterr().err
+    assert not [file for file in tmp_path.glob("**/*.json") if "hf_secret" in file.read_text(encoding="utf-8")]
     # Nor one that an older version noted.
     for folder in folders:
         cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))

@@ -488,9 +488,8 @@ def write_parquet(
     found = {path: _stored_digest(path) for path in present}
     others = [path for path, digest in found.items() if digest != wanted.get(path, b"")]
     if others and not overwrite:
-        if any(found[path] is None for path in others):
-            path = next(path for path in others if found[path] is None)
-            reason = f"{path} does not say which rows it has (an older version or another program wrote it)"
+        if unknown := [path for path in others if found[path] is None]:
+            reason = f"{unknown[0]} does not say which rows it has (an older version or another program wrote it)"
         else:
             reason = f"{others[0]} has other rows than {folder}, or is a shard of another size"
         raise FileExistsError(f"{reason}; --overwrite (`overwrite=True`) replaces the {len(others)} such shards")
