@@ -1,4 +1,4 @@
-"""Learning rates, schedules, averaged weights, data order, evaluation and the Trainer."""
+"""Learning rates, schedules, averaged weights, data order and the Trainer."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from conftest import shared_path
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
-from tiny_model import find_white, tiny_config
+from tiny_model import tiny_config
 from torch import nn
 from toy_photos import toy_records
 from transformers import TrainerCallback
@@ -19,7 +19,6 @@ from transformers import TrainerCallback
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
 from tcm_hf.data.augment import TextAugmentation
 from tcm_hf.data.collate import TextDetectionDataset, text_detection_collate
-from tcm_hf.data.formats import TextRecord
 from tcm_hf.targets import build_db_targets
 from tcm_hf.training import (
     EpochSampler,
@@ -28,7 +27,6 @@ from tcm_hf.training import (
     TCMTrainingArguments,
     build_scheduler,
     build_train_dataloader,
-    evaluate_records,
     freeze_batch_norm,
     last_complete_checkpoint,
     parameter_groups,
@@ -251,47 +249,6 @@ def test_loader_gives_the_same_batches_with_any_number_of_workers():
     for one, two in zip(*batches):
         assert torch.equal(one["pixel_values"], two["pixel_values"])
         assert torch.equal(one["labels"]["threshold_map"], two["labels"]["threshold_map"])
-
-
-# ---------------------------------------------------------------------------------------- evaluation
-
-
-class FindsWhite(nn.Module):
-    """Takes what is nearly white for text."""
-
-    def __init__(self):
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(1))
-        self.largest = 0
-
-    def forward(self, **inputs):
-        assert not self.training and inputs["pixel_values"].shape[0] == 1
-        return find_white(**inputs)
-
-
-def test_evaluation_finds_what_is_there():
-    records = []
-    for width in (200, 320, 480):
-        image = np.zeros((160, width, 3), np.uint8)
-        image[40:80, 30:150] = 255
-        quads = [np.array([[30, 40], [150, 40], [150, 80], [30, 80]])]
-        # In one picture also a word that is not there; in another the word is there, but does not count.
-        if width == 320:
-            quads.append(np.array([[10, 100], [90, 100], [90, 130], [10, 130]]))
-        records.append(TextRecord(image, quads, [width == 480] * len(quads)))
-    model = FindsWhite().train()
-    processor = TCMImageProcessor(size={"shortest_edge": 160, "longest_edge": 800})
-    for workers in (0, 1):
-        figures = evaluate_records(model, processor, records, num_workers=workers, unclip_ratio=0.0)
-        assert figures == {
-            "hmean": pytest.approx(0.8),
-            "precision": 1.0,
-            "recall": pytest.approx(2 / 3),
-            "num_images": 3,
-        }
-    assert model.training
-    with pytest.raises(ValueError, match="no pictures"):
-        evaluate_records(model, processor, [])
 
 
 # ---------------------------------------------------------------------------------------- the Trainer
