@@ -130,18 +130,36 @@ def repair_polygon(polygon) -> list[np.ndarray]:
     return _exteriors(valid_geometry(polygon))
 
 
-def offset_polygon(polygon, distance: float) -> list[np.ndarray]:
+def offset_polygon(polygon, distance: float, whole_pixels: bool = False) -> list[np.ndarray]:
     """
     Moves the contour of a polygon outwards or inwards, with round joins.
 
     Args:
         polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels. It is repaired first when it crosses itself.
         distance (`float`): Pixels; positive expands, negative shrinks.
+        whole_pixels (`bool`, *optional*, defaults to `False`): Whether vertices are whole pixels, before (decimals are
+            cut off) and after. The published targets and the post-processing of the released models are made in that
+            way, with the integer clipper that does it here.
 
     Returns:
         `list[np.ndarray]`: float64 arrays of shape `(m, 2)`, holes filled. Shrinking can give several parts, or none.
     """
-    return _exteriors(shapely.buffer(valid_geometry(polygon), float(distance), quad_segs=ROUND_JOIN_SEGMENTS))
+    geometry = valid_geometry(polygon)
+    if not whole_pixels:
+        return _exteriors(shapely.buffer(geometry, float(distance), quad_segs=ROUND_JOIN_SEGMENTS))
+    try:
+        import pyclipper  # here, so that detection with other settings works on platforms that lack it
+    except ImportError as error:
+        raise ImportError(
+            "tcm_hf needs pyclipper to offset polygons in whole pixels; install it with `pip install pyclipper`"
+        ) from error
+    parts = []
+    for ring in _exteriors(geometry):
+        clipper = pyclipper.PyclipperOffset()
+        clipper.AddPath(np.trunc(ring).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+        # Holes run the other way.
+        parts += [path for path in clipper.Execute(float(distance)) if pyclipper.Orientation(path)]
+    return [np.array(part, dtype=np.float64) for part in parts]
 
 
 def clip_polygon(polygon, width: float, height: float) -> list[np.ndarray]:

@@ -158,6 +158,26 @@ def test_offset_of_special_polygons():
     assert sum(polygon_area(part) for part in offset_polygon(BOW_TIE, -1)) < 50 * 0.6
 
 
+def test_offset_in_whole_pixels():
+    # Decimals are cut off before: the square from 10 to 30.
+    ragged = [[10.9, 20.9], [30.9, 20.9], [30.9, 40.9], [10.9, 40.9]]
+    for corners in (ragged, ragged[::-1]):
+        (shrunk,) = offset_polygon(corners, -4, whole_pixels=True)
+        assert bounding_box(shrunk) == (14, 24, 26, 36) and len(shrunk) == 4
+    (expanded,) = offset_polygon(SQUARE, 3.4, whole_pixels=True)
+    assert bounding_box(expanded) == (7, 17, 33, 43) and np.array_equal(expanded, np.rint(expanded))
+    assert offset_polygon(SQUARE, -10, whole_pixels=True) == []
+    (same,) = offset_polygon(SQUARE, 0, whole_pixels=True)
+    assert polygon_iou(same, SQUARE) == 1.0
+    assert len(offset_polygon(DUMBBELL, -2, whole_pixels=True)) == 2
+    # A letter C that closes: what it encloses is filled.
+    c = [[0, 0], [40, 0], [40, 10], [10, 10], [10, 30], [40, 30], [40, 18], [50, 18], [50, 40], [0, 40]]
+    (closed,) = offset_polygon(c, 6, whole_pixels=True)
+    assert polygon_area(closed) > 50 * 50
+    # Less than a pixel is nothing.
+    assert offset_polygon([[0, 0], [5, 0], [5, 0.9], [0, 0.9]], 2, whole_pixels=True) == []
+
+
 @light
 @given(any_polygons())
 def test_clip_agrees_with_shapely(polygon):

@@ -71,6 +71,12 @@ def _height(area: float, perimeter: float) -> float:
     return (perimeter - math.sqrt(max(perimeter * perimeter - 16.0 * area, 0.0))) / 4.0
 
 
+def _measures(polygon: np.ndarray) -> tuple[float, float, int]:
+    """Area and perimeter of what is filled, and its number of parts: several when an annotation crosses itself."""
+    parts = repair_polygon(polygon)
+    return sum(map(polygon_area, parts)), sum(map(polygon_perimeter, parts)), len(parts)
+
+
 def build_db_targets(
     polygons,
     ignore,
@@ -86,9 +92,11 @@ def build_db_targets(
     """
     Builds the four training maps of the DB detector for one image.
 
-    A polygon of area A and perimeter P is shrunk by `A * (1 - shrink_ratio**2) / P` pixels to its kernel and expanded
-    by the same distance to its band (DB, section 3.4), or by `max_shrink` times its height if that is less. A kernel that
-    falls apart keeps its largest part in the image, since every kernel becomes a text when maps are decoded. Polygons
+    A polygon of area A and perimeter P is expanded by `A * (1 - shrink_ratio**2) / P` pixels to its band and shrunk by
+    the same distance to its kernel (DB, section 3.4), or by `max_shrink` times its height if that is less. As in the
+    published targets, vertices of kernels and bands are whole pixels, and kernels take the distance of the polygon
+    with its decimals cut off, rounded: `int(A * (1 - shrink_ratio**2) / (P + 0.001) + 0.5)`. A kernel that falls apart
+    keeps its largest part in the image, since every kernel becomes a text when maps are decoded. Polygons
     marked in `ignore`, those thinner than `min_text_size`, those below one square pixel and those whose kernel vanishes
     have neither kernel nor band, and the loss skips their pixels (`shrink_mask` 0). Polygons may reach over the image
     border.
@@ -138,22 +146,22 @@ def build_db_targets(
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
         (xmin, ymin), (xmax, ymax) = polygon.min(axis=0), polygon.max(axis=0)
-        # The maps are drawn from the pixels that hold the vertices, as in the published targets.
-        pixels = np.floor(polygon)
+        # Kernel and band are drawn from whole pixels, as in the published targets.
+        pixels = np.trunc(polygon)
         kernels: list[np.ndarray] = []
         distance = 0.0
         if not ignored and min(cv2.minAreaRect(polygon.astype(np.float32))[1]) >= min_text_size:
-            # Area and contour of what is filled: of the parts, when an annotation crosses itself.
-            parts = repair_polygon(polygon)
-            area = sum(polygon_area(part) for part in parts)
+            area, perimeter, _ = _measures(polygon)
             if area >= 1.0:
-                perimeter = sum(polygon_perimeter(part) for part in parts)
                 distance = area * (1.0 - shrink_ratio**2) / perimeter
+                area_in_pixels, perimeter_in_pixels, num_parts = _measures(pixels)
+                shrink = int(area_in_pixels * (1.0 - shrink_ratio**2) / (perimeter_in_pixels + 1e-3) + 0.5)
                 if max_shrink is not None:
-                    distance = min(distance, max_shrink * _height(area, perimeter))
-                kernels = offset_polygon(pixels, -distance)
+                    limit = max_shrink * _height(area, perimeter)
+                    distance, shrink = min(distance, limit), min(shrink, limit)
+                kernels = offset_polygon(pixels, -shrink, whole_pixels=True)
                 # Of a contour that crosses itself all parts are text.
-                if len(kernels) > 1 and len(parts) == 1:
+                if len(kernels) > 1 and num_parts == 1:
                     kernels = [max(kernels, key=lambda kernel: _visible_area(kernel, height, width))]
         if xmax + distance < 0 or ymax + distance < 0 or xmin - distance > width or ymin - distance > height:
             continue
@@ -161,7 +169,8 @@ def build_db_targets(
             _fill(shrink_mask, [pixels], 0)
             continue
         _fill(shrink_map, kernels, 1)
-        _fill(threshold_mask, offset_polygon(pixels, distance), 1)
+        # The outline of a kernel can hold a pixel that the band lacks where a contour crosses itself at a sharp angle.
+        _fill(threshold_mask, [*offset_polygon(pixels, distance, whole_pixels=True), *kernels], 1)
         left, top = max(int(np.floor(xmin - distance)), 0), max(int(np.floor(ymin - distance)), 0)
         right = min(int(np.ceil(xmax + distance)) + 1, width)
         bottom = min(int(np.ceil(ymax + distance)) + 1, height)

@@ -15,41 +15,8 @@
 
 import cv2
 import numpy as np
-import shapely
 
-from ..polygons import as_polygon, clip_polygon, polygon_area, polygon_perimeter, repair_polygon, signed_area
-
-
-# Pixels by which the chords of a round join may miss the arc.
-ARC_TOLERANCE = 0.25
-
-
-def _shrink_on_grid(polygon: np.ndarray, distance: int) -> list[np.ndarray]:
-    """
-    Moves the contour of a valid polygon inwards; the ends of every moved edge are rounded to the pixel grid.
-
-    The published targets are made that way. It turns edges a little: up to a pixel against the exact offset.
-    """
-    if signed_area(polygon) < 0:
-        polygon = polygon[::-1]
-    edges = np.roll(polygon, -1, axis=0) - polygon
-    directions = np.arctan2(edges[:, 1], edges[:, 0])
-    turns = (directions - np.roll(directions, 1) + np.pi) % (2 * np.pi) - np.pi
-    shift = distance * np.stack([-np.sin(directions), np.cos(directions)], axis=1)
-    starts, ends = np.rint(polygon + shift), np.rint(np.roll(polygon, -1, axis=0) + shift)
-    removed = list(shapely.polygons(np.stack([polygon, np.roll(polygon, -1, axis=0), ends, starts], axis=1)))
-    # Corners that point inwards have a round join: without it there would be a gap between the strips of two edges.
-    turn_of_chord = 2 * np.arccos(1 - ARC_TOLERANCE / distance)
-    for corner in np.flatnonzero(turns < 0):
-        num_chords = max(round(-turns[corner] / turn_of_chord), 1)
-        angles = directions[corner] + np.pi / 2 - turns[corner] * np.linspace(1, 0, num_chords + 1)
-        arc = np.rint(polygon[corner] + distance * np.stack([np.cos(angles), np.sin(angles)], axis=1))
-        removed.append(shapely.Polygon([polygon[corner], *arc]))
-    # Turned strips can leave slivers along the contour, hence the exact offset by one pixel less.
-    kernel = shapely.buffer(shapely.Polygon(polygon), 1 - distance)
-    kernel = shapely.difference(kernel, shapely.union_all(shapely.make_valid(removed)))
-    parts = [part for part in shapely.get_parts(kernel) if part.geom_type == "Polygon" and part.area > 0]
-    return [shapely.get_coordinates(part.exterior)[:-1] for part in parts]
+from ..polygons import as_polygon, clip_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
 
 
 def _visible_area(polygon: np.ndarray, height: int, width: int) -> float:
@@ -107,8 +74,8 @@ def build_pan_targets(
             polygon = as_polygon(points)
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
-        # The maps are drawn from the pixels that hold the vertices, as in the published targets.
-        polygon = np.floor(polygon)
+        # The maps are drawn from whole pixels, as in the published targets.
+        polygon = np.trunc(polygon)
         if ignored:
             cv2.fillPoly(text_mask, [polygon.astype(np.int32)], 0)
             continue
@@ -121,7 +88,7 @@ def build_pan_targets(
         area, perimeter = sum(map(polygon_area, parts)), sum(map(polygon_perimeter, parts))
         for canvas, ratio, is_kernel in zip(maps, shrink_ratio, (False, True)):
             distance = min(int(area * (1.0 - ratio**2) / (perimeter + 1e-3) + 0.5), max_shrink)
-            shrunk = [piece for part in parts for piece in _shrink_on_grid(part, distance)] if distance else parts
+            shrunk = offset_polygon(polygon, -distance, whole_pixels=True)
             if is_kernel and len(shrunk) > 1:
                 shrunk = [max(shrunk, key=lambda piece: _visible_area(piece, height, width))]
             for piece in shrunk:
