@@ -25,6 +25,7 @@ def balanced_cross_entropy(
     negative_ratio: float = 3.0,
     eps: float = 1e-6,
     negatives_without_text: int = 0,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Binary cross-entropy over all positive pixels and the hardest negative ones (DB, section 3.5).
@@ -36,6 +37,7 @@ def balanced_cross_entropy(
         negative_ratio (`float`, *optional*, defaults to 3.0): negative pixels for every positive one.
         eps (`float`, *optional*, defaults to 1e-6): added to the number of pixels.
         negatives_without_text (`int`, *optional*, defaults to 0): negative pixels where there is no positive one.
+        weight (`torch.Tensor`, *optional*): of the same shape, a factor on each pixel's loss, also for which are hardest.
 
     Returns:
         `torch.Tensor`: a scalar; by default 0 where there is no positive pixel.
@@ -44,6 +46,8 @@ def balanced_cross_entropy(
     positive = target.float() * mask
     negative = (1 - target.float()) * mask
     loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+    if weight is not None:
+        loss = loss * weight
     num_positive = int(positive.sum())
     num_negative = int(num_positive * negative_ratio) if num_positive else negatives_without_text
     num_negative = min(int(negative.sum()), num_negative)

@@ -298,7 +298,8 @@ class DBDetector(nn.Module):
 
         Args:
             maps (`dict`): what `forward` gave with `training_maps=True`.
-            labels (`dict`): `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask`, (batch, H, W) each.
+            labels (`dict`): `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask`, (batch, H, W) each, and
+                optionally `shrink_weight`, which weighs the pixels of the probability loss.
 
         Returns:
             `dict`: `probability`, `threshold` and `binary`, fp32 scalars.
@@ -309,7 +310,9 @@ class DBDetector(nn.Module):
         shrink_map, shrink_mask = labels["shrink_map"], labels["shrink_mask"]
         # sigmoid(k (P - T)) is eq. 2 of DB without an exp() that could overflow.
         binary = (settings["binarization_steepness"] * (logits.sigmoid() - threshold)).sigmoid()
-        probability_loss = balanced_cross_entropy(logits, shrink_map, shrink_mask, settings["negative_ratio"])
+        probability_loss = balanced_cross_entropy(
+            logits, shrink_map, shrink_mask, settings["negative_ratio"], weight=labels.get("shrink_weight")
+        )
         threshold_loss = masked_l1_loss(threshold, labels["threshold_map"], labels["threshold_mask"])
         binary_loss = dice_loss(binary, shrink_map, shrink_mask)
         return {
@@ -359,8 +362,9 @@ class DBDetector(nn.Module):
         for name in ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask"):
             if name not in labels:
                 raise ValueError(f"`labels` of DB lacks {name!r}; make it with `tcm_hf.targets.build_db_targets`.")
-            if labels[name].shape[-2:] != (height, width):
-                size = tuple(labels[name].shape[-2:])
+        for name, value in labels.items():
+            if value.shape[-2:] != (height, width):
+                size = tuple(value.shape[-2:])
                 raise ValueError(f"`labels[{name!r}]` has size {size}, but `pixel_values` {(height, width)}.")
         if pixel_mask is not None:
             for name in ("shrink_mask", "threshold_mask"):

@@ -284,3 +284,22 @@ def test_jpeg_keeps_the_picture_roughly():
 def test_bad_settings_are_named(arguments, name):
     with pytest.raises(ValueError, match=name):
         TextAugmentation(**arguments)
+
+
+def test_quarter_turns_put_words_on_their_side():
+    image = np.zeros((100, 100, 3), np.uint8)
+    word = np.array([[40, 45], [60, 45], [60, 55], [40, 55]], dtype=np.float32)
+    settings = {"crop_size": 96, "scale": (1.0, 1.0), "rotation": 0, "flip": 0, "aspect": 0}
+    directions = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        _, polygons, _ = TextAugmentation(quarter_turns=1.0, **settings)(image, [word], [False], rng)
+        along = polygons[0][1] - polygons[0][0]
+        directions.add(tuple(int(x) for x in np.rint(along / np.abs(along).max())))
+    assert directions == {(0, 1), (-1, 0), (0, -1)}
+    # Without them the sequence of random numbers is the one it always was.
+    plain, off = (
+        TextAugmentation(**kwargs)(image, [word], [False], np.random.default_rng(0))
+        for kwargs in (settings, {**settings, "quarter_turns": 0.0})
+    )
+    np.testing.assert_array_equal(plain[1][0], off[1][0])

@@ -103,3 +103,14 @@ def test_computed_in_fp32(loss):
     value = loss(prediction.sigmoid() if loss is dice_loss else prediction, target, mask)
     value.backward()
     assert value.dtype == torch.float32 and value.isfinite() and prediction.grad.isfinite().all()
+
+
+def test_weights_count_for_the_loss_and_for_which_pixels_are_hardest():
+    logits, target, mask = maps(1, 16, 16)
+    weight = np.where(np.arange(16) < 8, 5.0, 1.0)[None, None].repeat(16, axis=1).astype(np.float32)
+    value = balanced_cross_entropy(*tensors(logits, target, mask), 1.0, weight=torch.tensor(weight))
+    probability = 1 / (1 + np.exp(-logits.ravel()))
+    loss = -np.where(target.ravel() > 0, np.log(probability), np.log(1 - probability)) * weight.ravel()
+    positive = loss[(mask.ravel() > 0) & (target.ravel() > 0)]
+    negative = np.sort(loss[(mask.ravel() > 0) & (target.ravel() == 0)])[::-1][: len(positive)]
+    np.testing.assert_allclose(value, (positive.sum() + negative.sum()) / (2 * len(positive) + 1e-6), rtol=1e-5)

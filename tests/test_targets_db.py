@@ -236,3 +236,58 @@ def test_any_polygons_give_consistent_maps(regions):
     assert (targets["threshold_mask"][targets["shrink_map"] == 1] == 1).all()
     again = build_db_targets(polygons[::-1], ignore[::-1], 90, 110)
     assert all(np.array_equal(targets[name], again[name]) for name in targets)
+
+
+def test_background_between_two_texts_weighs_more_by_its_distance_to_both():
+    polygons = [quad(20, 20, 60, 40), quad(64, 20, 110, 40), quad(150, 70, 190, 90)]
+    targets = build_db_targets(polygons, [False] * 3, 110, 220, gap_weight=4.0)
+    weights = targets["shrink_weight"]
+    assert weights.dtype == np.float32 and weights.shape == (110, 220)
+    # Between the first two: 4 pixels wide, texts 20 pixels high; OpenCV counts distances from filled pixels.
+    for x in (61, 62, 63):
+        np.testing.assert_allclose(weights[30, x], 1 + 4 * np.exp(-0.5 * (4 / 8) ** 2), atol=0.1)
+    # Left of both: nearest 0 in the text's own rim, the other one 44 pixels away.
+    assert weights[30, 21] == pytest.approx(1, abs=1e-3)
+    # Kernels count as ever, and so does what is far from two texts.
+    assert (weights[targets["shrink_map"] > 0] == 1).all()
+    assert (weights[60:, 120:] == 1).all()
+    # Everything else stays as it is without the weight.
+    plain = build_db_targets(polygons, [False] * 3, 110, 220)
+    assert "shrink_weight" not in plain
+    assert all((targets[name] == plain[name]).all() for name in plain)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_gap_weights_agree_with_distances_to_all_texts(seed):
+    rng = np.random.default_rng(seed)
+    polygons = []
+    for _ in range(rng.integers(2, 6)):
+        x, y = rng.uniform(0, 100, 2)
+        width, height = rng.uniform(16, 50), rng.uniform(10, 25)
+        angle = rng.uniform(-0.5, 0.5)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        polygons.append(quad(0, 0, width, height) @ turn + (x, y))
+    targets = build_db_targets(polygons, [False] * len(polygons), 120, 120, gap_weight=3.0)
+    weights = targets["shrink_weight"]
+    from shapely import Point, Polygon
+
+    # The texts that have a kernel, each with its pixels as the maps have them.
+    texts = [Polygon(polygon) for polygon in polygons]
+    for y, x in rng.integers(0, 120, (40, 2)):
+        if targets["shrink_map"][y, x]:
+            continue
+        order = sorted((text.distance(Point(x, y)), text.exterior.length, text.area) for text in texts)
+        total = order[0][0] + order[1][0]
+        _, perimeter, area = order[0]
+        side = (perimeter - np.sqrt(max(perimeter**2 - 16 * area, 0))) / 4
+        if order[1][0] - order[0][0] < 3 or total > 3 * side:
+            continue  # either may be the nearest; far away nothing weighs more
+        # A pixel and a half for filled outlines and OpenCV's distances.
+        low, high = (1 + 3 * np.exp(-0.5 * (max(t, 0) / (0.4 * side)) ** 2) for t in (total + 3, total - 3))
+        assert low - 0.02 <= weights[y, x] <= high + 0.02
+
+
+def test_a_negative_gap_weight_is_refused():
+    with pytest.raises(ValueError, match="gap_weight"):
+        build_db_targets([], [], 32, 32, gap_weight=-1)

@@ -134,6 +134,8 @@ class TextAugmentation:
         scale (`tuple[float, float]`, *optional*, defaults to `(0.5, 3.0)`):
             Range of the magnification relative to the annotation frame; drawn log-uniformly.
         rotation (`float`, *optional*, defaults to 10.0): largest angle, in degrees, to either side.
+        quarter_turns (`float`, *optional*, defaults to 0.0):
+            Chance of a turn by 90, 180 or 270 degrees, for photos taken or scanned on their side.
         flip (`float`, *optional*, defaults to 0.5): chance of a horizontal mirror; 0 turns it off.
         aspect (`float`, *optional*, defaults to 0.1):
             Aspect jitter a: width/height is multiplied by a factor between 1/(1+a) and 1+a, at constant area.
@@ -179,6 +181,7 @@ class TextAugmentation:
         min_visible: float = 0.5,
         min_side: float = 6.0,
         border_color: tuple[int, int, int] = MEAN_COLOR,
+        quarter_turns: float = 0.0,
     ):
         if crop_size < 1:
             raise ValueError(f"`crop_size` must be a positive number of pixels, got {crop_size}")
@@ -188,6 +191,7 @@ class TextAugmentation:
             if value < 0:
                 raise ValueError(f"`{name}` must not be negative, got {value}")
         chances = {"flip": flip, "blur": blur, "motion_blur": motion_blur, "noise": noise, "jpeg": jpeg}
+        chances["quarter_turns"] = quarter_turns
         chances["anchor_probability"] = anchor_probability
         for name, value in (
             chances | {"contrast": contrast, "saturation": saturation, "color_cast": color_cast}
@@ -198,6 +202,7 @@ class TextAugmentation:
         self.scale = (float(scale[0]), float(scale[1]))
         self.rotation = rotation
         self.flip = flip
+        self.quarter_turns = quarter_turns
         self.aspect = aspect
         self.brightness = brightness
         self.contrast = contrast
@@ -264,6 +269,8 @@ class TextAugmentation:
         """
         scale = math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         angle = math.radians(rng.uniform(-self.rotation, self.rotation))
+        if self.quarter_turns and rng.random() < self.quarter_turns:
+            angle += math.pi / 2 * rng.integers(1, 4)
         stretch = math.exp(0.5 * rng.uniform(-1, 1) * math.log1p(self.aspect))
         mirror = -1.0 if rng.random() < self.flip else 1.0
         cosine, sine = math.cos(angle), math.sin(angle)
