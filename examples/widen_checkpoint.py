@@ -24,6 +24,7 @@ parts, so that the copies learn different things. For checkpoints with a ResNet 
 
 import argparse
 import re
+import sys
 
 import torch
 
@@ -54,6 +55,14 @@ class Space:
         total = torch.zeros(source).index_add_(0, self.index, share)
         self.share = share / total[self.index]
 
+    @classmethod
+    def joined(cls, parts: "list[Space]", source: int) -> "Space":
+        """The channels of concatenated maps, each with `source` channels in the source."""
+        self = cls.__new__(cls)
+        self.index = torch.cat([part.index + i * source for i, part in enumerate(parts)])
+        self.share = torch.cat([part.share for part in parts])
+        return self
+
     def written(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """A tensor that makes this map."""
         return x.index_select(dim, self.index)
@@ -75,8 +84,15 @@ def widen(model: TCMForTextDetection, width: int, detector_changes: dict, seed: 
 
     Returns:
         [`TCMForTextDetection`]: gives the same maps, in evaluation mode.
+
+    Raises:
+        ValueError: if the model has another tower or detector, or would become narrower.
     """
     old = model.config
+    if old.detector != "db" or old.vision_config.model_type != "clip_resnet":
+        raise ValueError(
+            f"only DB on a ResNet tower can be widened, this is {old.detector!r} on {old.vision_config.model_type!r}"
+        )
     settings = old.to_dict()
     settings["vision_config"]["width"] = width
     settings["detector_config"].update(detector_changes)
@@ -183,7 +199,10 @@ def main():
     model = TCMForTextDetection.from_pretrained(arguments.source, dtype=torch.float32).eval()
     names = ("neck_channels", "smoothing_channels", "head_channels")
     changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    wide = widen(model, arguments.width, changes, arguments.seed)
+    try:
+        wide = widen(model, arguments.width, changes, arguments.seed)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     with torch.no_grad():
         pixel_values = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
         difference = (wide(pixel_values=pixel_values).logits - model(pixel_values=pixel_values).logits).abs().max()

@@ -211,10 +211,10 @@ def _gap_weights(polygons: list[np.ndarray], shrink_map: np.ndarray, gap_weight:
     height, width = shrink_map.shape
     nearest = np.full((height, width), np.inf, dtype=np.float32)
     second, scale = nearest.copy(), np.ones((height, width), dtype=np.float32)
-    for polygon in polygons:
-        text_height = _height(polygon_area(polygon), polygon_perimeter(polygon))
-        # Farther than this from both texts the extra weight is below 1 % of its peak.
-        reach = 1.3 * text_height
+    heights = [_height(polygon_area(polygon), polygon_perimeter(polygon)) for polygon in polygons]
+    # Farther than this from a text the extra weight is below 1 % of its peak, whichever text is the nearest.
+    reach = 1.3 * max(heights, default=0.0)
+    for polygon, text_height in zip(polygons, heights):
         left, top = np.maximum(np.floor(polygon.min(axis=0) - reach), 0).astype(int)
         right, bottom = np.minimum(np.ceil(polygon.max(axis=0) + reach) + 1, (width, height)).astype(int)
         if left >= right or top >= bottom:
