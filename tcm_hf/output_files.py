@@ -14,17 +14,21 @@
 """Files and folders that a command writes its results to."""
 
 # Only the standard library here: every start of `tcm-hf` imports this file.
+import errno
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 
 # Written to by their descriptor: where a shell redirects them to a file, opening their name would empty it.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+# What file systems say that cannot lock.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
@@ -99,6 +103,72 @@ def make_output_folder(folder: str | Path) -> None:
             raise NotADirectoryError("it is a file; name a folder")
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def exclusive(path: str | Path) -> Iterator[None]:
+    """
+    Keeps other runs from writing to a file or folder while the `with` block runs.
+
+    The lock is the system's (flock) on a hidden file beside `path`, `.NAME.lock`, so that `path` itself may be missing,
+    and may be replaced meanwhile; the file lies inside where only the folder itself can be written to. The lock ends with
+    the process, however that dies; the file goes at the end of the block, or of the next one after a kill. Where the
+    file system knows no locks there is a warning, and no lock.
+
+    Args:
+        path (`str` or `Path`): the file or folder; the folder that it is in is made when it does not exist.
+
+    Raises:
+        BlockingIOError: if another run holds the lock; it is not waited for. The message says what to do.
+        OSError: if the lock's file cannot be made; the message names `path`.
+    """
+    target = Path(os.path.realpath(path))
+    with _naming(path):
+        lock, file = _acquire_lock(target)
+    try:
+        if lock is None:
+            raise BlockingIOError(
+                f"another run is writing to {str(path)!r}; wait until it has ended, or choose another place"
+            )
+        yield
+    finally:
+        if lock is not None:
+            # While it is still locked: whoever opened it before sees that it is gone, and tries again.
+            with suppress(OSError):
+                file.unlink()
+            lock.release()
+
+
+def _acquire_lock(target: Path):
+    """The lock of a file or folder, or `None` where another process has it, and the locked file."""
+    from filelock import FileLock, Timeout
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file = target.with_name(f".{target.name}.lock")
+    if target.is_dir() and not os.access(target.parent, os.W_OK):
+        file = target / ".lock"
+    for _ in range(1000):
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            # A lock that is nothing but a file would outlive a process that is killed.
+            lock = FileLock(file, timeout=0, fallback_to_soft=False)
+            try:
+                lock.acquire()
+            except Timeout:
+                return None, file
+            except (NotImplementedError, OSError) as error:
+                if getattr(error, "errno", None) not in (None, *_NO_LOCKS):
+                    raise
+                message = f"no locks on the file system of {file.parent}: start no second run on {target}"
+                warnings.warn(message, stacklevel=4)
+            # What is locked may be a file that another run removed when it ended.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(file)):
+                    return lock, file
+            lock.release()
+        finally:
+            os.close(handle)
+    return None, file
 
 
 def _is_special(path: str | Path) -> bool:
