@@ -2,14 +2,21 @@
 """Who may import whom, read from the sources: the files that travel with a checkpoint, and the ones without torch."""
 
 import ast
+import configparser
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from transformers.dynamic_module_utils import get_imports
 
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tcm_hf"
 FILES = {file.relative_to(PACKAGE).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+# Distributions whose modules are named otherwise.
+MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2"}
 
 # What a published checkpoint names; transformers copies these files and all that they import relatively.
 TRAVELLING_ENTRIES = (
@@ -87,7 +94,8 @@ def test_travelling_files_are_flat(name):
 
 
 def test_travelling_files_need_what_a_user_has():
-    needed = third_party(closure(*TRAVELLING_ENTRIES))
+    # What transformers itself asks for before it runs them: everything that is not imported in a `try`.
+    needed = {module for name in closure(*TRAVELLING_ENTRIES) for module in get_imports(str(FILES[name]))}
     allowed = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "PIL", "cv2", "shapely"}
     assert needed - sys.stdlib_module_names <= allowed
 
@@ -120,3 +128,24 @@ def test_imports_go_one_way(name):
         if layer(other) is not None:
             assert layer(other) <= layer(name), f"{name} imports {other}"
             assert name not in closure(other), f"{name} and {other} import each other"
+
+
+def declared(option: str, section: str = "options") -> set[str]:
+    """Modules of the requirements of setup.cfg."""
+    setup = configparser.ConfigParser()
+    setup.read_string((PACKAGE.parent / "setup.cfg").read_text(encoding="utf-8"))
+    names = re.findall(r"^[\w.-]+", setup[section][option], re.MULTILINE)
+    return {MODULES.get(name, name) for name in names}
+
+
+def test_what_is_imported_is_declared():
+    imported = third_party(set(FILES)) - sys.stdlib_module_names - {"tcm_hf"}
+    always, extra = declared("install_requires"), declared("train", "options.extras_require")
+    assert imported <= always | extra
+    assert always <= imported, "required, but imported nowhere"
+
+
+def test_the_package_imports_without_its_extras_and_without_warnings():
+    code = "import sys\nfor name in sys.argv[1:]: sys.modules[name] = None\nimport tcm_hf.cli, tcm_hf.training"
+    extra = sorted(declared("train", "options.extras_require") - declared("install_requires"))
+    subprocess.run([sys.executable, "-W", "error", "-c", code, *extra], check=True, cwd=PACKAGE.parent)
