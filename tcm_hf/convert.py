@@ -21,44 +21,27 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
-import re
 import shutil
 import tempfile
-import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME, logging
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
 from ._version import __version__
 from .convert_card import CARD_NAME, model_card
-from .convert_layouts import ConversionError, Weights, detect_layout, infer_config, make_plan, pull
+from .convert_layouts import ConversionError, detect_layout, infer_config, make_plan, pull
+from .convert_reading import read_weights
 from .image_processing_tcm import TCMImageProcessor
 from .modeling_tcm import TCMForTextDetection
 from .pipeline_text_detection import TextDetectionPipeline
 
 
 REPORT_NAME = "conversion_report.json"
-OPEN_CLIP_CONFIG_NAME = "open_clip_config.json"
-# In the order of preference: safetensors are read without running any code.
-WEIGHT_FILE_NAMES = (
-    SAFE_WEIGHTS_NAME,
-    "open_clip_model.safetensors",
-    SAFE_WEIGHTS_INDEX_NAME,
-    WEIGHTS_NAME,
-    "open_clip_pytorch_model.bin",
-)
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".zip", ".tar")
 
 # Statistics of the pictures, RGB in 0..255, that the official detectors were trained with.
 IMAGE_MEANS = {"db": (122.679, 116.669, 104.007)}
@@ -128,7 +111,7 @@ PRESETS: dict[str, dict[str, dict]] = {
         "ctw1500": {"size": {"shortest_edge": 640, "longest_edge": 3000}, "decoding": {"shape": "polygon"}},
     },
     "fce": {
-        "ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "quad", "alpha": 1.2, "beta": 1.0}},
+        "ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "polygon", "alpha": 1.2, "beta": 1.0}},
         "ctw1500": {
             "size": {"shortest_edge": 736, "longest_edge": 1080},
             "decoding": {"shape": "polygon", "alpha": 1.0, "beta": 2.0},
@@ -337,205 +320,7 @@ def _notes(weights, layout, config, preset, config_fields) -> list[str]:
     return notes
 
 
-# ---------------------------------------------------------------------- reading
-
-
-def read_weights(
-    source: str | os.PathLike, *, allow_pickle: bool = False, revision: str | None = None
-) -> tuple[Weights, list[Path]]:
-    """
-    Opens the weights of a source. Tensors of safetensors and of current `.pth` files are read when they are used.
-
-    Args:
-        source, allow_pickle, revision: see [`convert_checkpoint`].
-
-    Returns:
-        `tuple[Weights, list[Path]]`: the weights, and the files that they are in.
-
-    Raises:
-        ConversionError, FileNotFoundError: see [`convert_checkpoint`].
-    """
-    path = Path(source)
-    if path.is_file():
-        tensors = _strip_prefixes(_read_file(path, allow_pickle))
-        return Weights(path.name, tensors), [path]
-    if not path.is_dir() and not _may_be_hub_id(str(source)):
-        raise FileNotFoundError(f"{source}: there is no such file or directory.")
-    return _read_repository(str(source), allow_pickle, revision)
-
-
-def _may_be_hub_id(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not name.lower().endswith(CHECKPOINT_SUFFIXES)
-
-
-def _read_repository(source: str, allow_pickle: bool, revision: str | None) -> tuple[Weights, list[Path]]:
-    """Reads a local directory or a repository on the Hub."""
-    is_local = os.path.isdir(source)
-
-    def find(name: str) -> Path | None:
-        if is_local:
-            return Path(source, name) if os.path.isfile(os.path.join(source, name)) else None
-        try:
-            return Path(hf_hub_download(source, name, revision=revision))
-        except RemoteEntryNotFoundError:
-            return None
-        except LocalEntryNotFoundError:  # without connection: not in the cache
-            return None
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"{source}: there is no such file or directory, and no such model on the Hub ({_first_line(error)})"
-            ) from None
-
-    config = _read_json(find(CONFIG_NAME))
-    model_type = config.get("model_type")
-    if model_type == "tcm":
-        raise ConversionError(f"{source} already is in this package's layout; load it with `from_pretrained`.")
-    if model_type not in (None, "clip"):
-        raise ConversionError(
-            f"{source} holds a model of type {model_type!r}; of transformers' models only `CLIPModel` (type 'clip', with both "
-            "towers) can be converted."
-        )
-    weight_file = next((found for name in WEIGHT_FILE_NAMES if (found := find(name))), None)
-    if weight_file is None and is_local:
-        candidates = sorted(p for p in Path(source).iterdir() if p.suffix in CHECKPOINT_SUFFIXES and p.is_file())
-        if len(candidates) > 1:
-            raise ConversionError(f"{source} holds several checkpoints ({candidates[0].name}, ...): give one of them.")
-        weight_file = candidates[0] if candidates else None
-    if weight_file is None and not is_local and not config:
-        raise FileNotFoundError(f"{source}: there is no such file or directory, and the Hub cannot be reached for it.")
-    if weight_file is None:
-        raise ConversionError(f"{source} holds no weights: none of {', '.join(WEIGHT_FILE_NAMES)} is there.")
-    files = [weight_file]
-    if weight_file.name.endswith(".index.json"):
-        shards = sorted(set(_read_json(weight_file).get("weight_map", {}).values()))
-        files = [find(name) for name in shards]
-        if not files or None in files:
-            raise ConversionError(f"{source}: a file that {weight_file.name} names is missing. Get a complete copy.")
-    tensors = {}
-    for file in files:
-        tensors.update(_strip_prefixes(_read_file(file, allow_pickle)))
-    open_clip = _read_json(find(OPEN_CLIP_CONFIG_NAME)).get("model_cfg", {})
-    activation = ("quick_gelu" if open_clip.get("quick_gelu") else "gelu") if open_clip else None
-    name = Path(source).resolve().name if is_local else source
-    return Weights(name, tensors, config if model_type == "clip" else None, activation), files
-
-
-def _read_json(path: Path | None) -> dict:
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{path} cannot be read as JSON ({error}).") from None
-    if not isinstance(content, dict):
-        raise ConversionError(f"{path} holds no JSON object.")
-    return content
-
-
-def _read_file(path: Path, allow_pickle: bool) -> dict[str, torch.Tensor]:
-    """The tensors of one file, whatever its name."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(256)
-    except OSError as error:
-        raise ConversionError(f"{path} cannot be read ({error.strerror}).") from None
-    damaged = f"{path} is damaged or incomplete ({{}}). Get a complete copy."
-    if not start:
-        raise ConversionError(f"{path} is empty. Get a complete copy.")
-    if start.startswith(b"version https://git-lfs"):
-        raise ConversionError(f"{path} is a pointer of Git LFS, not the weights. Run `git lfs pull`.")
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ConversionError(damaged.format(error)) from None
-    if start.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise ConversionError(damaged.format("its table of contents is missing"))
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-        if "data.pkl" not in names:
-            raise ConversionError(
-                f"{path} is a ZIP file, but no PyTorch checkpoint. Unpack it, and give what is in it."
-            )
-        if "constants.pkl" in names:
-            return _read_torchscript(path, damaged)
-        return _read_pickle(path, allow_pickle, damaged, mmap=True)
-    if start.startswith(b"\x80"):
-        return _read_pickle(path, allow_pickle, damaged, mmap=False)
-    kind = "a text file, perhaps a web page saved in its place" if _is_text(start) else "no checkpoint"
-    raise ConversionError(
-        f"{path} is {kind}. Give a PyTorch checkpoint (.pt, .pth), safetensors or a model directory."
-    )
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        text = start.decode("utf-8", errors="strict" if len(start) < 256 else "ignore")
-    except UnicodeDecodeError:
-        return False
-    return all(character.isprintable() or character.isspace() for character in text)
-
-
-def _read_torchscript(path: Path, damaged: str) -> dict[str, torch.Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces the end of TorchScript; OpenAI's files are what they are
-            return torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
-        raise ConversionError(damaged.format(_first_line(error))) from None
-
-
-def _read_pickle(path: Path, allow_pickle: bool, damaged: str, mmap: bool) -> dict[str, torch.Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=not allow_pickle, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        match = re.search(r"(?:GLOBAL|function|class)\s+(\S+)", str(error))
-        if match is None or allow_pickle:
-            raise ConversionError(damaged.format(_first_line(error))) from None
-        raise ConversionError(
-            f"{path} holds more than weights ({match[1]}). Loading it could run any code, so it is refused. If you trust "
-            "its source, pass allow_pickle=True (--allow-pickle)."
-        ) from None
-    except (ImportError, AttributeError) as error:
-        raise ConversionError(f"{path} needs code that is not installed here ({_first_line(error)}).") from None
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
-        raise ConversionError(damaged.format(_first_line(error))) from None
-    return _find_state_dict(content, path)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
-
-
-def _find_state_dict(content, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in what a training saved."""
-    for _ in range(3):
-        if isinstance(content, nn.Module):
-            content = content.state_dict()
-        if not isinstance(content, Mapping):
-            break
-        if any(isinstance(value, torch.Tensor) for value in content.values()):
-            return {str(key): value.detach() for key, value in content.items() if isinstance(value, torch.Tensor)}
-        inner = next((content[key] for key in ("state_dict", "model_state_dict", "model") if key in content), None)
-        if inner is None:
-            break
-        content = inner
-    keys = f" with {list(content)[:5]}" if isinstance(content, Mapping) else ""
-    raise ConversionError(
-        f"{path} holds no weights but a {type(content).__name__}{keys}. Give a checkpoint with a state dict."
-    )
-
-
-def _strip_prefixes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Removes what wrappers put in front of all names: distributed training, and open_clip around its text tower."""
-    while tensors and all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    if any(key.startswith("visual.") for key in tensors):
-        tensors = {key.removeprefix("text."): value for key, value in tensors.items()}
-    return tensors
+# ---------------------------------------------------------------------- writing
 
 
 def _sha256(path: Path) -> str:
@@ -544,9 +329,6 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------- writing
 
 
 def _initialize(model: TCMForTextDetection, names: Mapping[str, str]) -> None:

@@ -36,6 +36,7 @@ import tcm_hf
 from tcm_hf import TCMForTextDetection, TCMImageProcessor, cli
 from tcm_hf.convert import PRESETS, ConversionError, convert_checkpoint
 from tcm_hf.decoding_db import decode_db
+from tcm_hf.decoding_fce import decode_fce
 from tcm_hf.polygons import polygon_iou
 
 
@@ -155,6 +156,23 @@ def test_presets_give_the_official_polygons(preset, name):
     assert ious.shape == (len(expected), len(expected))
     assert sorted(ious.argmax(0)) == list(range(len(expected))) and ious.max(0).min() > 0.98
     assert np.allclose([scores[i] for i in ious.argmax(0)], [score for _, score in expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("preset, setting", [("ic15", "quad__ic15"), ("ctw1500", "poly__mmocr_default")])
+@pytest.mark.parametrize("name", ["quads_rot", "curved14"])
+def test_presets_give_the_official_contours(name, preset, setting):
+    boundaries = json.loads(shared_path("parity/postprocess/boundaries_cv5.0.0.json").read_text())
+    reference = boundaries["fce"][f"{name}__{setting}"]["boundaries"]
+    with np.load(shared_path("parity/postprocess/inputs_fce.npz")) as file:
+        maps = [np.concatenate([file[f"{name}_cls{i}"], file[f"{name}_reg{i}"]]).astype(np.float32) for i in range(3)]
+    polygons, scores = decode_fce(maps, **PRESETS["fce"][preset]["decoding"])
+    assert len(polygons) == len(reference)
+    for *flat, expected_score in reference:
+        expected = np.array(flat).reshape(-1, 2)
+        ious = [polygon_iou(polygon, expected) for polygon in polygons]
+        best = int(np.argmax(ious))
+        assert len(polygons[best]) == len(expected) == 50 and ious[best] > 0.999
+        assert scores[best] == pytest.approx(expected_score, abs=1e-6)
 
 
 # ---------------------------------------------------------------------- open_clip
@@ -456,7 +474,9 @@ def test_other_detectors(detector, text_side, tmp_path):
     if detector == "fce":
         assert model.config.detector_config["fourier_degree"] == 3
     processor = TCMImageProcessor.from_pretrained(tmp_path / "out")
-    assert processor.detector == detector and processor.do_upscale and processor.decoding["shape"] == "quad"
+    assert processor.detector == detector and processor.do_upscale
+    # FCE's official result keeps the contour, whatever shape its settings name.
+    assert processor.decoding["shape"] == {"pan": "quad", "fce": "polygon"}[detector]
     # As the official pipelines do.
     assert processor.get_resized_size(97, 640) == {"pan": (202, 1333), "fce": (343, 2260)}[detector]
     assert [round(255 * value, 3) for value in processor.image_mean] == [123.675, 116.28, 103.53]
