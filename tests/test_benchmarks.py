@@ -24,6 +24,11 @@ from PIL import Image, ImageDraw
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
+@pytest.fixture(autouse=True)
+def _as_a_script(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
 def load(name):
     specification = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
@@ -79,3 +84,26 @@ def test_pipeline_benchmark_times_both_precisions(photos, monkeypatch, capsys):
     detectors = json.loads(capsys.readouterr().out)["detectors"]
     assert set(detectors) == {"tcm_hf fp32", "tcm_hf bf16", "rapidocr"}
     assert all(row["seconds"] >= 0 and "ratio_to_rapidocr" in row for row in detectors.values())
+
+
+def test_peers_are_measured_by_one_rule(photos, monkeypatch, capsys, tmp_path):
+    # A second word beside the first, and a detector that takes both for one.
+    (photos / "gt" / "gt_img_1.txt").write_text(
+        "40,30,80,30,80,50,40,50,a\n84,30,120,30,120,50,84,50,b\n0,0,9,0,9,9,0,9,###\n"
+    )
+    box = "[[{}, 30], [{}, 30], [{}, 50], [{}, 50]]"
+    both, apart = box.format(40, 120, 120, 40), f"{box.format(40, 80, 80, 40)}, {box.format(84, 120, 120, 84)}"
+    for name, boxes in (("lines", both), ("words", apart)):
+        (tmp_path / f"{name}.py").write_text(f"def load():\n    return lambda image: [{boxes}]\n")
+    arguments = ["--set", "toy", str(photos / "images"), str(photos / "gt"), "96x160", "--rest", "0"]
+    for name in ("lines", "words"):
+        arguments += ["--detector", f"{name}={tmp_path / name}.py"]
+    monkeypatch.setattr(sys, "argv", ["peers.py", *arguments, "--model", "--output", str(tmp_path / "out.json")])
+    load("peers").main()
+    rows = json.loads((tmp_path / "out.json").read_text())["sets"]["toy"]
+    assert "toy (1 photos) lines" in capsys.readouterr().out
+    assert (rows["words"]["hmean"], rows["words"]["covered"], rows["words"]["merged"]) == (1, 1, 0)
+    assert (rows["lines"]["covered"], rows["lines"]["merged"]) == (1, 1)
+    # The line overlaps neither word by more than half (40 and 36 of its 80 pixels).
+    assert rows["lines"]["recall"] == 0
+    assert rows["words"]["recall_by_height"] == {"16-32": [1.0, 2]}
