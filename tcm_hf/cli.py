@@ -23,16 +23,14 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .arguments import fraction, nonnegative, positive_int, size
-from .output_files import make_output_folder, output_file
+from .image_loading import IMAGE_SUFFIXES
+from .output_files import make_output_folder, naming, output_file, printable
 
 
-IMAGE_SUFFIXES = frozenset(
-    ".bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp .avif".split()
-)
 # Below this many pictures a progress bar is only noise.
 MIN_IMAGES_FOR_PROGRESS = 4
 # Commands that live beside what they do. Each module has `add_arguments(parser)` and `run(arguments) -> int`, its
@@ -63,17 +61,34 @@ def main(argv: list[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # File names can hold what the terminal's encoding cannot.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        with naming("/dev/stdout"):
+            sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"tcm-hf {arguments.command}: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
+        return 1
+    except OSError as error:
+        print(f"tcm-hf {arguments.command}: error: {_one_line(error)}", file=sys.stderr)
+        _drop_stdout()
         return 1
     except KeyboardInterrupt:
         print(f"tcm-hf {arguments.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_stdout() -> None:
+    """What could not be written would be tried again when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -405,7 +420,7 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if "Traceback" in text:  # transformers wraps the tracebacks of its attempts; the last error is the reason
         text = text.rsplit("Error: ", 1)[-1]
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _rounded(detection: dict) -> dict:

@@ -21,7 +21,8 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -29,6 +30,14 @@ from PIL import Image, UnidentifiedImageError
 
 
 ORIENTATION_TAG = 0x0112
+# What every command takes for a picture by its name; without case.
+IMAGE_SUFFIXES = tuple(
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .tif .tiff .webp .gif .avif .jp2 .j2k .jpx .jpf .pbm .pgm .ppm .pnm".split()
+)
+# Of files that lie beside pictures and are not meant as such.
+_COMPANION_SUFFIXES = frozenset(
+    ".txt .json .jsonl .xml .mat .csv .tsv .parquet .arrow .yaml .yml .md .rst .html .pdf .py .sh .lock".split()
+)
 CHANNEL_COUNTS = (1, 2, 3, 4)  # gray; gray and alpha; RGB; RGBA
 # 8192 x 6144, a phone's 50 megapixels. The hungriest format (JPEG 2000) takes 25 bytes for each while it is decoded.
 DEFAULT_MAX_PIXELS = 50_331_648
@@ -494,6 +503,40 @@ def _array_to_image(
     channels = array.shape[-1]
     array = array[..., 0] if channels == 1 else array
     return Image.fromarray(np.ascontiguousarray(array)), unit_range
+
+
+def count_passed_over(folders: Iterable[str | os.PathLike]) -> dict[str, int]:
+    """
+    Counts the files of folders, and below, that no command reads because of their suffix.
+
+    Args:
+        folders (`Iterable[str]`): The folders; what is no folder is left out. Hidden files, annotations and documents do not
+            count.
+
+    Returns:
+        `dict[str, int]`: number of files by suffix, the most frequent first.
+    """
+    counts: Counter = Counter()
+    seen = set()
+    for root in folders:
+        for folder, below, names in os.walk(root):
+            below[:] = [name for name in below if not name.startswith((".", "__MACOSX"))]
+            if (place := os.path.realpath(folder)) in seen:
+                continue
+            seen.add(place)
+            suffixes = [os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")]
+            counts.update(suffix for suffix in suffixes if suffix not in _COMPANION_SUFFIXES)
+    return {suffix: count for suffix, count in counts.most_common() if suffix not in IMAGE_SUFFIXES}
+
+
+def describe_passed_over(counts: Mapping[str, int]) -> str:
+    """One line on what [`count_passed_over`] found."""
+    named = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in counts.items())
+    total = sum(counts.values())
+    return (
+        f"{total} file{' was' if total == 1 else 's were'} passed over, by the suffix no picture that is read ({named}); "
+        f"read are {' '.join(IMAGE_SUFFIXES)}"
+    )
 
 
 def _channel_layout(shape: tuple[int, ...], name: str, input_data_format, ambiguous: str) -> str:

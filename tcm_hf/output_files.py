@@ -15,6 +15,7 @@
 
 # Only the standard library here: every start of `tcm-hf` imports this file.
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
     Opens a UTF-8 text file that appears only when it is complete; what was there before stays until then.
 
     A symbolic link is followed. Pipes and devices, such as `/dev/null` and `/dev/stdout`, are written to as they are.
+    What no UTF-8 can hold, as of file names in another encoding, is written as `\\udcXX`, which JSON reads back.
 
     Args:
         path (`str` or `Path`): the file; its folder is made when it does not exist.
@@ -45,14 +47,15 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
         `TextIO`: the file to write to. An exception in the `with` block leaves no file.
 
     Raises:
-        OSError: if the file cannot be made; the message names it.
+        OSError: if the file cannot be made or written; the message names it.
     """
-    with _naming(path):
+    with naming(path):
         if _is_special(path):
+            place = path
             if str(path) in _STREAMS:
                 sys.stdout.flush()  # what was printed before comes before
-                path = os.dup(_STREAMS[str(path)])
-            target, file = None, open(path, "w", encoding="utf-8")
+                place = os.dup(_STREAMS[str(path)])
+            target, file = None, NamedFile(place, "w", path)
         else:
             target, temporary, file = _open_temporary(path)
     if target is None:
@@ -64,11 +67,63 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
             yield file
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-        os.replace(temporary, target)
+        with naming(path):
+            os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
+            os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+class NamedFile(io.TextIOWrapper):
+    """
+    A UTF-8 text file to write to, whose errors name it: the system's `No space left on device` does not.
+
+    Args:
+        path (`str`, `Path` or `int`): The file, or its descriptor.
+        mode (`str`): `"w"` or `"a"`.
+        place (`str` or `Path`, *optional*): What messages call it; `path` by default.
+    """
+
+    def __init__(self, path: str | Path | int, mode: str, place: str | Path | None = None):
+        self.place = path if place is None else place
+        super().__init__(open(path, f"{mode}b"), encoding="utf-8", errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        with naming(self.place):
+            return super().write(text)
+
+    def flush(self) -> None:
+        with naming(self.place):
+            super().flush()
+
+
+@contextmanager
+def replacing(path: str | Path, temporary: str | Path | None = None) -> Iterator[Path]:
+    """
+    Makes a file that appears only when it is complete, in a place that is [`exclusive`]ly held: the temporary file has
+    always the same name, so that the next run takes that of a run that was killed.
+
+    Args:
+        path (`str` or `Path`): the file.
+        temporary (`str` or `Path`, *optional*): the temporary file, on the same file system; `.NAME.tmp` beside by default.
+
+    Yields:
+        `Path`: the temporary file, which does not exist yet. An exception in the `with` block removes it.
+
+    Raises:
+        OSError: if the file cannot be made or written; the message names it. Whatever the block reads must have been opened before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp") if temporary is None else Path(temporary)
+    with naming(path):
+        try:
+            temporary.unlink(missing_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def check_output_file(path: str | Path) -> None:
@@ -82,7 +137,7 @@ def check_output_file(path: str | Path) -> None:
         OSError: if the file cannot be made; the message names it.
     """
     if not _is_special(path):
-        with _naming(path):
+        with naming(path):
             _, temporary, file = _open_temporary(path)
             file.close()
             os.unlink(temporary)
@@ -98,7 +153,7 @@ def make_output_folder(folder: str | Path) -> None:
     Raises:
         OSError: if they cannot; the message names the folder.
     """
-    with _naming(folder):
+    with naming(folder):
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise NotADirectoryError("it is a file; name a folder")
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -123,7 +178,7 @@ def exclusive(path: str | Path) -> Iterator[None]:
         OSError: if the lock's file cannot be made; the message names `path`.
     """
     target = Path(os.path.realpath(path))
-    with _naming(path):
+    with naming(path):
         lock, file = _acquire_lock(target)
     try:
         if lock is None:
@@ -171,6 +226,11 @@ def _acquire_lock(target: Path):
     return None, file
 
 
+def printable(text: str) -> str:
+    """A text for the terminal: line breaks, control characters and bytes that are no UTF-8 are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _is_special(path: str | Path) -> bool:
     special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     return special or str(path) in _STREAMS
@@ -184,12 +244,17 @@ def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:
     folder, name = os.path.split(target)
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
-    return target, temporary, os.fdopen(handle, "w", encoding="utf-8")
+    return target, temporary, NamedFile(handle, "w", path)
 
 
 @contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of the system say that this file or folder cannot be written to."""
     try:
         yield
     except OSError as error:
-        raise type(error)(f"cannot write to {str(path)!r} ({error.strerror or error})") from error
+        if isinstance(error.__cause__, OSError) and str(error).startswith("cannot write to "):
+            raise  # it is named already
+        named = type(error)(f"cannot write to {str(path)!r} ({error.strerror or error})")
+        named.errno = error.errno
+        raise named from error

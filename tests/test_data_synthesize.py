@@ -109,7 +109,7 @@ def test_stopped_run_goes_on(command, tmp_path, monkeypatch):
     # A kill in the middle of a write leaves half a line and half a picture.
     with open(tmp_path / "out" / ".synthesize.jsonl", "a") as file:
         file.write('{"file_name": "images/0000/00')
-    (tmp_path / "out" / "images" / "0000" / ".0000005.jpg.tmp").write_bytes(b"half")
+    (tmp_path / "out" / ".picture.tmp").write_bytes(b"half")
     monkeypatch.setattr(synthesize, "_render", lambda index: drawn.append(index) or render(index))
     command("out", "--count", 8)
     assert drawn == [5, 6, 7]

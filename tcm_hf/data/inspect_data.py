@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
 import sys
@@ -28,6 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..image_loading import count_passed_over, describe_passed_over
+from ..output_files import exclusive, make_output_folder, printable, replacing
 from ..polygons import minimum_area_quad
 from ..visualization import draw_detections
 from .cleaning import NO_AREA, OUTSIDE, clean_instances
@@ -177,7 +178,7 @@ def format_inspection(result: Inspection) -> str:
         )
     if result.languages:
         lines.append(f"{'languages':30} {', '.join(f'{name}: {n}' for name, n in result.languages.most_common(12))}")
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in result.warnings())])
+    return "\n".join([*lines, *(printable(f"warning: {warning}") for warning in result.warnings())])
 
 
 # Drawings -----------------------------------------------------------------------------------------------------------
@@ -298,6 +299,7 @@ def contact_sheet(drawings: list[tuple[str, Image.Image]], columns: int | None =
     pen = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
     for index, (caption, image) in enumerate(drawings):
+        caption = printable(caption)
         x, y = index % columns * cell_width, index // columns * cell_height
         while pen.textlength(caption, font=font) > cell_width - 8 and len(caption) > 8:
             caption = f"...{caption[8:]}"
@@ -348,6 +350,8 @@ def run(arguments: argparse.Namespace) -> int:
     for error in errors:
         result.note("annotations that cannot be meant", error)
     print(format_inspection(result))
+    if passed_over := count_passed_over([arguments.source, *(arguments.images or [])]):
+        print(f"warning: {describe_passed_over(passed_over)}")
     if not result.counts["images"]:
         raise ValueError(f"{arguments.source}: no picture with an annotation that can be read")
     written = _draw(result, arguments) if result.samples else []
@@ -363,23 +367,24 @@ def _draw(result: Inspection, arguments: argparse.Namespace) -> list[Path]:
         try:
             drawings.append((caption, draw_sample(record, arguments.targets, arguments.size)))
         except (OSError, ValueError) as error:
-            print(f"warning: cannot draw {record.name}: {error}", file=sys.stderr)
+            print(f"warning: cannot draw {printable(record.name)}: {printable(str(error))}", file=sys.stderr)
     if not drawings:
         return []
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    if not arguments.files:
-        path = arguments.output / "contact_sheet.jpg"
-        _save(contact_sheet(drawings), path)
-        return [path]
-    paths = []
-    for number, (caption, image) in enumerate(drawings, start=1):
-        name = re.sub(r"[^\w.-]", "_", Path(caption.rsplit(" (", 1)[0]).stem)[:80]
-        paths.append(arguments.output / f"{number:03d}_{name}.jpg")
-        _save(image, paths[-1])
+    make_output_folder(arguments.output)
+    with exclusive(arguments.output):
+        if not arguments.files:
+            path = arguments.output / "contact_sheet.jpg"
+            _save(contact_sheet(drawings), path)
+            return [path]
+        paths = []
+        for number, (caption, image) in enumerate(drawings, start=1):
+            name = re.sub(r"[^\w.-]", "_", Path(caption.rsplit(" (", 1)[0]).stem)
+            name = name.encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
+            paths.append(arguments.output / f"{number:03d}_{name}.jpg")
+            _save(image, paths[-1])
     return paths
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="JPEG", quality=90)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="JPEG", quality=90)

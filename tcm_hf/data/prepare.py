@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -25,28 +24,29 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
+from ..output_files import NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
 from .formats import FORMATS, AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
 from .formats.files import MISSING_CHOICES, ORIENTATION_CHOICES, SPLIT_SYNONYMS, picture_header
 from .formats.hub import METADATA_NAME
+from .parquet_shards import SHARD_MEGABYTES, write_parquet
 
 
 JOURNAL_NAME = ".prepare.jsonl"
 REPORT_NAME = "report.json"
 PICTURE_FOLDER = "images"
+TEMPORARY_PICTURE = ".picture.tmp"
 PLACING = ("copy", "link", "hardlink")
 MAX_EXAMPLES = 10
-SHARD_MEGABYTES = 400
-ROWS_PER_GROUP = 100
-DIGEST_KEY = b"tcm_hf.rows"
 
 
 # Pictures -----------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class PictureStore:
 
     def __init__(self, root: Path, source: Path, placing: str):
         self.root, self.source, self.placing = root, source, placing
-        self.temporary = root / ".picture.tmp"
+        self.temporary = root / TEMPORARY_PICTURE
         self.taken: set[str] = set()
 
     def name(self, record: TextRecord, image: Any) -> str:
@@ -104,33 +104,35 @@ class PictureStore:
     def place(self, image: Any, name: str) -> None:
         """Puts a picture where it belongs."""
         target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.temporary.unlink(missing_ok=True)
-        if isinstance(image, (str, Path)):
-            path = Path(image).resolve()
-            if self.placing == "copy":
-                shutil.copyfile(path, self.temporary)
-            elif self.placing == "link":
-                os.symlink(path, self.temporary)
+        with naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, self.temporary) as temporary:
+            if isinstance(image, (str, Path)):
+                path = Path(image).resolve()
+                if self.placing == "copy":
+                    shutil.copyfile(path, temporary)
+                elif self.placing == "link":
+                    os.symlink(path, temporary)
+                else:
+                    os.link(path, temporary)
+            elif isinstance(image, bytes):
+                temporary.write_bytes(image)
             else:
-                os.link(path, self.temporary)
-        elif isinstance(image, bytes):
-            self.temporary.write_bytes(image)
-        else:
-            picture = image if isinstance(image, Image.Image) else Image.fromarray(load_image(image))
-            picture.save(self.temporary, format="PNG")
-        os.replace(self.temporary, target)
+                picture = image if isinstance(image, Image.Image) else Image.fromarray(load_image(image))
+                picture.save(temporary, format="PNG")
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w .()+-]", "_", name).strip(". ") or "picture"
+    name = re.sub(r"[^\w .()+-]", "_", name)
+    # File systems allow 255 bytes, and a number and a suffix come behind.
+    return name.encode()[:200].decode(errors="ignore").strip(". ") or "picture"
 
 
 def _suffix(image: Any, given: Path) -> str:
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path)) and given.suffix.lower() in IMAGE_SUFFIXES:
         return given.suffix
-    if isinstance(image, bytes):
-        with Image.open(io.BytesIO(image)) as picture:
+    if isinstance(image, (str, Path, bytes)):
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
             return {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif"}.get(
                 picture.format, f".{(picture.format or 'png').lower()}"
             )
@@ -152,6 +154,8 @@ def prepare_dataset(
     settings: dict | None = None,
     errors: list[str] | None = None,
     progress: bool = False,
+    overwrite: bool = False,
+    passed_over: Mapping[str, int] | None = None,
 ) -> dict:
     """
     Writes records as a folder that `datasets.load_dataset("imagefolder", data_dir=...)` loads.
@@ -172,27 +176,63 @@ def prepare_dataset(
         settings (`dict`, *optional*): What the report says about the source; must be the same in a resumed run.
         errors (`list[str]`, *optional*): Errors of annotations that the reader left out, for the report.
         progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether to remove what an earlier run made, as soon as the first record could be read.
+        passed_over (`Mapping[str, int]`, *optional*): Files that are no pictures by their suffix, for the report.
 
     Returns:
         `dict`: the report.
 
     Raises:
         FileExistsError: if the folder holds anything else.
+        BlockingIOError: if another run is writing to the folder.
         ValueError: if a resumed run has other settings or records.
         OSError: if a file cannot be written.
     """
-    if placing not in PLACING:
-        raise ValueError(f"`placing` must be one of {', '.join(map(repr, PLACING))}, got {placing!r}")
-    root = Path(output)
-    settings = {**(settings or {}), "placing": placing, "repair": repair, "verify": verify, "languages": languages}
+    with exclusive(output):
+        return _prepare(
+            records,
+            Path(output),
+            Path(source),
+            {**(settings or {}), "placing": placing, "repair": repair, "verify": verify, "languages": languages},
+            errors=errors,
+            progress=progress,
+            overwrite=overwrite,
+            passed_over=passed_over,
+        )
+
+
+def _prepare(
+    records: Iterable[TextRecord],
+    root: Path,
+    source: Path,
+    settings: dict,
+    *,
+    errors: list[str] | None,
+    progress: bool,
+    overwrite: bool,
+    passed_over: Mapping[str, int] | None,
+) -> dict:
+    """`prepare_dataset` in a folder that is held."""
+    if settings["placing"] not in PLACING:
+        raise ValueError(f"`placing` must be one of {', '.join(map(repr, PLACING))}, got {settings['placing']!r}")
     settings = json.loads(json.dumps(settings, default=str))
+    journal = root / JOURNAL_NAME
+    if overwrite and (journal.is_file() or (root / REPORT_NAME).is_file()):
+        records = iter(records)
+        first = list(islice(records, 1))
+        if not first:
+            raise ValueError(f"nothing to write to {root}: the source has no picture; what is there was left as it is")
+        records = chain(first, records)
+        # From here on this is a new run, also for one that goes on after a kill.
+        _write_text(journal, "")
     finished = _finished_report(root, settings)
     if finished is not None:
         return finished
-    root.mkdir(parents=True, exist_ok=True)
-    journal = root / JOURNAL_NAME
-    _start_journal(journal, settings)
-    store = PictureStore(root, Path(source), placing)
+    with naming(root):
+        root.mkdir(parents=True, exist_ok=True)
+        _start_journal(journal, settings)
+    store = PictureStore(root, source, settings["placing"])
     # Names, not records, of what is done: they tell whether the source is still the same.
     done = []
     for entry in _journal_entries(journal):
@@ -201,7 +241,7 @@ def prepare_dataset(
             store.taken.add(entry["row"]["file_name"].casefold())
     count = 0
     bar = _progress(records, progress)
-    with open(journal, "a", encoding="utf-8") as file:
+    with NamedFile(journal, "a") as file:
         for count, record in enumerate(bar, start=1):
             if count <= len(done):
                 if done[count - 1] != record.name:
@@ -210,7 +250,7 @@ def prepare_dataset(
                         f"{record.name}); start again with --overwrite"
                     )
                 continue
-            entry = _prepare_record(record, store, repair, verify, languages)
+            entry = _prepare_record(record, store, settings["repair"], settings["verify"], settings["languages"])
             # One write a line; a line that a kill cuts short is removed at the next start.
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -219,16 +259,14 @@ def prepare_dataset(
             f"{root}: the source has fewer pictures than the unfinished run; start again with --overwrite"
         )
     store.temporary.unlink(missing_ok=True)
-    report = _summarize(_journal_entries(journal), settings, errors or [])
+    report = _summarize(_journal_entries(journal), settings, errors or [], passed_over or {})
     if not report["images"]:
         raise ValueError(f"nothing to write to {root}: no picture of the source could be used; see {journal}")
     _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    temporary = root / f".{METADATA_NAME}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
+    with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w") as file:
         for entry in _journal_entries(journal):
             if entry["row"] is not None:
                 file.write(json.dumps(entry["row"]) + "\n")
-    os.replace(temporary, root / METADATA_NAME)
     journal.unlink()
     return report
 
@@ -248,7 +286,7 @@ def _finished_report(root: Path, settings: dict) -> dict | None:
     if not root.is_dir():
         raise FileExistsError(f"{root} is a file; choose another folder")
     if (root / METADATA_NAME).is_file() and (root / REPORT_NAME).is_file():
-        report = json.loads((root / REPORT_NAME).read_text(encoding="utf-8"))
+        report = _json_object((root / REPORT_NAME).read_bytes(), root / REPORT_NAME)
         if report.get("settings") == settings:
             return {**report, "already_complete": True}
         raise FileExistsError(
@@ -257,6 +295,17 @@ def _finished_report(root: Path, settings: dict) -> dict | None:
     if any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty and no unfinished run; choose another folder")
     return None
+
+
+def _json_object(text: str | bytes, where: object) -> dict:
+    """What a run has noted; not whatever a broken disk or an editor has made of it."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is damaged; start again with --overwrite")
+    return value
 
 
 def _start_journal(journal: Path, settings: dict) -> None:
@@ -268,13 +317,23 @@ def _start_journal(journal: Path, settings: dict) -> None:
             file.seek(0)
             head = file.readline()
         if head:
-            if json.loads(head)["settings"] != settings:
+            if _json_object(head, journal).get("settings") != settings:
                 raise ValueError(
                     f"{journal.parent} holds an unfinished run with other settings; repeat these, or start again with "
                     "--overwrite"
                 )
             return
+        # A run that was killed here, or that overwrites: what is there is of no run that goes on.
+        _remove_earlier(journal.parent)
     _write_text(journal, json.dumps({"settings": settings}) + "\n")
+
+
+def _remove_earlier(root: Path) -> None:
+    """Removes what a run made, and nothing else; what makes a folder look complete goes first."""
+    for name in (METADATA_NAME, REPORT_NAME, TEMPORARY_PICTURE):
+        (root / name).unlink(missing_ok=True)
+    if (root / PICTURE_FOLDER).exists():
+        shutil.rmtree(root / PICTURE_FOLDER)
 
 
 def _end_of_last_line(file) -> int:
@@ -291,16 +350,18 @@ def _end_of_last_line(file) -> int:
 
 
 def _journal_entries(journal: Path) -> Iterator[dict]:
-    with open(journal, encoding="utf-8") as file:
+    with open(journal, "rb") as file:
         next(file)
-        for line in file:
-            yield json.loads(line)
+        for number, line in enumerate(file, start=2):
+            entry = _json_object(line, f"{journal}, line {number},")
+            if not {"source", "row"} <= entry.keys():
+                raise ValueError(f"{journal}, line {number}, is damaged; start again with --overwrite")
+            yield entry
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary, NamedFile(temporary, "w", path) as file:
+        file.write(text)
 
 
 def _prepare_record(record: TextRecord, store: PictureStore, repair: bool, verify: bool, languages: bool) -> dict:
@@ -358,7 +419,7 @@ def _plain_text(text: str | None) -> str:
 # Report -------------------------------------------------------------------------------------------------------------
 
 
-def _summarize(entries: Iterable[dict], settings: dict, errors: list[str]) -> dict:
+def _summarize(entries: Iterable[dict], settings: dict, errors: list[str], passed_over: Mapping[str, int]) -> dict:
     counts: Counter = Counter()
     reasons: dict[str, Counter] = {"repaired": Counter(), "dropped": Counter(), "dropped_images": Counter()}
     examples: dict[str, list[str]] = {}
@@ -390,13 +451,14 @@ def _summarize(entries: Iterable[dict], settings: dict, errors: list[str]) -> di
         **{name: counts[name] for name in names},
         **{kind: dict(counter) for kind, counter in reasons.items()},
         "examples": examples,
-        "warnings": _warnings(counts),
+        "passed_over": dict(passed_over),
+        "warnings": _warnings(counts, passed_over),
         "settings": settings,
     }
 
 
-def _warnings(counts: Counter) -> list[str]:
-    warnings = []
+def _warnings(counts: Counter, passed_over: Mapping[str, int]) -> list[str]:
+    warnings = [describe_passed_over(passed_over)] if passed_over else []
     if counts["images"] and not counts["instances"]:
         warnings.append("no text: no picture has an instance")
     elif counts["instances"] and counts["ignored"] == counts["instances"]:
@@ -420,124 +482,9 @@ def format_report(report: dict) -> str:
         lines.append(f"{title:17} {sum(report[kind].values())}")
         for reason, count in report[kind].items():
             example = report["examples"].get(reason, [""])[0]
-            lines.append(f"  {count:>6}  {reason} (first: {example})")
+            lines.append(printable(f"  {count:>6}  {reason} (first: {example})"))
     lines += [f"warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
-
-
-# Parquet ------------------------------------------------------------------------------------------------------------
-
-
-def write_parquet(
-    folder: str | Path,
-    output: str | Path,
-    split: str,
-    shard_megabytes: float = SHARD_MEGABYTES,
-    overwrite: bool = False,
-) -> list[Path]:
-    """
-    Writes a prepared folder as parquet shards with the pictures inside, ready for the Hub.
-
-    Shards of the same rows that are there already are kept, so that a killed run goes on; every shard is complete or not
-    there. A shard knows its rows by a digest in its schema.
-
-    Args:
-        folder (`str` or `Path`): Folder with `metadata.jsonl`.
-        output (`str` or `Path`): Folder of the shards, `data/<split>-00000-of-00001.parquet` and so on.
-        split (`str`): Name of the split.
-        shard_megabytes (`float`, *optional*, defaults to 400): Size of the pictures in a shard.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether shards that are there already are replaced.
-
-    Returns:
-        `list[Path]`: the shards.
-
-    Raises:
-        FileExistsError: if `output` has shards of this split with other rows, and `overwrite` is not set.
-        ImportError: if `datasets` is not installed.
-    """
-    try:
-        import datasets
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("Writing parquet needs `pip install datasets`") from error
-    folder, output = Path(folder), Path(output) / "data"
-    with open(folder / METADATA_NAME, encoding="utf-8") as file:
-        first = json.loads(next(file))
-    columns = {
-        "image": datasets.Image(),
-        "polygons": [[[datasets.Value("float32")]]],
-        "ignore": [datasets.Value("bool")],
-        "text": [datasets.Value("string")],
-        "width": datasets.Value("int32"),
-        "height": datasets.Value("int32"),
-    }
-    if "language" in first:
-        columns["language"] = [datasets.Value("string")]
-    schema = datasets.Features(columns).arrow_schema
-    sizes = [(folder / row["file_name"]).stat().st_size for row in _rows(folder)]
-    shard_of = np.cumsum(sizes) // max(1, int(shard_megabytes * 1e6))
-    _, starts = np.unique(shard_of, return_index=True)
-    bounds = [*starts.tolist(), len(sizes)]
-    paths = [output / f"{split}-{k:05d}-of-{len(starts):05d}.parquet" for k in range(len(starts))]
-    rows = _rows(folder)
-    digests = [_digest(islice(rows, end - start)) for start, end in zip(bounds, bounds[1:])]
-    wanted = dict(zip(paths, digests))
-    shards = re.compile(rf"{re.escape(split)}-\d{{5}}-of-\d{{5}}\.parquet")
-    present = [path for path in sorted(output.glob("*.parquet")) if shards.fullmatch(path.name)]
-    found = {path: _stored_digest(path) for path in present}
-    others = [path for path, digest in found.items() if digest != wanted.get(path, b"")]
-    if others and not overwrite:
-        if unknown := [path for path in others if found[path] is None]:
-            reason = f"{unknown[0]} does not say which rows it has (an older version or another program wrote it)"
-        else:
-            reason = f"{others[0]} has other rows than {folder}, or is a shard of another size"
-        raise FileExistsError(f"{reason}; --overwrite (`overwrite=True`) replaces the {len(others)} such shards")
-    output.mkdir(parents=True, exist_ok=True)
-    rows = _rows(folder)
-    for path, start, end in zip(paths, bounds, bounds[1:]):
-        shard = [next(rows) for _ in range(end - start)]
-        if found.get(path) == wanted[path] and not overwrite:
-            continue
-        temporary = path.with_name(f".{path.name}.tmp")
-        marked = schema.with_metadata({**schema.metadata, DIGEST_KEY: wanted[path]})
-        with parquet.ParquetWriter(temporary, marked) as writer:
-            for at in range(0, len(shard), ROWS_PER_GROUP):
-                group = [_parquet_row(row, folder) for row in shard[at : at + ROWS_PER_GROUP]]
-                writer.write_table(pyarrow.Table.from_pylist(group, schema=marked))
-        os.replace(temporary, path)
-    for path in others:
-        if path not in wanted:
-            path.unlink()
-    return paths
-
-
-def _stored_digest(path: Path) -> bytes | None:
-    """What `write_parquet` noted in a shard; `None` for files of another origin."""
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return (parquet.read_schema(path).metadata or {}).get(DIGEST_KEY)
-    except ArrowException:
-        return None
-
-
-def _digest(rows: Iterable[dict]) -> bytes:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True).encode())
-    return digest.hexdigest().encode()
-
-
-def _rows(folder: Path) -> Iterator[dict]:
-    with open(folder / METADATA_NAME, encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _parquet_row(row: dict, folder: Path) -> dict:
-    name = row.pop("file_name")
-    return {"image": {"bytes": (folder / name).read_bytes(), "path": Path(name).name}, **row}
 
 
 # Command ------------------------------------------------------------------------------------------------------------
@@ -652,43 +599,39 @@ def run(arguments: argparse.Namespace) -> int:
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
         raise ValueError(f"--output-split {split!r}: letters, digits and _ only")
     root = arguments.output / split
-    if arguments.overwrite:
-        _remove_earlier(root)
     records = read_dataset(entry.name, arguments.source, **reader_options)
-    try:
-        report = prepare_dataset(
-            records,
-            root,
-            source=arguments.source,
-            placing=arguments.placing,
-            repair=not arguments.no_repair,
-            verify=arguments.verify,
-            languages=entry.languages,
-            settings={
-                "format": entry.name,
-                "source": str(arguments.source.absolute()),
-                "split": split,
-                "options": options,
-            },
-            errors=errors,
-            progress=True,
-        )
-    except AnnotationError as error:
-        raise AnnotationError(f"{error} (--skip-bad leaves out such pictures; what is done so far is kept)") from error
-    if report.get("already_complete"):
-        print(f"{root} is complete already; --overwrite makes it anew")
-    print(format_report(report))
-    print(f"written to {root}; load it with datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})")
-    if arguments.parquet is not None:
-        shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
-        print(f"{len(shards)} parquet file{'s' if len(shards) > 1 else ''} written to {arguments.parquet / 'data'}")
+    passed_over = count_passed_over([arguments.source, *(arguments.images or [])])
+    with exclusive(root):
+        try:
+            report = _prepare(
+                records,
+                root,
+                arguments.source,
+                {
+                    "format": entry.name,
+                    "source": str(arguments.source.absolute()),
+                    "split": split,
+                    "options": options,
+                    "placing": arguments.placing,
+                    "repair": not arguments.no_repair,
+                    "verify": arguments.verify,
+                    "languages": entry.languages,
+                },
+                errors=errors,
+                progress=True,
+                overwrite=arguments.overwrite,
+                passed_over=passed_over,
+            )
+        except AnnotationError as error:
+            hint = "--skip-bad leaves out such pictures; what is done so far is kept"
+            raise AnnotationError(f"{error} ({hint})") from error
+        if report.get("already_complete"):
+            print(f"{root} is complete already; --overwrite makes it anew")
+        print(format_report(report))
+        load = f"datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})"
+        print(f"written to {root}; load it with {load}")
+        if arguments.parquet is not None:
+            shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
+            files = "parquet files" if len(shards) > 1 else "parquet file"
+            print(f"{len(shards)} {files} written to {arguments.parquet / 'data'}")
     return 1 if report["dropped_images"] else 0
-
-
-def _remove_earlier(root: Path) -> None:
-    """Removes what a run made, and nothing else."""
-    if not ((root / JOURNAL_NAME).is_file() or (root / REPORT_NAME).is_file()):
-        return
-    shutil.rmtree(root / PICTURE_FOLDER, ignore_errors=True)
-    for name in (METADATA_NAME, REPORT_NAME, JOURNAL_NAME, ".picture.tmp"):
-        (root / name).unlink(missing_ok=True)

@@ -26,6 +26,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..output_files import output_file
 from .formats import TextRecord
 
 
@@ -72,7 +73,9 @@ def subset_order(names: Sequence[str], seed: int = 0) -> list[str]:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if list(names).count(name) > 1})[:3]
         raise ValueError(f"every picture needs a name of its own; these come more than once: {twice}")
-    return sorted(names, key=lambda name: hashlib.sha256(f"{int(seed)}:{name}".encode()).digest())
+    return sorted(
+        names, key=lambda name: hashlib.sha256(f"{int(seed)}:{name}".encode("utf-8", "surrogatepass")).digest()
+    )
 
 
 def select_subset(
@@ -150,13 +153,13 @@ def write_subset(path: str | os.PathLike, names: Sequence[str], **facts) -> None
         path (`str` or `os.PathLike`): the file.
         names (`Sequence[str]`): names of the pictures.
         facts: what a reader should know, for example `seed`, `fraction` and `total`.
+
+    Raises:
+        OSError: if the file cannot be written; the message names it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": SUBSET_FORMAT, **facts, "count": len(names), "images": list(names)}
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with output_file(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_subset(path: str | os.PathLike) -> list[str]:

@@ -34,17 +34,23 @@ import math
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+
+from ..output_files import NamedFile, exclusive, naming, replacing
 
 
 METADATA_NAME = "metadata.jsonl"
 JOURNAL_NAME = ".synthesize.jsonl"
 REPORT_NAME = "synthesize.json"
+TEMPORARY_PICTURE = ".picture.tmp"
 PICTURES_PER_FOLDER = 1000
 # Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
 GENERATOR_VERSION = 4
@@ -164,10 +170,11 @@ def run(arguments: argparse.Namespace) -> int:
     }
     settings = json.loads(json.dumps(settings))
     job = {
-        "root": str(root), "seed": arguments.seed, "quality": arguments.quality,
+        "seed": arguments.seed, "quality": arguments.quality,
         "options": {**options, "fonts": [str(path) for path in fonts], "backgrounds": backgrounds},
     }  # fmt: skip
-    report = _synthesize(root, arguments.count, settings, job, arguments.workers, not arguments.quiet)
+    with exclusive(root):
+        report = _synthesize(root, arguments.count, settings, job, arguments.workers, not arguments.quiet)
     if not report["words"]:
         _warn("no picture has a word; choose a larger --size or a smaller --text-height")
     print(f"{root}: {report['images']} images, {report['words']} words, {report['ignored']} of them not readable")
@@ -213,7 +220,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _backgrounds(folder: str) -> list:
     """Photos of a folder; with annotation, if it has one."""
-    from .formats import IMAGE_SUFFIXES, read_dataset
+    from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
+    from .formats import read_dataset
 
     root = Path(folder)
     if not root.is_dir():
@@ -227,6 +235,8 @@ def _backgrounds(folder: str) -> list:
     )
     if not paths:
         raise ValueError(f"--backgrounds: no picture ({', '.join(IMAGE_SUFFIXES)}) in {root}")
+    if passed_over := count_passed_over([root]):
+        _warn(f"--backgrounds: {describe_passed_over(passed_over)}")
     return [str(path) for path in paths]
 
 
@@ -297,7 +307,8 @@ def _background_name(source) -> str:
 
 def _digest(values: list[str]) -> str | None:
     """A short name of a list, by which a later run knows it again."""
-    return hashlib.sha256("\n".join(values).encode("utf-8", "replace")).hexdigest()[:16] if values else None
+    # Names that are no UTF-8 count as they are.
+    return hashlib.sha256("\n".join(values).encode("utf-8", "surrogatepass")).hexdigest()[:16] if values else None
 
 
 def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int | None, progress: bool) -> dict:
@@ -308,13 +319,19 @@ def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int 
         if started:
             journal.unlink()
         raise ValueError(f"{root} holds {first} pictures already, more than --count {count}; choose another folder")
-    with open(journal, "a", encoding="utf-8") as file:
+    with NamedFile(journal, "a") as file:
         results = _results(range(first, count), job, workers)
         if progress and first < count:
             from tqdm import tqdm
 
             results = tqdm(results, total=count, initial=first, unit="image", file=sys.stderr, disable=None)
-        for row in results:
+        for row, data in results:
+            # Here and not in the workers: one that outlives a killed command must not write to the folder of the next.
+            path = root / row["file_name"]
+            with naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, root / TEMPORARY_PICTURE) as temporary:
+                temporary.write_bytes(data)
             # One write a line: a line that a kill cuts short is removed at the next start.
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
@@ -339,11 +356,10 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
                 file.truncate(len(whole))
         before, _, rows = whole.partition(b"\n")
         if rows:
-            _compare(root, json.loads(before)["settings"], settings)
+            _compare(root, _noted_settings(before, journal), settings)
             return False
     elif (root / METADATA_NAME).is_file() and (root / REPORT_NAME).is_file():
-        report = (root / REPORT_NAME).read_text(encoding="utf-8")
-        _compare(root, json.loads(report)["settings"], settings)
+        _compare(root, _noted_settings((root / REPORT_NAME).read_bytes(), root / REPORT_NAME), settings)
         _write_text(journal, head + (root / METADATA_NAME).read_text(encoding="utf-8"))
         return True
     elif root.is_dir() and any(root.iterdir()):
@@ -352,9 +368,17 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
     _check_backgrounds(backgrounds)
     for picture in (root / "images").glob("*/" + 7 * "[0-9]" + ".*"):
         picture.unlink()
-    root.mkdir(parents=True, exist_ok=True)
+    with naming(root):
+        root.mkdir(parents=True, exist_ok=True)
     _write_text(journal, head)
     return True
+
+
+def _noted_settings(text: bytes, where: Path) -> dict:
+    try:
+        return dict(json.loads(text)["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where} is damaged; choose another folder") from error
 
 
 def _compare(root: Path, before: dict, now: dict) -> None:
@@ -366,33 +390,41 @@ def _compare(root: Path, before: dict, now: dict) -> None:
         )
 
 
-def _journal_rows(journal: Path) -> Iterator[str]:
-    with open(journal, encoding="utf-8") as file:
+def _journal_rows(journal: Path) -> Iterator[dict]:
+    with open(journal, "rb") as file:
         next(file)
-        yield from file
+        for number, line in enumerate(file, start=2):
+            try:
+                row = json.loads(line)
+                row["file_name"], row["ignore"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{journal}, line {number}, is damaged; choose another folder") from error
+            yield row
 
 
 def _finish(root: Path, journal: Path, settings: dict) -> dict:
     """Writes metadata.jsonl and the report, each complete or not at all."""
     report = {"images": 0, "words": 0, "ignored": 0, "settings": settings}
-    temporary = root / f".{METADATA_NAME}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        for line in _journal_rows(journal):
-            row = json.loads(line)
+    with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w", root / METADATA_NAME) as file:
+        for row in _journal_rows(journal):
             report["images"] += 1
             report["words"] += len(row["ignore"])
             report["ignored"] += sum(row["ignore"])
-            file.write(line)
-    _write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
-    os.replace(temporary, root / METADATA_NAME)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        _write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
+    # A picture whose line a kill has cut off, when --count asks for no more.
+    ahead = report["images"]
+    for path in (root / "images" / f"{ahead // PICTURES_PER_FOLDER:04d}").glob(f"{ahead:07d}.*"):
+        path.unlink()
+    (root / TEMPORARY_PICTURE).unlink(missing_ok=True)
     journal.unlink()
     return report
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary, NamedFile(temporary, "w", path) as file:
+        file.write(text)
 
 
 # Workers ------------------------------------------------------------------------------------------------------------
@@ -414,14 +446,33 @@ def _results(indices: range, job: dict, workers: int | None) -> Iterator[dict]:
         upcoming = iter(indices)
         try:
             for index in upcoming:
-                waiting.append(pool.submit(_render, index))
+                with _interrupts_blocked():
+                    waiting.append(pool.submit(_render, index))
                 if len(waiting) >= 8 * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker has ended by itself, most likely for want of memory; repeat the command, which goes on where it "
+                "was, with fewer --workers"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started meanwhile do not see Ctrl-C: the command ends them itself, without their tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> int:
@@ -452,8 +503,8 @@ def _start_worker(job: dict) -> None:
     _WORKER.update(job, generator=SyntheticTextGenerator(**job["options"]))
 
 
-def _render(index: int) -> dict:
-    """Draws and stores one picture; returns its line of metadata.jsonl."""
+def _render(index: int) -> tuple[dict, bytes]:
+    """Draws one picture; returns its line of metadata.jsonl, and the content of its file."""
     import cv2
     import numpy as np
 
@@ -465,12 +516,7 @@ def _render(index: int) -> dict:
     done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise OSError(f"OpenCV could not encode {name}")
-    path = Path(_WORKER["root"]) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
-    return {
+    row = {
         "file_name": name,
         "polygons": [[[round(float(x), 2), round(float(y), 2)] for x, y in polygon] for polygon in polygons],
         "ignore": [bool(flag) for flag in ignore],
@@ -478,3 +524,4 @@ def _render(index: int) -> dict:
         "width": int(image.shape[1]),
         "height": int(image.shape[0]),
     }
+    return row, data.tobytes()

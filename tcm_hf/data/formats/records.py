@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from ...image_loading import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # the readers' list is that of all commands
 from ...image_loading import load_rgb_image
 
 
@@ -32,7 +33,6 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("Reading pictures needs OpenCV: pip install opencv-python-headless") from error
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 IGNORE_TRANSCRIPTION = "###"
 
 Item = TypeVar("Item")
