@@ -168,8 +168,8 @@ def _add_convert(commands) -> None:
         "convert",
         help="convert CLIP weights or an official TCM checkpoint",
         description="Makes a model directory from CLIP weights (OpenAI, open_clip, timm, transformers), with a new detector "
-        "to be trained, or from an official checkpoint of TCM, FastTCM or DBNet. Prints what became of the weights; "
-        "conversion_report.json in the directory has it in full.",
+        "to be trained, or from an official checkpoint of TCM, FastTCM or DBNet. Nothing of a file is run, TorchScript "
+        "included. Prints what became of the weights; conversion_report.json in the directory has it in full.",
     )
     parser.add_argument("source", metavar="SOURCE", help="file, directory or Hub id")
     parser.add_argument("output", metavar="OUT_DIR", help="the directory to make")
@@ -191,7 +191,9 @@ def _add_convert(commands) -> None:
         action="store_true",
         help="read pickle files that hold more than weights, which can run any code; only from a trusted source",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the model that is in OUT_DIR")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the model that is in OUT_DIR, at once and whole"
+    )
     parser.set_defaults(run=_convert)
 
 

@@ -21,8 +21,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -38,6 +36,7 @@ from .convert_layouts import ConversionError, detect_layout, infer_config, make_
 from .convert_reading import read_weights
 from .image_processing_tcm import TCMImageProcessor
 from .modeling_tcm import TCMForTextDetection
+from .output_folders import output_folder
 from .pipeline_text_detection import TextDetectionPipeline
 
 
@@ -194,7 +193,7 @@ def convert_checkpoint(
             - an official checkpoint (`.pth`) of TCM-DB, TCM-PAN, TCM-FCE, FastTCM, or of such a detector on CLIP's
               ResNet without text side, as the baseline DBNet is.
         output_dir (`str` or `os.PathLike`):
-            The directory to make. It appears when it is complete.
+            The directory to make. It appears when it is complete, see [`output_folder`].
         preset (`str`, *optional*):
             `"ic15"`, `"td500"`, `"ctw1500"` or `"totaltext"`: the test size and thresholds of the official model for
             this benchmark; PAN and FCE have `"ic15"` and `"ctw1500"`. By default those of `TCMImageProcessor`.
@@ -218,6 +217,7 @@ def convert_checkpoint(
         ConversionError: if the source is none of these, is damaged, or a weight is missing or has another shape.
         FileNotFoundError: if there is no such source.
         FileExistsError: if `output_dir` is not empty.
+        BlockingIOError: if another run is writing to `output_dir`.
         ValueError: if a setting is wrong.
     """
     output = Path(os.path.realpath(output_dir))
@@ -255,7 +255,8 @@ def convert_checkpoint(
             raise ConversionError(f"{weights.name}: {plan.pulls[key][0]!r} has values that are NaN or infinite.")
         return value
 
-    with _new_directory(output) as directory:
+    with output_folder(output) as directory:
+        _check_output(output, source, overwrite)  # once more, now that no other run writes there
         pipe = TextDetectionPipeline(
             model=model, image_processor=processor, task="text-detection", device=torch.device("meta")
         )
@@ -385,33 +386,6 @@ def write_safetensors(path: Path, shapes: Mapping[str, torch.Tensor], tensor) ->
             dtype = torch.float32 if shapes[name].is_floating_point() else torch.int64
             values = tensor(name).detach().to(dtype).contiguous().reshape(-1).numpy()
             file.write(values.astype(values.dtype.newbyteorder("<"), copy=False).data)
-
-
-@contextlib.contextmanager
-def _new_directory(output: Path):
-    """Yields a temporary directory beside the output, which takes its place when all went well."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".tmp"))
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # temporary directories are private, results are not
-        yield temporary
-        if not output.exists():
-            os.replace(temporary, output)
-            return
-        former = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".old"))
-        os.replace(output, former / output.name)
-        try:
-            os.replace(temporary, output)
-        except OSError:
-            os.replace(former / output.name, output)
-            raise
-        finally:
-            if output.exists():
-                shutil.rmtree(former, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ from tcm_hf import TCMForTextDetection, TCMImageProcessor, cli
 from tcm_hf.convert import PRESETS, ConversionError, convert_checkpoint
 from tcm_hf.decoding_db import decode_db
 from tcm_hf.decoding_fce import decode_fce
+from tcm_hf.output_files import exclusive
 from tcm_hf.polygons import polygon_iou
 
 
@@ -585,6 +586,9 @@ def test_command(tmp_path, capsys):
         code, out, err = run(*arguments)
         assert code == 1 and out == "" and len(err.splitlines()) == 1, err
         assert err.startswith("tcm-hf convert: error: ") and message in err
+    with exclusive(tmp_path / "out"):
+        code, out, err = run(source, tmp_path / "out", "--set", ids, "--overwrite")
+    assert code == 1 and err.count("\n") == 1 and "another run is writing to" in err
     assert run(source, tmp_path / "no", "--set", "5")[0] == 2
     assert not (tmp_path / "no").exists()
 
