@@ -13,18 +13,17 @@
 # limitations under the License.
 """Decoding of the DB detector: a probability map to text polygons and scores."""
 
-import math
-
 import numpy as np
 
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
     check_shape,
+    offset_in_whole_pixels,
     outline_in_shape,
     polygon_area,
     polygon_perimeter,
-    signed_area,
     valid_geometry,
+    warn_of_limit,
 )
 
 
@@ -41,15 +40,13 @@ except ImportError as error:  # pragma: no cover
 MAX_HOLE_SHARE = 0.01
 # Pixels of the map by which a simplified round corner may miss the exact one.
 ROUND_CORNER_TOLERANCE = 0.25
-# Pixels by which the chords of a round corner may miss its arc where vertices are whole pixels.
-ARC_TOLERANCE = 0.25
 
 DB_DECODING_DEFAULTS = {
     "mask_threshold": 0.3,
     "score_threshold": 0.5,
     "unclip_ratio": 1.5,
     "min_size": 3.0,
-    "max_candidates": 1000,
+    "max_candidates": 10000,
     "epsilon_ratio": 0.002,
     "whole_pixels": False,
     "seed_threshold": None,
@@ -134,56 +131,16 @@ def _split(
     return parts
 
 
-def _round_half_up(points: np.ndarray) -> np.ndarray:
-    return np.floor(points + 0.5)
-
-
-def _expand_in_whole_pixels(ring: np.ndarray, distance: float) -> "shapely.Geometry":
-    """
-    Moves a ring outwards with vertices on whole pixels, as the clipping library of the released models does.
-
-    What the moved edges and the round corners sweep is put together. A corner is an arc of points at a fixed angle from
-    each other, from the end of one moved edge on; it has few of them where the distance is small.
-    """
-    ring = ring[np.any(ring != np.roll(ring, 1, axis=0), axis=1)]
-    if signed_area(ring) < 0:
-        ring = ring[::-1]
-    edges = np.roll(ring, -1, axis=0) - ring
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
-    # Arc points of a full circle, so that a chord misses the arc by a quarter of a pixel at most.
-    steps = min(math.pi / math.acos(max(1 - ARC_TOLERANCE / distance, -1.0)), math.pi * distance)
-    starts = _round_half_up(ring + normals * distance)
-    ends = _round_half_up(np.roll(ring, -1, axis=0) + normals * distance)
-    parts = [shapely.Polygon(ring)]
-    for i, (point, before, after) in enumerate(zip(ring, np.roll(normals, 1, axis=0), normals)):
-        sine, cosine = before[0] * after[1] - before[1] * after[0], float(before @ after)
-        if abs(sine) * distance < 1.0 and cosine > 0:
-            starts[i] = ends[i - 1]  # nearly straight: no corner at all
-        elif sine >= 0:
-            angle = math.atan2(sine, cosine)
-            turns = np.arange(max(math.floor(steps / (2 * math.pi) * abs(angle) + 0.5), 1)) * (2 * math.pi / steps)
-            arc_x = before[0] * np.cos(turns) - before[1] * np.sin(turns)
-            arc_y = before[0] * np.sin(turns) + before[1] * np.cos(turns)
-            arc = _round_half_up(point + np.stack([arc_x, arc_y], axis=1) * distance)
-            parts.append(shapely.Polygon([point, *arc, starts[i]]))
-    following = np.roll(ring, -1, axis=0)
-    parts += [shapely.Polygon(corners) for corners in np.stack([ring, starts, ends, following], axis=1)]
-    # Rounding can turn a thin part inside out or flat.
-    return shapely.union_all([part if part.is_valid else shapely.make_valid(part) for part in parts])
-
-
 def _expand(contour: np.ndarray, distance: float, whole_pixels: bool = False) -> np.ndarray | None:
     """
     Moves a contour outwards by `distance` pixels; `None` when it closes into a ring.
 
     A single contour cannot describe a ring: it would claim the whole disc. Specks inside are filled.
     """
-    geometry = valid_geometry(contour)
-    if whole_pixels and distance > 0:
-        rings = [shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(geometry)]
-        geometry = shapely.union_all([_expand_in_whole_pixels(ring, distance) for ring in rings])
-    else:
-        geometry = shapely.buffer(geometry, distance, quad_segs=ROUND_JOIN_SEGMENTS)
+    if whole_pixels:
+        rings = offset_in_whole_pixels(contour, distance)
+        return rings[0] if len(rings) == 1 else None
+    geometry = shapely.buffer(valid_geometry(contour), distance, quad_segs=ROUND_JOIN_SEGMENTS)
     # A simplified contour can cross itself and fall apart; its main part stands for the region.
     region = max(shapely.get_parts(geometry), key=lambda part: part.area, default=None)
     if region is None or region.geom_type != "Polygon":
@@ -191,8 +148,24 @@ def _expand(contour: np.ndarray, distance: float, whole_pixels: bool = False) ->
     filled = shapely.Polygon(region.exterior)
     if filled.area - region.area > MAX_HOLE_SHARE * filled.area:
         return None
-    region = shapely.get_coordinates(region.exterior)[:-1]
-    return _round_half_up(region) if whole_pixels else region
+    return shapely.get_coordinates(region.exterior)[:-1]
+
+
+def _contours(probabilities: np.ndarray, mask_threshold: float, limit: int | None) -> list[np.ndarray]:
+    """The outer contours of the binarised map, at most the first `limit` that OpenCV finds, holes included in the count."""
+    if not probabilities.size:
+        return []
+    binary = (probabilities > mask_threshold).view(np.uint8)
+    # Two levels: outer contours, also of text inside a ring, and holes, which are no text.
+    contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = [contour for i, contour in enumerate(contours) if hierarchy[0][i][3] < 0 and len(contour) >= 3]
+    if limit is not None and len(contours) > limit:
+        # The order is another one with levels than without, and it is the latter that the released models count in.
+        in_order, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        first = {contour.tobytes() for contour in in_order[:limit]}
+        outer = [contour for contour in outer if contour.tobytes() in first]
+        warn_of_limit(limit - 1)
+    return outer
 
 
 def decode_db(
@@ -202,7 +175,7 @@ def decode_db(
     score_threshold: float = 0.5,
     unclip_ratio: float = 1.5,
     min_size: float = 3.0,
-    max_candidates: int = 1000,
+    max_candidates: int = 10000,
     epsilon_ratio: float | None = 0.002,
     whole_pixels: bool = False,
     seed_threshold: float | None = None,
@@ -225,12 +198,14 @@ def decode_db(
             training targets; no unit.
         min_size (`float`, *optional*, defaults to 3.0): Pixels; regions are dropped when the shorter side of their
             minimum-area rectangle is below it, after the expansion.
-        max_candidates (`int`, *optional*, defaults to 1000): At most this many contours, the largest, are looked at.
+        max_candidates (`int`, *optional*, defaults to 10000): At most this many regions, those of the largest contours;
+            a warning tells when there are more. With `whole_pixels`, it is instead counted as the released models do:
+            the first `max_candidates + 1` contours that OpenCV finds, from the bottom of the picture.
         epsilon_ratio (`float`, *optional*, defaults to 0.002): Tolerance of the contour's simplification
             (Douglas-Peucker) as a share of its length; 0 or `None` keeps the raw contour.
-        whole_pixels (`bool`, *optional*, defaults to `False`): Whether the vertices of the expanded contour are rounded
-            to whole pixels, as the post-processing of the released models does. That moves an edge by up to half a
-            pixel, which small text feels.
+        whole_pixels (`bool`, *optional*, defaults to `False`): Whether contours are expanded with an integer clipper
+            (`pip install pyclipper`), as the post-processing of the released models does. That moves an edge by up to
+            half a pixel, which small text feels. Contours of three points and those that do not stay one are dropped.
         seed_threshold (`float`, *optional*): Splits regions that a low `mask_threshold` lets grow together: where the
             pixels of one that are above this second threshold form several parts, each part is the seed of a region
             of its own, to which the pixels go that it is nearest to. It has no effect by default, nor where it is
@@ -262,25 +237,23 @@ def decode_db(
     if not seed_gap >= 0:
         raise ValueError(f"`seed_gap` must not be negative, got {seed_gap}")
     probabilities = _check_map(probability_map)
-    polygons, scores = [], []
-    if probabilities.size:
-        binary = (probabilities > mask_threshold).view(np.uint8)
-        # Two levels: outer contours, also of text inside a ring, and holes, which are no text.
-        contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        outer = [contour for i, contour in enumerate(contours) if hierarchy[0][i][3] < 0 and len(contour) >= 3]
-        if len(outer) > max_candidates:
-            outer = sorted(outer, key=cv2.contourArea, reverse=True)[:max_candidates]
-        if seed_threshold is not None and seed_threshold > mask_threshold:
-            settings = (mask_threshold, seed_threshold, seed_share, seed_gap)
-            outer = [part for contour in outer for part in _split(probabilities, contour, *settings)]
-    else:
-        outer = []
+    candidates = _contours(probabilities, mask_threshold, max_candidates + 1 if whole_pixels else None)
+    if seed_threshold is not None and seed_threshold > mask_threshold:
+        settings = (mask_threshold, seed_threshold, seed_share, seed_gap)
+        candidates = [part for contour in candidates for part in _split(probabilities, contour, *settings)]
+    limit = max_candidates + 1 if whole_pixels else max_candidates
+    if len(candidates) > limit:
+        candidates.sort(key=cv2.contourArea, reverse=True)
 
-    for contour in outer:
+    polygons, scores = [], []
+    for contour in candidates:
+        if len(polygons) == limit:
+            warn_of_limit(max_candidates)
+            break
         if epsilon_ratio:
             contour = cv2.approxPolyDP(contour, epsilon_ratio * cv2.arcLength(contour, True), True)
         contour = contour[:, 0]
-        if len(contour) < 3:
+        if len(contour) < (4 if whole_pixels else 3):
             continue
         score = _mean_inside(probabilities, contour)
         if score < score_threshold:

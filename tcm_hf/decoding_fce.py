@@ -13,11 +13,12 @@
 # limitations under the License.
 """Decoding of the FCE detector: three levels of class logits and Fourier coefficients to text polygons and scores."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from .polygons import check_shape, outline_in_shape
+from .polygons import check_shape, outline_in_shape, warn_of_limit
 
 
 try:
@@ -35,13 +36,16 @@ STRIDES = (8, 16, 32)
 # Two logits (no, yes) for the text region, two for the centre region; the Fourier coefficients follow.
 CLASS_CHANNELS = 4
 
+# More cells than these tell no more text, but cost time: a page of 3,000 words on 7 megapixels has 25,000.
+MAX_CELLS = 100_000
+
 FCE_DECODING_DEFAULTS = {
     "score_threshold": 0.3,
     "alpha": 1.2,
     "beta": 1.0,
     "nms_threshold": 0.1,
     "num_points": 50,
-    "max_candidates": 5000,
+    "max_candidates": 10000,
     "whole_pixels": True,
     "shape": "polygon",
 }
@@ -183,7 +187,7 @@ def decode_fce(
     beta: float = 1.0,
     nms_threshold: float = 0.1,
     num_points: int = 50,
-    max_candidates: int = 5000,
+    max_candidates: int = 10000,
     whole_pixels: bool = True,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -203,7 +207,8 @@ def decode_fce(
         beta (`float`, *optional*, defaults to 1.0): Exponent of the centre region's probability.
         nms_threshold (`float`, *optional*, defaults to 0.1): Of two texts with a larger IoU only the better one stays.
         num_points (`int`, *optional*, defaults to 50): Points of the contours.
-        max_candidates (`int`, *optional*, defaults to 5000): At most this many cells, the best, are looked at.
+        max_candidates (`int`, *optional*, defaults to 10000): At most this many texts, the best; a warning tells when
+            there are more.
         whole_pixels (`bool`, *optional*, defaults to `True`): Whether to cut off the decimals of the coordinates, as the
             post-processing of the released models does. `False` is half a pixel more exact, which small text may need.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
@@ -233,7 +238,12 @@ def decode_fce(
         regions.append(level[1] + sum(len(labels) for labels in regions))
         coefficients.append(level[2])
     scores, regions, coefficients = (np.concatenate(parts) for parts in (scores, regions, coefficients))
-    best = np.argsort(-scores, kind="stable")[:max_candidates]
+    best = np.argsort(-scores, kind="stable")
+    if len(best) > MAX_CELLS:
+        warnings.warn(
+            f"a picture has more than {MAX_CELLS} cells of text, of which only the best are looked at", stacklevel=2
+        )
+        best = best[:MAX_CELLS]
     scores, regions = scores[best], regions[best]
     contours = fourier_contours(coefficients[best], num_points)
     if whole_pixels:
@@ -243,6 +253,9 @@ def decode_fce(
 
     polygons, kept_scores = [], []
     for index in kept:
+        if len(polygons) == max_candidates:
+            warn_of_limit(max_candidates)
+            break
         # A contour that crosses itself is no polygon; its main part stands for the text.
         polygon = _main_part(contours[index])
         if polygon is None:

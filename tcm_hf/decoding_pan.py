@@ -15,7 +15,7 @@
 
 import numpy as np
 
-from .polygons import check_shape, outline_in_shape, polygon_area, repair_polygon
+from .polygons import check_shape, outline_in_shape, polygon_area, repair_polygon, warn_of_limit
 
 
 try:
@@ -30,7 +30,7 @@ PAN_DECODING_DEFAULTS = {
     "score_threshold": 0.85,
     "max_distance": 0.85,
     "min_area": 16,
-    "max_candidates": 1000,
+    "max_candidates": 10000,
     "shape": "polygon",
 }
 
@@ -129,7 +129,7 @@ def decode_pan(
     score_threshold: float = 0.85,
     max_distance: float = 0.85,
     min_area: int = 16,
-    max_candidates: int = 1000,
+    max_candidates: int = 10000,
     shape: str = "polygon",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
@@ -146,7 +146,8 @@ def decode_pan(
         score_threshold (`float`, *optional*, defaults to 0.85): Regions with a lower mean text probability are dropped.
         max_distance (`float`, *optional*, defaults to 0.85): How far, in embedding space, a pixel may be from its kernel.
         min_area (`int`, *optional*, defaults to 16): Regions with fewer pixels of the map are dropped.
-        max_candidates (`int`, *optional*, defaults to 1000): At most this many regions, the largest, are looked at.
+        max_candidates (`int`, *optional*, defaults to 10000): At most this many regions, the largest; a warning tells
+            when there are more.
         shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
             or `"box"` (upright rectangle).
 
@@ -176,14 +177,17 @@ def decode_pan(
     regions = labels[rows, columns]
     areas = np.bincount(regions)
     means = np.bincount(regions, weights=probabilities[rows, columns]) / np.maximum(areas, 1)
-    candidates = np.argsort(-areas, kind="stable")[: min(max_candidates, len(areas) - 1)]
+    areas[0] = 0  # the background
+    candidates = np.flatnonzero((areas >= max(min_area, 1)) & (means >= score_threshold))
+    candidates = candidates[np.argsort(-areas[candidates], kind="stable")]
     # Pixels in the order of their regions, so that each region is one slice.
     order = np.argsort(regions, kind="stable")
     rows, columns = rows[order], columns[order]
     starts = np.cumsum(areas) - areas
     for region in candidates:
-        if areas[region] < min_area or means[region] < score_threshold:
-            continue
+        if len(polygons) == max_candidates:
+            warn_of_limit(max_candidates)
+            break
         pixels = slice(starts[region], starts[region] + areas[region])
         polygon = _outline(rows[pixels], columns[pixels])
         if polygon is None:

@@ -461,7 +461,7 @@ class TCMImageProcessor(PilBackend):
             min_size (`float`, *optional*):
                 Texts with a shorter side, in pixels of the map, are dropped.
             max_candidates (`int`, *optional*):
-                At most this many candidates are looked at in each picture.
+                At most this many texts of each picture, with a warning when there are more.
             epsilon_ratio (`float`, *optional*):
                 Tolerance of the contour's simplification, as a fraction of its length.
             shape (`str`, *optional*):

@@ -13,6 +13,8 @@
 # limitations under the License.
 """Geometry of text polygons: numpy arrays of shape `(n, 2)`, x to the right, y downwards, in pixels."""
 
+import warnings
+
 import numpy as np
 
 
@@ -130,6 +132,31 @@ def repair_polygon(polygon) -> list[np.ndarray]:
     return _exteriors(valid_geometry(polygon))
 
 
+def offset_in_whole_pixels(polygon, distance: float) -> list[np.ndarray]:
+    """
+    Moves the contour of a polygon with an integer clipper, with round joins: the rule of the published targets and of
+    the post-processing of the released models.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels; the clipper cuts their decimals off.
+        distance (`float`): Pixels; positive expands, negative shrinks.
+
+    Returns:
+        `list[np.ndarray]`: float64 arrays of shape `(m, 2)`, whole numbers: outer contours and, with the other sign of
+        their [`signed_area`], those of holes.
+    """
+    try:
+        import pyclipper  # here, so that detection with other settings works where it is missing
+    except ImportError as error:
+        raise ImportError(
+            "tcm_hf needs pyclipper to offset polygons in whole pixels; install it with `pip install pyclipper`"
+        ) from error
+    clipper = pyclipper.PyclipperOffset()
+    points = np.trunc(as_polygon(polygon)).astype(np.int64).tolist()
+    clipper.AddPath(points, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    return [np.array(path, dtype=np.float64) for path in clipper.Execute(float(distance))]
+
+
 def offset_polygon(polygon, distance: float, whole_pixels: bool = False) -> list[np.ndarray]:
     """
     Moves the contour of a polygon outwards or inwards, with round joins.
@@ -137,9 +164,8 @@ def offset_polygon(polygon, distance: float, whole_pixels: bool = False) -> list
     Args:
         polygon (`np.ndarray` of shape `(n, 2)`): Points in pixels. It is repaired first when it crosses itself.
         distance (`float`): Pixels; positive expands, negative shrinks.
-        whole_pixels (`bool`, *optional*, defaults to `False`): Whether vertices are whole pixels, before (decimals are
-            cut off) and after. The published targets and the post-processing of the released models are made in that
-            way, with the integer clipper that does it here.
+        whole_pixels (`bool`, *optional*, defaults to `False`): Whether vertices are whole pixels, before and after, see
+            [`offset_in_whole_pixels`].
 
     Returns:
         `list[np.ndarray]`: float64 arrays of shape `(m, 2)`, holes filled. Shrinking can give several parts, or none.
@@ -147,19 +173,8 @@ def offset_polygon(polygon, distance: float, whole_pixels: bool = False) -> list
     geometry = valid_geometry(polygon)
     if not whole_pixels:
         return _exteriors(shapely.buffer(geometry, float(distance), quad_segs=ROUND_JOIN_SEGMENTS))
-    try:
-        import pyclipper  # here, so that detection with other settings works on platforms that lack it
-    except ImportError as error:
-        raise ImportError(
-            "tcm_hf needs pyclipper to offset polygons in whole pixels; install it with `pip install pyclipper`"
-        ) from error
-    parts = []
-    for ring in _exteriors(geometry):
-        clipper = pyclipper.PyclipperOffset()
-        clipper.AddPath(np.trunc(ring).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-        # Holes run the other way.
-        parts += [path for path in clipper.Execute(float(distance)) if pyclipper.Orientation(path)]
-    return [np.array(part, dtype=np.float64) for part in parts]
+    rings = [ring for part in _exteriors(geometry) for ring in offset_in_whole_pixels(part, distance)]
+    return [ring for ring in rings if signed_area(ring) > 0]
 
 
 def clip_polygon(polygon, width: float, height: float) -> list[np.ndarray]:
@@ -245,6 +260,16 @@ def minimum_area_quad(polygon) -> np.ndarray:
     u0, u1, v0, v1 = u0[best], u1[best], v0[best], v1[best]
     sides = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
     return _start_at_top_left(hull[0] + sides @ np.stack([along[best], across[best]]))
+
+
+def warn_of_limit(max_candidates: int) -> None:
+    """Warns that decoding leaves out regions of a picture."""
+    # Without the number that is left out, so that it is said once and not for every picture.
+    warnings.warn(
+        f"a picture has more text than `max_candidates` ({max_candidates}) lets through and the rest is left out; raise "
+        "it for dense pages",
+        stacklevel=3,
+    )
 
 
 def check_shape(shape: str) -> None:

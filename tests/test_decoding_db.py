@@ -1,6 +1,7 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 import inspect
 import json
+import warnings
 
 import cv2
 import numpy as np
@@ -28,6 +29,15 @@ def test_defaults_are_those_of_the_signature():
     assert DB_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "probability_map"}
 
 
+def same_up_to_start(polygon, expected):
+    """Whether two contours have the same vertices, in either direction from any start."""
+    return len(polygon) == len(expected) and any(
+        np.abs(np.roll(order, start, axis=0) - expected).max() < 1e-3
+        for order in (polygon, polygon[::-1])
+        for start in range(len(polygon))
+    )
+
+
 @pytest.mark.parametrize("whole_pixels", [True, False])
 @pytest.mark.parametrize("name", ["default_quad", "default_poly", "ic15", "td", "ctw", "tt", "vis_poly_filter"])
 def test_agrees_with_the_published_post_processing(name, whole_pixels):
@@ -53,10 +63,12 @@ def test_agrees_with_the_published_post_processing(name, whole_pixels):
         ious = [polygon_iou(polygon, expected) for polygon in polygons]
         best = int(np.argmax(ious))
         taken.add(best)
+        if whole_pixels:
+            assert same_up_to_start(polygons[best], expected)
         quad = minimum_area_quad(expected)
         side = min(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[1]))
         # The published code rounds vertices to integers: without doing so, up to half a pixel on every side.
-        assert ious[best] > (0.995 if whole_pixels else min(0.98, 1 - 2 / side))
+        assert whole_pixels or ious[best] > min(0.98, 1 - 2 / side)
         assert scores[best] == pytest.approx(expected_score, abs=1e-6)
     assert len(taken) == len(polygons)
 
@@ -166,8 +178,62 @@ def test_raw_contour(epsilon_ratio):
 
 def test_max_candidates_keeps_the_largest():
     probabilities = block_map((10, 10, 20, 16, 0.9), (10, 40, 150, 60, 0.6), (10, 80, 60, 90, 0.8))
-    _, scores = decode_db(probabilities, max_candidates=2)
+    with pytest.warns(UserWarning, match=r"`max_candidates` \(2\)"):
+        _, scores = decode_db(probabilities, max_candidates=2)
     assert scores == pytest.approx([0.8, 0.6])
+    # What another setting drops does not count.
+    with pytest.warns(UserWarning, match="max_candidates"):
+        _, scores = decode_db(probabilities, max_candidates=1, score_threshold=0.7)
+    assert scores == pytest.approx([0.8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(decode_db(probabilities, max_candidates=3)[0]) == 3
+
+
+def test_max_candidates_counts_what_a_split_gives():
+    # Three regions, the first of which two seeds split.
+    bridged = [(20, 20, 60, 40, 0.9), (61, 25, 79, 35, 0.5), (80, 20, 120, 40, 0.8)]
+    probabilities = block_map(*bridged, (10, 60, 40, 70, 0.9), (80, 60, 110, 70, 0.9))
+    settings = {"mask_threshold": 0.4, "seed_threshold": 0.7, "score_threshold": 0.3}
+    assert len(decode_db(probabilities, **settings)[0]) == 4
+    for limit in (1, 2, 3):
+        with pytest.warns(UserWarning, match="max_candidates"):
+            assert len(decode_db(probabilities, max_candidates=limit, **settings)[0]) == limit
+
+
+def test_max_candidates_as_the_released_models_count():
+    reference = json.loads(shared_path("parity/postprocess/boundaries_cv5.0.0.json").read_text())["db"]
+    with np.load(shared_path("parity/postprocess/inputs_db.npz")) as file:
+        probabilities = file["prob_uint8"].astype(np.float32) / 255
+    settings = {"score_threshold": 0.3, "min_size": 5, "epsilon_ratio": 0.01, "shape": "quad", "whole_pixels": True}
+    with pytest.warns(UserWarning, match="max_candidates"):
+        quads, _ = decode_db(probabilities, max_candidates=3, **settings)
+    expected = [np.array(boundary[:-1]).reshape(-1, 2) for boundary in reference["max_candidates_3"]["boundaries"]]
+    assert len(quads) == len(expected) == 4
+    assert all(any(same_up_to_start(quad, other) for other in expected) for quad in quads)
+
+
+@pytest.mark.parametrize("whole_pixels", [False, True])
+def test_contours_that_close_and_triangles(whole_pixels):
+    ring = block_map((20, 20, 100, 90, 0.9))
+    ring[30:81, 30:91] = 0
+    ring[20:91, 55:58] = 0  # two halves, between which the expansion leaves nothing but a hole each
+    ring[20:30, 55:58] = 0.9
+    assert decode_db(ring, unclip_ratio=2.0, whole_pixels=whole_pixels)[0] == []
+    triangle = np.zeros((60, 80), dtype=np.float32)
+    cv2.fillPoly(triangle, [np.array([[10, 10], [60, 10], [10, 40]], np.int32)], 0.9)
+    # The released models drop contours of three points.
+    assert len(decode_db(triangle, epsilon_ratio=0.05, whole_pixels=whole_pixels)[0]) == (0 if whole_pixels else 1)
+
+
+def test_a_dense_page_keeps_all_its_words():
+    probabilities = np.zeros((1600, 1600), dtype=np.float32)
+    for row in range(60):
+        for column in range(50):
+            probabilities[10 + 26 * row : 20 + 26 * row, 10 + 31 * column : 32 + 31 * column] = 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(decode_db(probabilities)[0]) == 3000
 
 
 def test_seeds_split_what_grew_together():

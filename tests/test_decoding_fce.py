@@ -1,6 +1,7 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 import inspect
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -183,8 +184,30 @@ def test_candidates_are_limited_to_the_best():
     put(levels, 0, 8, 24, {1: 20}, text=3.0)
     put(levels, 1, 4, 4, {1: 20}, text=2.0)
     assert len(decode_fce(levels)[0]) == 3
-    polygons, _ = decode_fce(levels, max_candidates=1)
+    with pytest.warns(UserWarning, match=r"`max_candidates` \(1\)"):
+        polygons, _ = decode_fce(levels, max_candidates=1)
     assert len(polygons) == 1 and np.allclose(polygons[0].mean(axis=0), (192, 64), atol=1)
+
+
+def test_max_candidates_counts_texts_and_not_cells():
+    levels = empty_maps(256, 512)
+    for column in (10, 30, 50):
+        for step in range(3):  # three neighbours that tell nearly the same text
+            put(levels, 0, 8, column + step, {1: 30}, text=5.0 - column / 20)
+    with pytest.warns(UserWarning, match="max_candidates"):
+        polygons, scores = decode_fce(levels, max_candidates=2)
+    assert len(polygons) == 2 and sorted(round(float(p[:, 0].mean()) / 8) for p in polygons) == [10, 30]
+
+
+def test_a_dense_page_keeps_all_its_words():
+    levels = empty_maps(1600, 2400)
+    for row in range(50):
+        for column in range(60):
+            for step in range(2):
+                put(levels, 0, 2 + 4 * row, 2 + 5 * column + step, {1: 8})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(decode_fce(levels)[0]) == 3000
 
 
 def test_contours_that_cross_themselves_become_valid():

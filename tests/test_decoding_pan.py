@@ -2,6 +2,7 @@
 import inspect
 import json
 import time
+import warnings
 from collections import deque
 
 import cv2
@@ -122,8 +123,20 @@ def test_thresholds():
     assert len(decode_pan(maps, score_threshold=0.0, min_area=31 * 11)[0]) == 3
     assert len(decode_pan(maps, score_threshold=0.0, min_area=31 * 11 + 1)[0]) == 0
     maps = block_maps((10, 10, 20, 20, 1.0), (30, 10, 60, 20, 1.0))
-    (largest,), _ = decode_pan(maps, max_candidates=1)
+    with pytest.warns(UserWarning, match=r"`max_candidates` \(1\)"):
+        (largest,), _ = decode_pan(maps, max_candidates=1)
     assert bounding_box(largest) == (30, 10, 60, 20)
+    # What another setting drops does not count.
+    maps[0, :, 30:] = np.minimum(maps[0, :, 30:], np.log(0.6 / 0.4))
+    (kept,), _ = decode_pan(maps, max_candidates=1)
+    assert bounding_box(kept) == (10, 10, 20, 20)
+
+
+def test_a_dense_page_keeps_all_its_words():
+    word = block_maps((2, 2, 25, 13, 1.0), shape=(18, 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(decode_pan(np.tile(word, (1, 60, 50)))[0]) == 3000
 
 
 def test_shapes():
