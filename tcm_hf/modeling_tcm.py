@@ -387,11 +387,16 @@ class TCMModel(TCMPreTrainedModel):
         """The layer that reads `pixel_values`."""
         return self.vision_tower.input_layer
 
-    def freeze_text_tower(self) -> None:
-        """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
+    def freeze_text_tower(self, freeze: bool = True) -> None:
+        """
+        Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning.
+
+        Args:
+            freeze (`bool`, *optional*, defaults to `True`): `False` makes it learn too.
+        """
         if self.text_tower is not None:
-            self.text_tower.text_model.requires_grad_(False)
-            self.text_tower.text_projection.requires_grad_(False)
+            self.text_tower.text_model.requires_grad_(not freeze)
+            self.text_tower.text_projection.requires_grad_(not freeze)
 
     def fuse_text(self) -> None:
         """
@@ -592,9 +597,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
         self.detector = DETECTORS[config.detector](config, self.model.channels)
         self.post_init()
 
-    def freeze_text_tower(self) -> None:
-        """Keeps CLIP's text encoder as it is (paper, section 3.2); the context vectors go on learning."""
-        self.model.freeze_text_tower()
+    def freeze_text_tower(self, freeze: bool = True) -> None:
+        """Keeps CLIP's text encoder as it is, or lets it learn, see [`TCMModel.freeze_text_tower`]."""
+        self.model.freeze_text_tower(freeze)
 
     def fuse_text(self) -> None:
         """Stores a constant text embedding and drops the text tower, see [`TCMModel.fuse_text`]."""
@@ -614,7 +619,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
                 Any other field of `TCMConfig`.
 
         Returns:
-            `TCMForTextDetection`: with CLIP's text encoder frozen, as in the paper.
+            `TCMForTextDetection`: with CLIP's text encoder frozen, as in the paper; `freeze_text_tower(False)` undoes it.
 
         Raises:
             `ValueError`: where the directory does not hold a CLIP model of transformers' layout.

@@ -228,8 +228,7 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     if arguments.text_side is False and model.config.text_side:
         model = without_text_side(model)
     freeze = arguments.config_name is None if arguments.freeze_text_tower is None else arguments.freeze_text_tower
-    if freeze:
-        model.freeze_text_tower()
+    model.freeze_text_tower(freeze)  # either way: a model from CLIP comes frozen
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_model import tiny_config
 from torch import nn
 from toy_photos import toy_records
-from transformers import TrainerCallback
+from transformers import CLIPConfig, CLIPModel, TrainerCallback
 
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
 from tcm_hf.data.augment import TextAugmentation
@@ -483,7 +483,7 @@ def test_activation_checkpointing_trains_the_same(tmp_path):
 
 def test_bfloat16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
     for supported in (True, False):
-        monkeypatch.setattr("tcm_hf.training.bf16_is_supported", lambda use_cpu, value=supported: value)
+        monkeypatch.setattr("tcm_hf.training_arguments.bf16_is_supported", lambda use_cpu, value=supported: value)
         assert arguments(tmp_path, bf16=None).bf16 is supported
     assert arguments(tmp_path, bf16=True).bf16 and not arguments(tmp_path, bf16=False).bf16
     assert arguments(tmp_path).lr_scheduler_type == "polynomial" and arguments(tmp_path).max_grad_norm == 1.0
@@ -534,6 +534,26 @@ def test_models_start_from_the_source_that_is_named(tmp_path):
     baseline.save_pretrained(tmp_path / "baseline")
     with pytest.raises(ValueError, match="has no text side"):
         load_model(ModelArguments(model_name_or_path=str(tmp_path / "baseline"), text_side=True))
+
+
+@pytest.mark.parametrize("source", ["clip", "model", "config"])
+@pytest.mark.parametrize("freeze", [None, True, False])
+def test_the_text_encoder_learns_where_it_is_asked_to(clip_directory, tmp_path, source, freeze):
+    if source == "clip":
+        config = CLIPConfig.from_pretrained(clip_directory)
+        config.text_config.vocab_size, config.text_config.eos_token_id = 49408, 49407  # of the prompt's words
+        CLIPModel(config).save_pretrained(clip_directory)
+        arguments = {"clip_name_or_path": str(clip_directory)}
+    else:
+        tiny_model().save_pretrained(tmp_path / "model")
+        arguments = {{"model": "model_name_or_path", "config": "config_name"}[source]: str(tmp_path / "model")}
+    model = load_model(ModelArguments(**arguments, freeze_text_tower=freeze))
+    encoder = [p for n, p in model.named_parameters() if n.startswith("model.text_tower.text_")]
+    frozen = source != "config" if freeze is None else freeze
+    assert len(encoder) > 15 and all(parameter.requires_grad is not frozen for parameter in encoder)
+    trained = {id(p) for group in parameter_groups(model, 1.0) for p in group["params"]}
+    assert all((id(parameter) in trained) is not frozen for parameter in encoder)
+    assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("model.text_tower.text_"))
 
 
 def test_targets_are_those_of_the_detector():
