@@ -29,6 +29,7 @@ an interrupted run as if nothing had happened. `accelerate launch` runs the same
 recipes.
 """
 
+import contextlib
 import logging
 import math
 import sys
@@ -36,7 +37,8 @@ import sys
 from transformers import HfArgumentParser, set_seed
 
 from tcm_hf.data.collate import text_detection_collate
-from tcm_hf.training import TCMTrainer, TCMTrainingArguments, last_complete_checkpoint
+from tcm_hf.training import CheckpointError, TCMTrainer, TCMTrainingArguments
+from tcm_hf.training_checkpoint import run_lock
 from tcm_hf.training_setup import (
     DataArguments,
     ModelArguments,
@@ -59,6 +61,17 @@ def main():
         model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     set_seed(training_arguments.seed)
+    with contextlib.ExitStack() as stack:
+        try:
+            if training_arguments.process_index == 0:
+                stack.enter_context(run_lock(training_arguments.output_dir))
+            run(model_arguments, data_arguments, training_arguments)
+        except (CheckpointError, OSError) as error:
+            logger.debug("", exc_info=True)
+            sys.exit(f"error: {str(error).strip().splitlines()[0]}")
+
+
+def run(model_arguments, data_arguments, training_arguments):
     try:
         model = load_model(model_arguments)
         processor = load_processor(model_arguments, data_arguments, model.config)
@@ -92,18 +105,21 @@ def main():
     if training_arguments.image_encoder_lr_multiplier is None and model_arguments.config_name is not None:
         training_arguments.image_encoder_lr_multiplier = 1.0
 
-    trainer = TCMTrainer(
-        model=model,
-        args=training_arguments,
-        train_dataset=dataset,
-        eval_dataset=eval_records,
-        data_collator=text_detection_collate,
-        processing_class=processor,
-    )
+    try:
+        trainer = TCMTrainer(
+            model=model,
+            args=training_arguments,
+            train_dataset=dataset,
+            eval_dataset=eval_records,
+            data_collator=text_detection_collate,
+            processing_class=processor,
+        )
+        trainer.check_arguments()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     checkpoint = training_arguments.resume_from_checkpoint
-    if checkpoint is not None and str(checkpoint).lower() in ("true", "last"):
-        checkpoint = last_complete_checkpoint(training_arguments.output_dir)
-        logger.info("resuming from %s", checkpoint or "the start: there is no complete checkpoint")
+    # A run that is restarted by a script starts anew where nothing was saved yet.
+    checkpoint = "last" if str(checkpoint).lower() == "true" else checkpoint
     result = trainer.train(resume_from_checkpoint=checkpoint)
     if not math.isfinite(result.training_loss):
         raise RuntimeError(f"The training loss is {result.training_loss}; lower the learning rate and try again.")

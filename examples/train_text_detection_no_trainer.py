@@ -31,13 +31,12 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 from dataclasses import asdict, dataclass, field
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 from transformers import HfArgumentParser
@@ -58,6 +57,23 @@ from tcm_hf.training import (
     use_joint_loss,
 )
 from tcm_hf.training_card import write_model_card
+from tcm_hf.training_checkpoint import (
+    PROGRESS_NAME,
+    CheckpointError,
+    check_checkpoint,
+    find_damage,
+    last_complete_checkpoint,
+    load_loop_state,
+    read_progress,
+    recover,
+    rotate_checkpoints,
+    run_lock,
+    save_loop_state,
+    saving,
+    staged_checkpoint,
+    staged_files,
+    write_json,
+)
 from tcm_hf.training_setup import (
     DataArguments,
     ModelArguments,
@@ -70,8 +86,6 @@ from tcm_hf.training_setup import (
 
 
 logger = logging.getLogger(__name__)
-
-PROGRESS_NAME = "progress.json"
 
 
 @dataclass
@@ -107,7 +121,9 @@ class LoopArguments:
     load_best_model_at_end: bool = field(
         default=True, metadata={"help": "End with the checkpoint of the best hmean, where they are measured."}
     )
-    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "A checkpoint, or last."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "A checkpoint, or last, the newest intact one."}
+    )
     logging_steps: int = field(default=50, metadata={"help": "Steps between two log lines."})
     protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation."})
     with_tracking: bool = field(default=False, metadata={"help": "Report to experiment trackers."})
@@ -117,16 +133,6 @@ class LoopArguments:
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the model at the end."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Repository to upload to."})
     hub_token: str | None = field(default=None, metadata={"help": "Token for it."})
-
-
-def checkpoints_of(output_dir: str) -> list[tuple[int, str]]:
-    """Step and directory of every complete checkpoint, oldest first."""
-    found = []
-    for name in os.listdir(output_dir) if os.path.isdir(output_dir) else []:
-        directory = os.path.join(output_dir, name)
-        if name.startswith("checkpoint-") and os.path.isfile(os.path.join(directory, PROGRESS_NAME)):
-            found.append((int(name.rpartition("-")[2]), directory))
-    return sorted(found)
 
 
 def checkpoint_directory(arguments, step):
@@ -150,24 +156,36 @@ def rank(metrics):
     return -1.0 if hmean is None or math.isnan(hmean) else hmean
 
 
-def write_json(path, content):
-    with open(path + ".part", "w", encoding="utf-8") as file:
-        json.dump(json_ready(content), file, indent=1, allow_nan=False)
-    os.replace(path + ".part", path)
-
-
-def save_checkpoint(accelerator, model, processor, average, arguments, step, best, history):
-    directory = checkpoint_directory(arguments, step)
-    accelerator.save_state(os.path.join(directory, "state"))
+def save_checkpoint(accelerator, model, processor, average, scheduler, arguments, step, best, history):
+    with staged_checkpoint(accelerator, arguments.output_dir, step) as directory:
+        save_loop_state(accelerator, os.path.join(directory, "state"), scheduler, average)
+        if accelerator.is_main_process:
+            save_pretrained(accelerator, model, processor, average, directory)
+            progress = {"step": step, "best": best, "log": history}
+            write_json(os.path.join(directory, PROGRESS_NAME), json_ready(progress))
     if accelerator.is_main_process:
-        save_pretrained(accelerator, model, processor, average, directory)
-        # Last: a checkpoint without it was cut short.
-        write_json(os.path.join(directory, PROGRESS_NAME), {"step": step, "best": best, "log": history})
-        if arguments.checkpoints_total_limit:
-            for number, old in checkpoints_of(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
-                if best is None or number != best["step"]:
-                    shutil.rmtree(old)
+        best_step = None if best is None else best["step"]
+        rotate_checkpoints(arguments.output_dir, arguments.checkpoints_total_limit, best_step, PROGRESS_NAME)
     accelerator.wait_for_everyone()
+
+
+def checkpoint_to_resume(accelerator, arguments):
+    """Directory of the checkpoint to go on with, `None` for the start; looked at by one process, for all."""
+    wanted, found = arguments.resume_from_checkpoint, [None, None]
+    if wanted is not None and accelerator.is_main_process:
+        try:
+            if wanted.lower() in ("last", "true"):
+                found[0] = last_complete_checkpoint(arguments.output_dir, PROGRESS_NAME)
+                logger.info("resuming from %s", found[0] or "the start: there is no intact checkpoint")
+            else:
+                check_checkpoint(wanted, PROGRESS_NAME)
+                found[0] = wanted
+        except CheckpointError as error:
+            found[1] = str(error)
+    checkpoint, problem = broadcast_object_list(found)
+    if problem is not None:
+        raise CheckpointError(problem)
+    return checkpoint
 
 
 def evaluate(accelerator, model, processor, average, records, arguments, progress=True):
@@ -209,6 +227,18 @@ def main():
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=level)
     if arguments.report_to not in (None, "all") and not accelerator.log_with:
         sys.exit(f"error: --report_to {arguments.report_to}: it is not installed (pip install {arguments.report_to})")
+    with contextlib.ExitStack() as stack:
+        try:
+            if accelerator.is_main_process:
+                stack.enter_context(run_lock(arguments.output_dir))
+                recover(arguments.output_dir)
+            train(accelerator, model_arguments, data_arguments, arguments, precision, tracking)
+        except (CheckpointError, OSError) as error:
+            logger.debug("", exc_info=True)
+            sys.exit(f"error: {str(error).strip().splitlines()[0]}")
+
+
+def train(accelerator, model_arguments, data_arguments, arguments, precision, tracking):
     set_seed(arguments.seed)
     total_batch_size = (
         arguments.per_device_train_batch_size * accelerator.num_processes * arguments.gradient_accumulation_steps
@@ -265,10 +295,7 @@ def main():
     scheduler = build_scheduler(optimizer, arguments.lr_scheduler_type, max_steps, arguments.num_warmup_steps)
     average = ExponentialMovingAverage(model, arguments.ema_decay) if arguments.ema_decay else None
     model, optimizer = accelerator.prepare(model, optimizer)
-    # Not prepared: a prepared schedule would take a step for every process.
-    accelerator.register_for_checkpointing(scheduler)
-    if average is not None:
-        accelerator.register_for_checkpointing(average)
+    # The schedule is not prepared: a prepared one would take a step for every process.
     if tracking:
         settings = {**asdict(arguments), **asdict(model_arguments), **asdict(data_arguments)}
         # Trackers publish what they get, and their files are uploaded with the model: no tokens.
@@ -286,15 +313,11 @@ def main():
     # Once more, as the Trainer does, so that dropout does not depend on how the model was made.
     set_seed(arguments.seed)
     step, best, history = 0, None, []
-    checkpoint = arguments.resume_from_checkpoint
-    if checkpoint in ("last", "true", "True"):
-        complete = checkpoints_of(arguments.output_dir)
-        checkpoint = complete[-1][1] if complete else None
+    checkpoint = checkpoint_to_resume(accelerator, arguments)
     if checkpoint is not None:
-        with open(os.path.join(checkpoint, PROGRESS_NAME), encoding="utf-8") as file:
-            progress = json.load(file)
-        step, best, history = progress["step"], progress.get("best"), progress.get("log", [])
-        accelerator.load_state(os.path.join(checkpoint, "state"))
+        progress = read_progress(checkpoint)
+        step, best, history = progress["step"], progress["best"], progress["log"]
+        load_loop_state(accelerator, checkpoint, scheduler, average)
         logger.info("resumed from %s at step %d", checkpoint, step)
 
     epoch, first = (0, step) if steps_per_epoch is None else divmod(step, steps_per_epoch)
@@ -348,7 +371,7 @@ def main():
                     accelerator.log(metrics, step=step)
                     if best is None or rank(metrics) >= rank(best):
                         best = {"step": step, **metrics}
-                save_checkpoint(accelerator, model, processor, average, arguments, step, best, history)
+                save_checkpoint(accelerator, model, processor, average, scheduler, arguments, step, best, history)
                 model.train()
             if step >= max_steps:
                 break
@@ -363,7 +386,8 @@ def main():
         metrics = evaluate(accelerator, model, processor, average, eval_records, arguments)
         if arguments.load_best_model_at_end and best is not None and rank(best) > rank(metrics):
             directory = checkpoint_directory(arguments, best["step"])
-            if os.path.isdir(directory):
+            damage = find_damage(directory, PROGRESS_NAME) if os.path.isdir(directory) else "it is not there"
+            if damage is None:
                 logger.info("the best checkpoint is %s", directory)
                 plain = accelerator.unwrap_model(model)
                 # Its weights are averaged ones already.
@@ -371,12 +395,15 @@ def main():
                 metrics = {name: value for name, value in best.items() if name != "step"}
                 average = None
             else:
-                logger.warning("the best checkpoint, of step %d, is not in %s", best["step"], arguments.output_dir)
+                logger.warning(
+                    "the best checkpoint %s cannot be used (%s): the last weights are kept", directory, damage
+                )
         results.update(metrics)
         logger.info(json.dumps(metrics))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_pretrained(accelerator, model, processor, average, arguments.output_dir)
+        with staged_files(arguments.output_dir) as folder:
+            save_pretrained(accelerator, model, processor, average, folder)
         write_model_card(
             arguments.output_dir,
             accelerator.unwrap_model(model).config,
@@ -394,7 +421,9 @@ def main():
             dataset=data_arguments.dataset_name,
             repository=repository,
         )
-        write_json(os.path.join(arguments.output_dir, "all_results.json"), results)
+        path = os.path.join(arguments.output_dir, "all_results.json")
+        with saving(path):
+            write_json(path, json_ready(results))
         if arguments.push_to_hub:
             api.upload_folder(
                 repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*", "_*"]

@@ -14,28 +14,45 @@
 
 """Training of TCM with the Trainer of transformers, or with bare accelerate: what both ways share.
 
-Learning rates by module, learning-rate schedules, averaged weights, evaluation that streams polygons, and exact training on
-several processes. `examples/train_text_detection.py` and `examples/train_text_detection_no_trainer.py` show both ways.
+Learning rates by module, learning-rate schedules, averaged weights, checkpoints, evaluation that streams polygons, and exact
+training on several processes. `examples/train_text_detection.py` and `examples/train_text_detection_no_trainer.py` show both ways.
 """
 
 import contextlib
 import json
+import logging
 import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+from accelerate.utils import broadcast_object_list
+from safetensors import safe_open
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, speed_metrics
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, speed_metrics
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+from .image_processing_tcm import TCMImageProcessor
 from .pipeline_text_detection import TextDetectionPipeline
+from .training_arguments import TCMTrainingArguments, bf16_is_supported, complete_arguments
 from .training_card import write_model_card
+from .training_checkpoint import (
+    CheckpointError,
+    check_checkpoint,
+    find_damage,
+    last_complete_checkpoint,
+    recover,
+    resuming,
+    rotate_checkpoints,
+    run_lock,
+    staged_checkpoint,
+    staged_files,
+)
+from .training_data import to_records, to_train_dataset
 from .training_distributed import freeze_batch_norm, synchronize_batch_norm, use_joint_loss
 from .training_ema import (
     TRAINING_WEIGHTS_NAME,
@@ -44,134 +61,17 @@ from .training_ema import (
     load_training_weights,
     save_training_weights,
 )
-from .training_evaluation import build_evaluator, evaluate_records
+from .training_evaluation import build_evaluator, detect_records, evaluate_records, score_records
+from .training_optimizer import (
+    IMAGE_ENCODER_MULTIPLIER,
+    IMAGE_ENCODER_PREFIX,
+    build_scheduler,
+    parameter_groups,
+    polynomial_lr,
+)
 
 
-# The paper's rate of CLIP's image encoder over that of everything else.
-IMAGE_ENCODER_MULTIPLIER = 0.1
-IMAGE_ENCODER_PREFIX = "model.vision_tower"
-
-
-# ---------------------------------------------------------------------------------------- optimizer and schedule
-
-
-def parameter_groups(
-    model: nn.Module,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    multipliers: dict[str, float] | None = None,
-) -> list[dict]:
-    """
-    Sorts the trainable parameters into an optimizer's groups.
-
-    Args:
-        model (`nn.Module`): the model, not wrapped; frozen parameters are left out.
-        learning_rate (`float`): the base rate.
-        weight_decay (`float`, *optional*, defaults to 0.0):
-            For matrices and convolutions. Vectors and scalars, which are biases, the weights of normalisation layers
-            and learned scales, have none.
-        multipliers (`dict[str, float]`, *optional*, defaults to `{"model.vision_tower": 0.1}`):
-            Factors of the rate by the start of the parameters' names, up to a dot; the longest that fits counts.
-
-    Returns:
-        `list[dict]`: groups with `params`, `lr`, `weight_decay` and a `name`.
-
-    Raises:
-        ValueError: if a factor is not positive, no parameter has such a name, or nothing is trainable.
-    """
-    multipliers = {IMAGE_ENCODER_PREFIX: IMAGE_ENCODER_MULTIPLIER} if multipliers is None else dict(multipliers)
-    names = [name for name, _ in model.named_parameters()]
-    for prefix, factor in multipliers.items():
-        if not factor > 0:
-            raise ValueError(f"the multiplier of {prefix!r} must be positive, got {factor}; freeze it instead")
-        if not any(name == prefix or name.startswith(prefix + ".") for name in names):
-            parts = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise ValueError(f"no parameter's name starts with {prefix!r}; the model has {parts}")
-    groups: dict[tuple, dict] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        fitting = [prefix for prefix in multipliers if name == prefix or name.startswith(prefix + ".")]
-        prefix = max(fitting, key=len, default="")
-        decay = weight_decay if parameter.dim() > 1 else 0.0
-        group = groups.setdefault(
-            (prefix, decay > 0),
-            {
-                "params": [],
-                "lr": learning_rate * multipliers.get(prefix, 1.0),
-                "weight_decay": decay,
-                "name": (prefix or "rest") + ("" if decay else " without decay"),
-            },
-        )
-        group["params"].append(parameter)
-    if not groups:
-        raise ValueError("no parameter is trainable: all of the model is frozen")
-    return list(groups.values())
-
-
-def polynomial_lr(base_lr: float, step: int, num_steps: int, power: float = 0.9, min_lr: float = 1e-7) -> float:
-    """
-    Learning rate of the polynomial schedule, as in TCM's training: `(base - min) (1 - step / steps)^power + min`.
-
-    Args:
-        base_lr (`float`): rate at the start.
-        step (`int`): steps made.
-        num_steps (`int`): steps in all.
-        power (`float`, *optional*, defaults to 0.9): the exponent.
-        min_lr (`float`, *optional*, defaults to 1e-7): rate at the end.
-
-    Returns:
-        `float`: the rate.
-    """
-    return (base_lr - min_lr) * (1 - min(step, num_steps) / max(num_steps, 1)) ** power + min_lr
-
-
-def build_scheduler(
-    optimizer: torch.optim.Optimizer,
-    name: str = "polynomial",
-    num_training_steps: int = 0,
-    num_warmup_steps: int = 0,
-    **settings,
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """
-    A schedule of the learning rate, by steps.
-
-    Args:
-        optimizer (`torch.optim.Optimizer`): whose groups may have different rates.
-        name (`str`, *optional*, defaults to `"polynomial"`):
-            `"polynomial"` as in `polynomial_lr`, or another name that transformers knows, such as `"cosine"`.
-        num_training_steps (`int`): optimizer steps in all.
-        num_warmup_steps (`int`, *optional*, defaults to 0): first steps, over which the rate grows from 0.
-        settings: `power` and `lr_end` of the polynomial schedule; those of the others as transformers names them.
-
-    Returns:
-        `LRScheduler`: to be stepped once after every optimizer step.
-    """
-    name = str(getattr(name, "value", name))
-    if name != "polynomial":
-        return get_scheduler(
-            name,
-            optimizer=optimizer,
-            num_warmup_steps=num_warmup_steps,
-            num_training_steps=num_training_steps,
-            scheduler_specific_kwargs=settings,
-        )
-    power, min_lr = settings.pop("power", 0.9), settings.pop("lr_end", 1e-7)
-    if settings:
-        raise ValueError(f"unknown settings of the polynomial schedule: {sorted(settings)}; known: power, lr_end")
-
-    def factor_of(base_lr):
-        def factor(step):
-            if step < num_warmup_steps:
-                return step / num_warmup_steps
-            steps = num_training_steps - num_warmup_steps
-            return polynomial_lr(base_lr, step - num_warmup_steps, steps, power, min_lr) / base_lr
-
-        return factor
-
-    # `initial_lr` is there when a schedule is made a second time for the same optimizer.
-    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, [factor_of(rate) for rate in rates])
+logger = logging.getLogger(__name__)
 
 
 # ---------------------------------------------------------------------------------------- data order
@@ -238,101 +138,22 @@ def build_train_dataloader(dataset: Dataset, accelerator, batch_size: int, seed:
 # ---------------------------------------------------------------------------------------- the Trainer
 
 
-def bf16_is_supported(use_cpu: bool = False) -> bool:
-    """Whether the hardware computes in bfloat16; `use_cpu` asks about the processor even where there is a GPU."""
-    if torch.cuda.is_available() and not use_cpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@dataclass
-class TCMTrainingArguments(TrainingArguments):
-    """
-    [`~transformers.TrainingArguments`] with the defaults of TCM's training, and with settings of [`TCMTrainer`].
-    """
-
-    learning_rate: float = field(default=1e-4, metadata={"help": "Rate of all but the image encoder."})
-    weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of matrices and convolutions."})
-    lr_scheduler_type: str = field(
-        default="polynomial",
-        metadata={"help": "Schedule: polynomial (power 0.9), cosine or another of transformers'."},
-    )
-    bf16: bool | None = field(
-        default=None, metadata={"help": "Compute in bfloat16; by default where the hardware has it."}
-    )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: targets are no columns."})
-    dataloader_persistent_workers: bool | None = field(
-        default=None,
-        metadata={"help": "Keep the loader's workers from epoch to epoch; by default where there are any."},
-    )
-    metric_for_best_model: str | None = field(
-        default=None, metadata={"help": "Figure that chooses the best checkpoint; hmean by default."}
-    )
-    load_best_model_at_end: bool | None = field(
-        default=None,
-        metadata={"help": "End with the best checkpoint; by default where checkpoints are evaluated when saved."},
-    )
-    image_encoder_lr_multiplier: float | None = field(
-        default=None,
-        metadata={
-            "help": "Image encoder's learning rate over the others'; default 0.1, or 1 when trained from scratch."
-        },
-    )
-    lr_multipliers: str | None = field(
-        default=None,
-        metadata={
-            "help": 'More learning-rate multipliers, JSON such as {"detector": 2, "model.prompt_generator": 5}.'
-        },
-    )
-    ema_decay: float = field(
-        default=0.999, metadata={"help": "Decay of the averaged weights that are evaluated and saved; 0 turns it off."}
-    )
-    joint_loss: bool = field(
-        default=True,
-        metadata={"help": "With several processes: the loss of their joint batch, see the documentation."},
-    )
-    sync_batch_norm: bool = field(
-        default=True, metadata={"help": "With several processes: BatchNorm statistics of their joint batch."}
-    )
-    freeze_batch_norm: bool = field(default=False, metadata={"help": "Keep BatchNorm's stored statistics."})
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={"help": "Leave losses that are not finite out of the logged mean, instead of ending the run."},
-    )
-    protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation during training."})
-    eval_shape: str | None = field(
-        default=None,
-        metadata={"help": "polygon, quad or box; by default quad where the annotation has four points throughout."},
-    )
-
-    def __post_init__(self):
-        if not torch.accelerator.is_available():
-            self.use_cpu = True  # said aloud, bfloat16 is allowed there
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and bf16_is_supported(self.use_cpu)
-        if self.dataloader_persistent_workers is None:
-            self.dataloader_persistent_workers = self.dataloader_num_workers > 0
-        if self.load_best_model_at_end is None:
-            strategy, save_strategy = (getattr(x, "value", x) for x in (self.eval_strategy, self.save_strategy))
-            steps = self.eval_steps or self.logging_steps
-            aligned = strategy == save_strategy and (strategy != "steps" or self.save_steps % steps == 0)
-            self.load_best_model_at_end = strategy != "no" and aligned
-        if self.metric_for_best_model is None and getattr(self.eval_strategy, "value", self.eval_strategy) != "no":
-            self.metric_for_best_model = "hmean"
-            if self.greater_is_better is None:
-                self.greater_is_better = True
-        super().__post_init__()
-
-
 class _RunCallback(TrainerCallback):
     """Tells the data set its epoch, and logs with every checkpoint, so that a resumed run's log is the unbroken one's."""
 
-    def __init__(self, dataset: Dataset | None):
-        self.dataset = dataset
+    def __init__(self, trainer: "TCMTrainer"):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # The stored path may lead to another run's directory; a run's own checkpoints lie in its own.
+        if state.best_global_step:
+            best = os.path.join(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}")
+            state.best_model_checkpoint = best if os.path.isdir(best) else None
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        if hasattr(self.dataset, "set_epoch") and not isinstance(self.dataset, torch.utils.data.IterableDataset):
-            self.dataset.set_epoch(int(state.epoch + 1e-6))
+        dataset = self.trainer.train_dataset
+        if hasattr(dataset, "set_epoch") and not isinstance(dataset, torch.utils.data.IterableDataset):
+            dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_end(self, args, state, control, **kwargs):
         if control.should_save:
@@ -351,19 +172,44 @@ class TCMTrainer(Trainer):
     - evaluation takes a list of [`TextRecord`] and gives `eval_hmean`, `eval_precision` and `eval_recall`;
     - weights are averaged: evaluation, `model.safetensors` of each checkpoint and the final model have the average,
       `training_weights.safetensors` of a checkpoint has what training goes on with;
+    - a checkpoint appears when it is complete, with the digests of its files; a damaged one is passed over or refused;
     - saved and uploaded models come with the code that loads them where this package is not installed;
     - a run on several processes is the run of one with the joint batch (but for dropout's random numbers).
 
     Args:
-        model ([`TCMForTextDetection`]): the model.
-        args ([`TCMTrainingArguments`]): the settings.
-        train_dataset ([`TextDetectionDataset`] or [`StreamingTextDetectionDataset`], *optional*): training samples.
-        eval_dataset (`list[TextRecord]`, or a `dict` of them, *optional*): pictures to measure on.
-        processing_class ([`TCMImageProcessor`], *optional*): needed for evaluation; saved with the model.
+        model ([`TCMForTextDetection`]): the model; or give `model_init`.
+        args ([`TCMTrainingArguments`] or [`~transformers.TrainingArguments`], *optional*):
+            The settings. Plain ones are kept as they are; what only the former has is set to its defaults.
+        train_dataset (*optional*):
+            Training samples: [`TextDetectionDataset`], [`StreamingTextDetectionDataset`], or a data set whose items have
+            `pixel_values` and `labels`. Also what they are made from: a list of [`TextRecord`], or a list, a `datasets.Dataset`
+            or a stream of rows with `image` and `polygons`, which are augmented with the defaults.
+        eval_dataset (*optional*): pictures to measure on: records or rows, as above, or a `dict` of such.
+        processing_class ([`TCMImageProcessor`], *optional*):
+            Needed for evaluation, and for training on records and rows; saved with the model.
+        compute_metrics (`Callable`, *optional*):
+            Further figures: is given an `EvalPrediction` whose `predictions` are dicts of `polygons` and `scores`, and whose
+            `label_ids` are dicts of `polygons` and `ignore`.
         kwargs: see [`~transformers.Trainer`].
+
+    Raises:
+        ValueError: if something is given that cannot be used; the message says what to pass.
     """
 
     def __init__(self, model=None, args: TCMTrainingArguments | None = None, **kwargs):
+        args = TCMTrainingArguments(output_dir="tmp_trainer") if args is None else complete_arguments(args)
+        for name in ("compute_loss_func", "preprocess_logits_for_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` has no effect here: the detector has its own loss and decoding; leave it out"
+                )
+        if args.label_smoothing_factor:
+            raise ValueError("`label_smoothing_factor` has no effect here: labels are maps; leave it out")
+        if kwargs.get("data_collator") is None:
+            from .data.collate import text_detection_collate
+
+            kwargs["data_collator"] = text_detection_collate
+        self._staging: str | None = None
         super().__init__(model=model, args=args, **kwargs)
         if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and self.args.ema_decay:
             raise ValueError("averaged weights need whole models: set `ema_decay=0` with FSDP or DeepSpeed")
@@ -371,16 +217,35 @@ class TCMTrainer(Trainer):
         # What the model card should say that the trainer does not know: `start`, `dataset`, `num_photos`, ...
         self.card_facts: dict = {}
         self.ema_callback = EMACallback(self.args.ema_decay) if self.args.ema_decay else None
-        self.add_callback(_RunCallback(self.train_dataset))
+        if self.train_dataset is not None:
+            self.train_dataset = to_train_dataset(
+                self.train_dataset,
+                self.model.config,
+                self.processing_class,
+                seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+                total_batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            )
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._to_measure_on(self.eval_dataset)
+        self.add_callback(_RunCallback(self))
         if self.ema_callback is not None:
             self.add_callback(self.ema_callback)
+        if self.model_init is None:
+            self.model = self.model_wrapped = self._adapt(self.model)
+
+    def _adapt(self, model):
+        """What a run's settings change about the model."""
         if self.args.freeze_batch_norm:
-            freeze_batch_norm(self.model)
+            freeze_batch_norm(model)
         if self.args.world_size > 1:
             if self.args.joint_loss:
-                use_joint_loss(self.model)
+                use_joint_loss(model)
             if self.args.sync_batch_norm and not self.args.freeze_batch_norm:
-                self.model = self.model_wrapped = synchronize_batch_norm(self.model, self.args.device)
+                model = synchronize_batch_norm(model, self.args.device)
+        return model
+
+    def call_model_init(self, trial=None):
+        return self._adapt(super().call_model_init(trial))
 
     # ------------------------------------------------------------------ optimizer
 
@@ -391,7 +256,8 @@ class TCMTrainer(Trainer):
             factor = self.args.image_encoder_lr_multiplier
             multipliers.setdefault(IMAGE_ENCODER_PREFIX, IMAGE_ENCODER_MULTIPLIER if factor is None else factor)
             groups = parameter_groups(plain, self.args.learning_rate, self.args.weight_decay, multipliers)
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, plain)
+            chosen = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, plain)
+            optimizer_class, settings = chosen
             self.optimizer = optimizer_class(groups, **settings)
         return super().create_optimizer(model)
 
@@ -466,6 +332,9 @@ class TCMTrainer(Trainer):
             `dict[str, float]`: `eval_hmean`, `eval_precision`, `eval_recall`, `eval_num_images` and the time taken.
         """
         records = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(records, str) and isinstance(self.eval_dataset, dict):
+            records = self.eval_dataset.get(records, records)
+        records = self._to_measure_on(records)
         if isinstance(records, dict):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{key}") for key, part in records.items()]
             means = {}
@@ -474,31 +343,124 @@ class TCMTrainer(Trainer):
                 means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
             self.log(means)
             return {name: value for part in (*parts, means) for name, value in part.items()}
-        if records is None or self.processing_class is None:
-            raise ValueError("evaluation needs an `eval_dataset`, a list of TextRecord, and a `processing_class`")
         start = time.time()
+        settings = self._evaluation_settings()
         with self._averaged():
-            figures = evaluate_records(
-                self.model,
-                self.processing_class,
-                records,
-                protocol=self.args.protocol,
-                shape=self.args.eval_shape,
-                accelerator=self.accelerator,
-                num_workers=self.args.dataloader_num_workers,
-                progress=not self.args.disable_tqdm,
-            )
+            if self.compute_metrics is None:
+                figures = evaluate_records(self.model, self.processing_class, records, **settings)
+            else:
+                figures, _ = self._detect_and_score(records, **settings)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(records), num_steps=len(records)))
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """
+        Detects text with the averaged weights, and measures it.
+
+        Args:
+            test_dataset: pictures with annotation, as `eval_dataset`; for pictures without there is the pipeline.
+            ignore_keys: without meaning here.
+            metric_key_prefix (`str`, *optional*, defaults to `"test"`): start of the figures' names.
+
+        Returns:
+            `PredictionOutput`: `predictions`, a list of dicts with `polygons` and `scores`; `label_ids`, a list of dicts with
+            `polygons` and `ignore`; and `metrics`, named as those of `evaluate`.
+        """
+        records = self._to_measure_on(test_dataset, "test_dataset")
+        if isinstance(records, dict):
+            raise ValueError(f"`test_dataset` is a dict of {', '.join(map(repr, records))}: pass one of its entries")
+        start = time.time()
+        with self._averaged():
+            figures, found = self._detect_and_score(records, **self._evaluation_settings())
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(records), num_steps=len(records)))
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
+        return PredictionOutput(predictions=found, label_ids=self._annotation(records), metrics=metrics)
+
+    def _evaluation_settings(self) -> dict:
+        return {
+            "protocol": self.args.protocol,
+            "shape": self.args.eval_shape,
+            "accelerator": self.accelerator,
+            "num_workers": self.args.dataloader_num_workers,
+            "progress": not self.args.disable_tqdm,
+        }
+
+    @staticmethod
+    def _annotation(records) -> list[dict]:
+        return [{"polygons": record.polygons, "ignore": record.ignore} for record in records]
+
+    def _detect_and_score(self, records, protocol, **settings) -> tuple[dict, list[dict]]:
+        found = detect_records(self.model, self.processing_class, records, **settings)
+        figures = score_records(found, records, protocol)
+        if self.compute_metrics is not None:
+            own = self.compute_metrics(EvalPrediction(predictions=found, label_ids=self._annotation(records)))
+            figures.update(own)
+        return figures, found
+
+    def _to_measure_on(self, data, name: str = "eval_dataset"):
+        """Records, or a dict of them."""
+        if data is None:
+            raise ValueError(f"evaluation needs `{name}`, a list of TextRecord or rows with `image` and `polygons`")
+        if not isinstance(self.processing_class, TCMImageProcessor):
+            raise ValueError(
+                "evaluation needs a `processing_class`, such as `TCMImageProcessor.from_pretrained(...)`, which prepares "
+                "pictures and decodes maps"
+            )
+        detector = getattr(self.model.config, "detector", None)
+        if self.processing_class.detector != detector:
+            raise ValueError(
+                f"`processing_class` decodes maps of the detector {self.processing_class.detector!r}, but the model has "
+                f"{detector!r}: pass `TCMImageProcessor(detector={detector!r})`"
+            )
+        if not isinstance(data, dict):
+            return to_records(data, name)
+        if not data:
+            raise ValueError(f"`{name}` is an empty dict: there is nothing to measure on")
+        return {key: to_records(part, f"{name}[{key!r}]") for key, part in data.items()}
+
+    def check_arguments(self) -> None:
+        """
+        Looks at what training will need only after hours; `train` does so at its start.
+
+        Raises:
+            ValueError: if `metric_for_best_model` is not measured.
+        """
+        metric = self.args.metric_for_best_model
+        if metric is None or str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy)) == "no":
+            return
+        sets = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
+        figures = ["hmean", "precision", "recall"]
+        known = [*figures, *(f"{key}_{name}" for key in sets for name in figures)]
+        if metric.removeprefix("eval_") not in known and self.compute_metrics is None:
+            raise ValueError(
+                f"`metric_for_best_model` is {metric!r}, which is not measured; there are {', '.join(known)}"
+            )
+
+    def hyperparameter_search(self, hp_space=None, compute_objective=None, n_trials=20, direction=None, **kwargs):
+        """As the Trainer's; by default the trial of the greatest `eval_hmean` is sought."""
+        if compute_objective is None:
+            if direction not in (None, "maximize"):
+                raise ValueError(
+                    f"hmean is to be maximized, not {direction!r}d; give a `compute_objective` of your own"
+                )
+            compute_objective, direction = (lambda metrics: metrics["eval_hmean"]), "maximize"
+        direction = direction or "minimize"
+        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, **kwargs)
+
     # ------------------------------------------------------------------ checkpoints and card
 
     def create_model_card(self, **kwargs) -> None:
-        """Writes the card of `training_card.write_model_card`, with `self.card_facts` and the last measured figures."""
+        """
+        Writes the card of `training_card.write_model_card`, with `self.card_facts` and the last measured figures. A Trainer
+        that has not trained knows nothing to write, and keeps a card that is there.
+        """
         if not self.is_world_process_zero():
+            return
+        if not self.state.global_step and os.path.isfile(os.path.join(self.args.output_dir, "README.md")):
             return
         args, facts = self.args, self.card_facts
         measured = [entry for entry in self.state.log_history if "eval_hmean" in entry]
@@ -526,67 +488,169 @@ class TCMTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         running = self.ema_callback is not None and self.ema_callback.average is not None
-        checkpoint = output_dir is not None and os.path.basename(output_dir).startswith(PREFIX_CHECKPOINT_DIR)
+        target = self.args.output_dir if output_dir is None else output_dir
+        checkpoint = os.path.basename(os.path.normpath(target)).startswith(PREFIX_CHECKPOINT_DIR)
         if running and checkpoint and self.args.should_save:
             # First, so that no checkpoint lacks them that has the rest.
-            os.makedirs(output_dir, exist_ok=True)
-            save_training_weights(self.model, output_dir)
+            os.makedirs(target, exist_ok=True)
+            save_training_weights(self.model, target)
+        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         with self._averaged():
-            super().save_model(output_dir, _internal_call=_internal_call)
-            whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-            if not checkpoint and self.args.should_save and self.processing_class is not None and whole:
-                # A model to use, and to upload, also has the pipeline's code and tells where it is.
-                TextDetectionPipeline(
-                    model=self.accelerator.unwrap_model(self.model),
-                    image_processor=self.processing_class,
-                    task="text-detection",
-                    device=self.args.device,
-                ).save_pretrained(self.args.output_dir if output_dir is None else output_dir)
+            if checkpoint or not whole or not self.args.should_save:
+                return super().save_model(output_dir, _internal_call=_internal_call)
+            with staged_files(target) as folder:
+                super().save_model(folder, _internal_call=True)
+                if self.processing_class is not None:
+                    # A model to use, and to upload, also has the pipeline's code and tells where it is.
+                    TextDetectionPipeline(
+                        model=self.accelerator.unwrap_model(self.model),
+                        image_processor=self.processing_class,
+                        task="text-detection",
+                        device=self.args.device,
+                    ).save_pretrained(folder)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _get_output_dir(self, trial):
+        return super()._get_output_dir(trial) if self._staging is None else self._staging
+
+    def _save_checkpoint(self, model, trial):
+        run_dir, step = self._get_output_dir(trial), self.state.global_step
+        with staged_checkpoint(self.accelerator, run_dir, step, writes=self.args.should_save) as directory:
+            self._staging = os.path.dirname(directory)
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._staging = None
+            final = os.path.join(run_dir, os.path.basename(directory))
+            if self.state.best_global_step == step:
+                self.state.best_model_checkpoint = final
+            if self.args.should_save:
+                self.state.save_to_json(os.path.join(directory, TRAINER_STATE_NAME))
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(final)
+        if self.args.should_save:
+            rotate_checkpoints(run_dir, self.args.save_total_limit, self.state.best_global_step)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._staging is None:  # otherwise it is not complete yet
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
+        """
+        Trains, see [`~transformers.Trainer.train`].
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint, which must be intact; `"last"` for the newest one that is, or the start where there is none; or
+                `True`, which is an error where there is none.
+            trial: a trial of a hyperparameter search.
+            ignore_keys_for_eval: without meaning here.
+
+        Returns:
+            `TrainOutput`
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be resumed, or one cannot be written.
+            BlockingIOError: if another process trains into the same directory.
+            ValueError: if `metric_for_best_model` is not measured.
+        """
+        self.check_arguments()
+        run_dir = self.args.output_dir
+        if trial is not None and self.hp_search_backend is not None:
+            run_dir = self._get_output_dir(trial)
+        with contextlib.ExitStack() as stack:
+            if self.args.should_save:
+                stack.enter_context(run_lock(run_dir))
+                recover(run_dir)
+            checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+            return super().train(checkpoint, trial, ignore_keys_for_eval)
+
+    def _checkpoint_to_resume(self, wanted: str | bool | None) -> str | None:
+        if not wanted:
+            return None
+        chosen = [None, None]
+        if self.is_world_process_zero():  # looked at by one process, for all
+            try:
+                last = wanted is True or str(wanted).lower() in ("last", "true")
+                chosen[0] = last_complete_checkpoint(self.args.output_dir) if last else os.fspath(wanted)
+                if wanted is True and chosen[0] is None:
+                    raise CheckpointError(f"there is no intact checkpoint in {self.args.output_dir}")
+                if not last:
+                    check_checkpoint(wanted)
+            except CheckpointError as error:
+                chosen[1] = str(error)
+        checkpoint, problem = broadcast_object_list(chosen)
+        if problem is not None:
+            raise CheckpointError(problem)
+        if checkpoint is not None:
+            with resuming(checkpoint, TRAINER_STATE_NAME):
+                state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
+                if not (isinstance(state.global_step, int) and isinstance(state.log_history, list)):
+                    raise ValueError("its fields have the wrong types")
+        if self.is_world_process_zero():
+            logger.info("resuming from %s", checkpoint or "the start: there is no intact checkpoint")
+        return checkpoint
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        model = self.model if model is None else model
+        plain = self.model if model is None else model
+        path = os.path.join(resume_from_checkpoint, SAFE_WEIGHTS_NAME)
+        with resuming(resume_from_checkpoint, SAFE_WEIGHTS_NAME):
+            if os.path.isfile(path) and hasattr(plain, "config"):
+                # Others would be passed over with a warning.
+                with safe_open(path, framework="pt") as file:
+                    differing = sorted(set(file.keys()) ^ set(plain.state_dict()))
+                if differing:
+                    raise ValueError(f"it is that of another model: {differing[:3]} and others differ")
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         if os.path.isfile(os.path.join(resume_from_checkpoint, TRAINING_WEIGHTS_NAME)):
-            if self.ema_callback is not None:
-                self.ema_callback.start(model)
-            load_training_weights(model, resume_from_checkpoint)
+            with resuming(resume_from_checkpoint, TRAINING_WEIGHTS_NAME):
+                if self.ema_callback is not None:
+                    self.ema_callback.start(plain)
+                load_training_weights(plain, resume_from_checkpoint)
+        elif self.ema_callback is not None:
+            logger.warning("%s has no averaged weights apart: the average starts anew", resume_from_checkpoint)
 
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with resuming(checkpoint, "optimizer or scheduler"):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
-def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """
-    The newest checkpoint that a run wrote to its end; one that was cut short is passed over.
+    def _load_scaler(self, checkpoint):
+        if getattr(self.accelerator, "scaler", None) is not None:
+            with resuming(checkpoint, "scaler"):
+                super()._load_scaler(checkpoint)
 
-    Args:
-        output_dir (`str` or `os.PathLike`): the run's directory.
+    def _load_rng_state(self, checkpoint):
+        with resuming(checkpoint, "random state"):
+            super()._load_rng_state(checkpoint)
 
-    Returns:
-        `str` or `None`: the checkpoint's directory.
-    """
-    if not os.path.isdir(output_dir):
-        return None
-    steps = [name.rpartition("-") for name in os.listdir(output_dir)]
-    steps = sorted(int(s) for prefix, _, s in steps if prefix == PREFIX_CHECKPOINT_DIR and s.isdigit())
-    for step in reversed(steps):
-        directory = os.path.join(output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}")
-        try:
-            # The Trainer writes it last.
-            with open(os.path.join(directory, TRAINER_STATE_NAME), encoding="utf-8") as file:
-                json.load(file)
-            return directory
-        except (OSError, ValueError):
-            continue
-    return None
+    def _load_best_model(self):
+        damage = find_damage(self.state.best_model_checkpoint)
+        if damage is None:
+            return super()._load_best_model()
+        logger.warning(
+            "the best checkpoint %s is damaged (%s): the last weights are kept",
+            self.state.best_model_checkpoint,
+            damage,
+        )
+        self.state.best_model_checkpoint = None
 
 
 __all__ = [
+    "IMAGE_ENCODER_MULTIPLIER",
+    "IMAGE_ENCODER_PREFIX",
+    "CheckpointError",
     "EMACallback",
     "EpochSampler",
     "ExponentialMovingAverage",
     "TCMTrainer",
     "TCMTrainingArguments",
+    "bf16_is_supported",
     "build_evaluator",
     "build_scheduler",
     "build_train_dataloader",
+    "check_checkpoint",
+    "detect_records",
     "evaluate_records",
     "freeze_batch_norm",
     "last_complete_checkpoint",

@@ -14,12 +14,20 @@
 
 """The model card that a training run writes: what was trained on what, and what was measured."""
 
+import hashlib
+import logging
 import math
 import os
+import re
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+
+logger = logging.getLogger(__name__)
+
+# Stands at a written card's end, with a digest of the rest, by which a card that somebody edited is known.
+_MARK = "<!-- Written by tcm_hf's training, which writes it anew unless it is edited: {digest} -->\n"
 
 _TEMPLATE = """---
 {metadata}
@@ -52,6 +60,28 @@ Papers: *Turning a CLIP Model into a Scene Text Detector* (CVPR 2023), *Turning 
 """
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_own_card(path: str | os.PathLike) -> bool:
+    """
+    Whether a card may be written anew: there is none, or it is as training wrote it.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
+    except ValueError:  # no UTF-8: not ours
+        return False
+    pattern = re.escape(_MARK.strip()).replace(re.escape("{digest}"), "([0-9a-f]{16})")
+    marks = re.findall(pattern, text)
+    return len(marks) == 1 and marks[0] == _digest(text[: text.rindex("<!--")].rstrip())
+
+
 def write_model_card(
     output_dir: str | os.PathLike,
     config,
@@ -65,7 +95,8 @@ def write_model_card(
     license: str | None = None,
 ) -> ModelCard:
     """
-    Writes `README.md` for a trained model.
+    Writes `README.md` for a trained model. One that is there already is kept, with a warning, unless training wrote it and
+    nobody has edited it since.
 
     Args:
         output_dir (`str` or `os.PathLike`): the model's directory.
@@ -79,8 +110,14 @@ def write_model_card(
         license (`str`, *optional*): licence of the weights; depends on the start and on the data, so there is no default.
 
     Returns:
-        `huggingface_hub.ModelCard`: what was written.
+        `huggingface_hub.ModelCard`: what was written, or kept.
     """
+    path = Path(output_dir) / "README.md"
+    if not is_own_card(path):
+        logger.warning(
+            "%s was written or edited by hand and is kept: see to it that its figures are those of this run", path
+        )
+        return ModelCard(path.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True)
     repository = repository or Path(output_dir).resolve().name
     method = "TCM" if config.text_side else "the baseline without text side"
     if config.text_side and config.prompt_generator == "meta_query":
@@ -137,8 +174,8 @@ def write_model_card(
         results="\n".join(table),
         training="\n".join(f"| {name} | {value} |" for name, value in training.items() if value is not None),
     )
+    text = text.rstrip() + "\n\n" + _MARK.format(digest=_digest(text.rstrip()))
     card = ModelCard(text)
-    path = Path(output_dir) / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")

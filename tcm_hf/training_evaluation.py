@@ -59,35 +59,26 @@ class _EvaluationImages(Dataset):
 
 
 @torch.no_grad()
-def evaluate_records(
+def detect_records(
     model: nn.Module,
     processor,
     records: Sequence[TextRecord],
     *,
-    protocol: str = "icdar2015",
     shape: str | None = None,
     accelerator=None,
     num_workers: int = 0,
     progress: bool = False,
     **decoding,
-) -> dict[str, float]:
+) -> list[dict]:
     """
-    Measures a model picture by picture: maps become polygons at once, and only polygons are kept.
+    Detects text in pictures, one by one: maps become polygons at once, and only polygons are kept.
 
     Args:
-        model ([`TCMForTextDetection`]): the model, not wrapped.
-        processor ([`TCMImageProcessor`]): prepares pictures and decodes maps.
-        records (`Sequence[TextRecord]`): the annotated pictures.
-        protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
-        shape (`str`, *optional*):
-            `"polygon"`, `"quad"` or `"box"`; by default quads where all annotated outlines have four points.
-        accelerator (`accelerate.Accelerator`, *optional*): shares the pictures among its processes.
-        num_workers (`int`, *optional*, defaults to 0): processes that read pictures.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
-        decoding: further arguments of `post_process_text_detection`.
+        see `evaluate_records`.
 
     Returns:
-        `dict[str, float]`: `hmean`, `precision`, `recall` and `num_images`, the same in all processes.
+        `list[dict]`: `polygons`, a list of arrays of shape (n, 2) in pixels of the picture, and `scores`, a list of floats, for
+        every record; the same in all processes.
     """
     if not len(records):
         raise ValueError("there are no pictures to evaluate on")
@@ -113,15 +104,59 @@ def evaluate_records(
             outputs = model(**inputs)
         result = processor.post_process_text_detection(outputs, target_sizes=[size], shape=shape, **decoding)[0]
         polygons = [np.asarray(polygon) for polygon in result["polygons"]]
-        found.append((index, polygons, np.asarray(result["scores"]).tolist()))
+        found.append((index, {"polygons": polygons, "scores": np.asarray(result["scores"]).tolist()}))
     model.train(was_training)
     if world > 1:
         from accelerate.utils import gather_object
 
         found = gather_object(found)
+    return [detections for _, detections in sorted(found, key=lambda item: item[0])]
+
+
+def score_records(detections: Sequence[dict], records: Sequence[TextRecord], protocol: str = "icdar2015") -> dict:
+    """
+    Figures of what `detect_records` found.
+
+    Args:
+        detections (`Sequence[dict]`): one for each record.
+        records (`Sequence[TextRecord]`): the annotated pictures.
+        protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
+
+    Returns:
+        `dict[str, float]`: `hmean`, `precision`, `recall` and `num_images`.
+    """
     evaluator = build_evaluator(protocol)
-    for index, polygons, scores in sorted(found, key=lambda item: item[0]):
-        evaluator.add({"polygons": polygons, "scores": scores}, records[index], image_id=index)
+    for index, (found, record) in enumerate(zip(detections, records, strict=True)):
+        evaluator.add(found, record, image_id=index)
     result = evaluator.compute()
     figures = {name: float(result[name]) for name in ("hmean", "precision", "recall")}
     return {**figures, "num_images": len(records)}
+
+
+def evaluate_records(
+    model: nn.Module,
+    processor,
+    records: Sequence[TextRecord],
+    *,
+    protocol: str = "icdar2015",
+    **settings,
+) -> dict[str, float]:
+    """
+    Measures a model picture by picture: maps become polygons at once, and only polygons are kept.
+
+    Args:
+        model ([`TCMForTextDetection`]): the model, not wrapped.
+        processor ([`TCMImageProcessor`]): prepares pictures and decodes maps.
+        records (`Sequence[TextRecord]`): the annotated pictures.
+        protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
+        shape (`str`, *optional*):
+            `"polygon"`, `"quad"` or `"box"`; by default quads where all annotated outlines have four points.
+        accelerator (`accelerate.Accelerator`, *optional*): shares the pictures among its processes.
+        num_workers (`int`, *optional*, defaults to 0): processes that read pictures.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+        decoding: further arguments of `post_process_text_detection`.
+
+    Returns:
+        `dict[str, float]`: `hmean`, `precision`, `recall` and `num_images`, the same in all processes.
+    """
+    return score_records(detect_records(model, processor, records, **settings), records, protocol)
