@@ -21,6 +21,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -112,8 +113,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run_module(name: str, module) -> Callable[[argparse.Namespace], int]:
     def run(arguments: argparse.Namespace) -> int:
+        from .data.formats import AnnotationWarning
+
+        def show(message, category, *place, **keywords) -> None:
+            if issubclass(category, AnnotationWarning):
+                print(f"tcm-hf {name}: warning: {message}", file=sys.stderr)
+            else:
+                other(message, category, *place, **keywords)
+
         try:
-            return module.run(arguments)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", AnnotationWarning)
+                other, warnings.showwarning = warnings.showwarning, show
+                return module.run(arguments)
         except (ValueError, OSError, ImportError) as error:
             print(f"tcm-hf {name}: error: {_one_line(error)}", file=sys.stderr)
             return 1

@@ -9,7 +9,14 @@ import pytest
 from annotation_samples import QUADS, box, save_pictures, write_sample
 from PIL import Image
 
-from tcm_hf.data.formats import AnnotationError, DatasetImage, load_image, read_dataset, records_from_dataset
+from tcm_hf.data.formats import (
+    AnnotationError,
+    DatasetImage,
+    ReadOptions,
+    load_image,
+    read_dataset,
+    records_from_dataset,
+)
 
 
 datasets = pytest.importorskip("datasets", reason="the Hub form needs `datasets`")
@@ -105,7 +112,7 @@ def test_a_source_that_is_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a metadata.jsonl nor a parquet file"):
         read_dataset("hub", tmp_path)
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no parquet PAR1")
-    with pytest.raises(AnnotationError, match=r"a\.parquet: `datasets` cannot load it"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet: no parquet file that can be read"):
         read_dataset("hub", tmp_path / "a.parquet")
 
 
@@ -131,9 +138,10 @@ def test_rows_of_a_dataset_stay_there_until_they_are_needed(dataset):
 @pytest.mark.parametrize("form", ["iterable", "shards", "numpy", "generator", "parquet", "parquet-streaming"])
 def test_other_forms_of_a_dataset(dataset, form, tmp_path):
     if form == "iterable":
-        records = records_from_dataset(dataset.to_iterable_dataset())
+        records = records_from_dataset(dataset.to_iterable_dataset(), image_root=tmp_path / "d")
     elif form == "shards":
-        records = records_from_dataset(dataset.to_iterable_dataset(num_shards=2).map(lambda row: row))
+        rows = dataset.to_iterable_dataset(num_shards=2).map(lambda row: row)
+        records = records_from_dataset(rows, image_root=tmp_path / "d")
     elif form == "numpy":
         records = records_from_dataset(dataset.with_format("numpy"))
     elif form == "generator":
@@ -141,7 +149,8 @@ def test_other_forms_of_a_dataset(dataset, form, tmp_path):
     else:
         (tmp_path / "p").mkdir()
         dataset.to_parquet(str(tmp_path / "p" / "train-00000-of-00001.parquet"))
-        records = read_dataset("hub", tmp_path / "p", streaming=form.endswith("streaming"))
+        # The pictures stay where they are; the file only names them.
+        records = read_dataset("hub", tmp_path / "p", streaming=form.endswith("streaming"), allow_outside=True)
     assert same(records)
 
 
@@ -180,10 +189,188 @@ def test_records_have_the_names_of_their_pictures(dataset, tmp_path):
     assert [record.name.rsplit("/", 1)[-1] for record in records_from_dataset(embedded)][2] == "img_10.jpg"
 
 
+# What rows name
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "private" / "secret.png"
+    path.parent.mkdir()
+    Image.new("RGB", (8, 6), (1, 2, 3)).save(path)
+    return path
+
+
+POLYGONS = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+
+
+def write_parquet(path, columns, **features):
+    """A file that nobody looked into; `datasets` itself would open the pictures, to store them."""
+    from pyarrow import Table, parquet
+
+    schema = datasets.Features({"polygons": POLYGONS, **features}).arrow_schema
+    parquet.write_table(Table.from_pydict(columns, schema=schema), path)
+
+
+@pytest.fixture
+def no_opening(secret, monkeypatch):
+    """Fails when an address, or a file called secret.png, is opened."""
+    import builtins
+
+    import fsspec
+
+    def refuse(*arguments, **keywords):
+        raise AssertionError(f"opened: {arguments}")
+
+    really_open = builtins.open
+
+    def watched(file, *arguments, **keywords):
+        assert "secret" not in str(file), file
+        return really_open(file, *arguments, **keywords)
+
+    monkeypatch.setattr(fsspec, "open", refuse)
+    monkeypatch.setattr(builtins, "open", watched)
+
+
+def named_pictures(folder, secret_path):
+    """Ways to name a picture outside of a folder."""
+    (folder / "link.png").symlink_to(secret_path)
+    (folder / "up").symlink_to(folder.parent)
+    return [
+        str(secret_path),
+        "../private/secret.png",
+        "x/../../private/secret.png",
+        "link.png",
+        "up/private/secret.png",
+        f"file://{secret_path}",
+        f"simplecache::file://{secret_path}",
+        "simplecache::http://127.0.0.1:9/secret.png",
+        "http://127.0.0.1:9/secret.png",
+        f"local://{secret_path}",
+        f"zip://secret.png::{secret_path}",
+        "zip://a::memory://secret.zip",
+        "hf://datasets/someone/else/secret.png",
+        "ftp://127.0.0.1/secret.png",
+        "memory://secret.png",
+    ]
+
+
+@pytest.mark.parametrize("form", ["map", "streaming", "string"])
+def test_parquet_names_nothing_outside(form, secret, tmp_path, no_opening):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    names = named_pictures(folder, secret)
+    values = names if form == "string" else [{"path": name, "bytes": None} for name in names]
+    feature = datasets.Value("string") if form == "string" else datasets.Image()
+    write_parquet(folder / "a.parquet", {"image": values, "polygons": [[box(1, 1)]] * len(names)}, image=feature)
+    errors = []
+    with pytest.raises(AnnotationError, match="up' leads outside of the data set"):
+        read_dataset("hub", folder)
+    for source in (folder / "a.parquet", folder):
+        if source == folder:
+            (folder / "up").unlink()
+        if form == "streaming":
+            found = list(read_dataset("hub", source, streaming=True, on_error=errors.append))
+            assert found == [] and len(errors) == len(names)
+            errors.clear()
+            continue
+        for record in read_dataset("hub", source):
+            with pytest.raises(AnnotationError, match=r"leads outside of the data set.*--allow-outside"):
+                load_image(record.image)
+    loaded = datasets.load_dataset("parquet", data_files=str(folder / "a.parquet"), split="train")
+    loaded.save_to_disk(tmp_path / "saved")
+    for rows in (
+        loaded,
+        loaded.to_iterable_dataset(),
+        datasets.concatenate_datasets([loaded, loaded]),
+        datasets.load_from_disk(tmp_path / "saved"),
+        loaded.map(lambda row: row) if form == "string" else loaded,
+    ):
+        errors = []
+        for record in records_from_dataset(rows, on_error=errors.append):
+            with pytest.raises(AnnotationError, match="leads outside of the data set.*image_root"):
+                load_image(record.image)
+
+
+def test_parquet_opens_what_lies_beside_it_and_what_is_allowed(secret, tmp_path):
+    folder = tmp_path / "p"
+    (folder / "pictures").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "pictures" / "a.png")
+    names = ["pictures/a.png", str(folder / "pictures" / "a.png"), str(secret)]
+    values = [{"path": name, "bytes": None} for name in names]
+    columns = {"image": values, "polygons": [[box(1, 1)]] * 3}
+    write_parquet(folder / "a.parquet", columns, image=datasets.Image())
+    first, second, third = read_dataset("hub", folder / "a.parquet")
+    assert load_image(first.image).shape == load_image(second.image).shape == (9, 9, 3)
+    with pytest.raises(AnnotationError):
+        load_image(third.image)
+    third = list(read_dataset("hub", folder / "a.parquet", allow_outside=True))[2]
+    assert load_image(third.image).shape == (6, 8, 3)
+    loaded = datasets.load_dataset("parquet", data_files=str(folder / "a.parquet"), split="train")
+    third = list(records_from_dataset(loaded, image_root=[folder, secret.parent]))[2]
+    assert load_image(third.image).shape == (6, 8, 3)
+
+
+def test_other_columns_are_not_decoded(secret, tmp_path, no_opening):
+    """`datasets` opens what a column of its type Image names, whether anybody wants it or not."""
+    columns = {"image": [{"bytes": b"x", "path": None}], "polygons": [[box(1, 1)]]}
+    for name in ("thumbnail", "text"):
+        columns_there = {**columns, name: [{"path": str(secret), "bytes": None}]}
+        features = {"image": datasets.Image(), name: datasets.Image()}
+        write_parquet(tmp_path / f"{name}.parquet", columns_there, **features)
+    (record,) = read_dataset("hub", tmp_path / "thumbnail.parquet")
+    assert record.image.load() == b"x"
+    with pytest.raises(ValueError, match="column 'text' holds Image"):
+        read_dataset("hub", tmp_path / "text.parquet")
+
+
+def test_a_folder_of_pictures_without_links_outside(dataset, secret, tmp_path):
+    (tmp_path / "d" / "img_2.jpg").unlink()
+    (tmp_path / "d" / "img_2.jpg").symlink_to(secret)
+    records = list(records_from_dataset(dataset))
+    assert load_image(records[0].image).shape == (480, 640, 3)
+    with pytest.raises(AnnotationError, match="leads outside"):
+        load_image(records[1].image)
+    records = list(records_from_dataset(dataset, options=ReadOptions(allow_outside=True)))
+    assert load_image(records[1].image).shape == (6, 8, 3)
+    made = datasets.Dataset.from_dict({"image": [str(secret)], "polygons": [[box(1, 1)]]})
+    for rows in (made, made.cast_column("image", datasets.Image()), [{"image": str(secret), "polygons": [box(1, 1)]}]):
+        (record,) = records_from_dataset(rows)
+        assert load_image(record.image).shape == (6, 8, 3)
+
+
 def test_pictures_at_other_addresses():
     import fsspec
 
     with fsspec.open("memory://folder/a.png", "wb") as file:
         Image.new("RGB", (8, 6), (1, 2, 3)).save(file, "PNG")
-    (record,) = records_from_dataset([{"image": {"bytes": None, "path": "memory://folder/a.png"}, "polygons": []}])
+    rows = [{"image": {"bytes": None, "path": "memory://folder/a.png"}, "polygons": []}]
+    with pytest.raises(AnnotationError, match="leads outside"):
+        list(records_from_dataset(rows))
+    (record,) = records_from_dataset(rows, options=ReadOptions(allow_outside=True))
     assert record.name == "memory://folder/a.png" and load_image(record.image)[0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "change, ignore, text",
+    [
+        ({"ignore": False}, [False, False], ["a", None]),
+        ({"ignore": True}, [True, True], ["a", None]),
+        ({"ignore": 1, "text": None}, [True, True], [None, None]),
+        ({"ignore": None, "text": ["###", None]}, [True, False], ["###", None]),
+        ({"polygons": [box(1, 2)], "ignore": False, "text": "shop"}, [False], ["shop"]),
+    ],
+)
+def test_a_single_value_stands_for_all_outlines(tmp_path, change, ignore, text):
+    save_pictures(tmp_path, ["img_1"])
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row(**change)))
+    (record,) = read_dataset("hub", tmp_path)
+    assert record.ignore == ignore and record.texts == text
+
+
+def test_large_parquet_is_refused_before_it_is_read(tmp_path):
+    """One text, stored once, in every row."""
+    rows = {"image": [b""] * 3000, "polygons": [[]] * 3000, "text": [["x" * 100_000]] * 3000}
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "a.parquet"), batch_size=3000)
+    assert (tmp_path / "a.parquet").stat().st_size < 1e6
+    with pytest.raises(AnnotationError, match=r"a\.parquet, row group 0: would take .*--memory-limit"):
+        read_dataset("hub", tmp_path / "a.parquet", memory_limit=2**27)

@@ -158,7 +158,7 @@ def test_totaltext_published_lists_wrap_over_lines(write):
         ("x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c']", "expected `x:"),
         ("x: [[1 2 3]], y: [[1 2 z]], ornt: [u'c'], transcriptions: [u'a']", "not a number"),
         ("x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [a]", "no quoted text"),
-        ("x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'a', u'b']", "not one quoted text"),
+        ("x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'a', u'b']", "no quoted text, or more than one"),
     ],
 )
 def test_totaltext_bad_lists(write, text, reason):

@@ -33,7 +33,8 @@ from ..polygons import minimum_area_quad
 from ..visualization import draw_detections
 from .cleaning import NO_AREA, OUTSIDE, clean_instances
 from .formats import DatasetImage, TextRecord, find_format, load_record, read_dataset
-from .prepare import add_source_options, describe, picture_size, source_options
+from .prepare import picture_size
+from .source_options import add_source_options, describe, source_options
 
 
 TARGETS = ("db", "pan", "fce")

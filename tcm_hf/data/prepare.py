@@ -22,7 +22,6 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
@@ -35,10 +34,13 @@ from PIL import Image
 from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
 from ..output_files import NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
-from .formats import FORMATS, AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
-from .formats.files import MISSING_CHOICES, ORIENTATION_CHOICES, SPLIT_SYNONYMS, picture_header
+from .formats import AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
+from .formats.files import SPLIT_SYNONYMS
+from .formats.frames import picture_header
 from .formats.hub import METADATA_NAME
+from .formats.records import noted_warnings
 from .parquet_shards import SHARD_MEGABYTES, write_parquet
+from .source_options import add_source_options, describe, source_options
 
 
 JOURNAL_NAME = ".prepare.jsonl"
@@ -153,6 +155,7 @@ def prepare_dataset(
     languages: bool = False,
     settings: dict | None = None,
     errors: list[str] | None = None,
+    warnings: list[str] | None = None,
     progress: bool = False,
     overwrite: bool = False,
     passed_over: Mapping[str, int] | None = None,
@@ -175,6 +178,7 @@ def prepare_dataset(
         languages (`bool`, *optional*, defaults to `False`): Whether to write a column `language`.
         settings (`dict`, *optional*): What the report says about the source; must be the same in a resumed run.
         errors (`list[str]`, *optional*): Errors of annotations that the reader left out, for the report.
+        warnings (`list[str]`, *optional*): Warnings of the reader, which may still grow while records come.
         progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
         overwrite (`bool`, *optional*, defaults to `False`):
             Whether to remove what an earlier run made, as soon as the first record could be read.
@@ -196,6 +200,7 @@ def prepare_dataset(
             Path(source),
             {**(settings or {}), "placing": placing, "repair": repair, "verify": verify, "languages": languages},
             errors=errors,
+            warnings=warnings,
             progress=progress,
             overwrite=overwrite,
             passed_over=passed_over,
@@ -209,6 +214,7 @@ def _prepare(
     settings: dict,
     *,
     errors: list[str] | None,
+    warnings: list[str] | None,
     progress: bool,
     overwrite: bool,
     passed_over: Mapping[str, int] | None,
@@ -260,6 +266,7 @@ def _prepare(
         )
     store.temporary.unlink(missing_ok=True)
     report = _summarize(_journal_entries(journal), settings, errors or [], passed_over or {})
+    report["warnings"] += warnings or []
     if not report["images"]:
         raise ValueError(f"nothing to write to {root}: no picture of the source could be used; see {journal}")
     _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
@@ -519,66 +526,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def describe(parser: argparse.ArgumentParser, text: str) -> None:
-    """Sets the description of a command that reads data sets, and appends the formats."""
-    lines = [
-        textwrap.fill(f"{entry.name:10} {entry.title}: {entry.layout}", 100, subsequent_indent=" " * 13)
-        for entry in FORMATS.values()
-    ]
-    parser.description = textwrap.fill(text, 100)
-    parser.epilog = "formats:\n" + textwrap.indent("\n".join(lines), "  ")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-
-
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Options of reading, which `prepare` and `inspect` share."""
-    parser.add_argument(
-        "--images", type=Path, action="append", metavar="DIR", help="folder of pictures; may be repeated"
-    )
-    parser.add_argument("--annotations", type=Path, metavar="DIR", help="folder of annotation files")
-    parser.add_argument("--missing", choices=MISSING_CHOICES, help="annotations without picture (default: error)")
-    parser.add_argument(
-        "--frame-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size of the annotated pictures, when SRC has resized copies",
-    )
-    parser.add_argument(
-        "--orientation", choices=ORIENTATION_CHOICES, help="what annotations of pictures turned by EXIF refer to"
-    )
-    parser.add_argument("--encoding", metavar="NAME", help="encoding of annotation files (default: UTF-8)")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=JSON",
-        help="another option of the reader; may be repeated",
-    )
-
-
-def source_options(arguments: argparse.Namespace) -> dict:
-    """The options of `read_dataset` that a command line names."""
-    options = {
-        "images": arguments.images,
-        "annotations": arguments.annotations,
-        "split": arguments.split,
-        "missing": arguments.missing,
-        "record_size": tuple(arguments.frame_size) if arguments.frame_size else None,
-        "orientation": arguments.orientation,
-        "encoding": arguments.encoding,
-    }
-    for text in arguments.option:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--option {text!r}: expected NAME=JSON")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def run(arguments: argparse.Namespace) -> int:
     """
     Runs `tcm-hf prepare`.
@@ -599,29 +546,33 @@ def run(arguments: argparse.Namespace) -> int:
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
         raise ValueError(f"--output-split {split!r}: letters, digits and _ only")
     root = arguments.output / split
-    records = read_dataset(entry.name, arguments.source, **reader_options)
+    warnings: list[str] = []
+    with noted_warnings(warnings):
+        records = read_dataset(entry.name, arguments.source, **reader_options)
     passed_over = count_passed_over([arguments.source, *(arguments.images or [])])
     with exclusive(root):
         try:
-            report = _prepare(
-                records,
-                root,
-                arguments.source,
-                {
-                    "format": entry.name,
-                    "source": str(arguments.source.absolute()),
-                    "split": split,
-                    "options": options,
-                    "placing": arguments.placing,
-                    "repair": not arguments.no_repair,
-                    "verify": arguments.verify,
-                    "languages": entry.languages,
-                },
-                errors=errors,
-                progress=True,
-                overwrite=arguments.overwrite,
-                passed_over=passed_over,
-            )
+            with noted_warnings(warnings):
+                report = _prepare(
+                    records,
+                    root,
+                    arguments.source,
+                    {
+                        "format": entry.name,
+                        "source": str(arguments.source.absolute()),
+                        "split": split,
+                        "options": options,
+                        "placing": arguments.placing,
+                        "repair": not arguments.no_repair,
+                        "verify": arguments.verify,
+                        "languages": entry.languages,
+                    },
+                    errors=errors,
+                    warnings=warnings,
+                    progress=True,
+                    overwrite=arguments.overwrite,
+                    passed_over=passed_over,
+                )
         except AnnotationError as error:
             hint = "--skip-bad leaves out such pictures; what is done so far is kept"
             raise AnnotationError(f"{error} ({hint})") from error
@@ -630,6 +581,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(format_report(report))
         load = f"datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})"
         print(f"written to {root}; load it with {load}")
+        if arguments.placing == "link":
+            print("its pictures are links that lead outside of it: commands that read it need --allow-outside")
         if arguments.parquet is not None:
             shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
             files = "parquet files" if len(shards) > 1 else "parquet file"

@@ -56,7 +56,7 @@ _FORMATS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tcm-hf evaluate`."""
-    from ..data.prepare import add_source_options
+    from ..data.source_options import add_source_options
 
     parser.add_argument("detections", nargs="?", metavar="DETECTIONS", help="folder or zip of text files, or JSON")
     parser.add_argument(
@@ -163,7 +163,7 @@ def _truth(record, found: ImageDetections):
 def _read_ground_truth(arguments: argparse.Namespace) -> dict:
     """The records by a name that is unique among them."""
     from ..data.formats import find_format, read_dataset
-    from ..data.prepare import source_options
+    from ..data.source_options import source_options
 
     name = arguments.format or _guess_format(arguments)
     options = source_options(arguments)

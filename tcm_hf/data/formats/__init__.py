@@ -17,7 +17,9 @@
 pictures nor repairs outlines, so an annotation reaches training exactly as it was published.
 """
 
+from .access import ReadOptions, SourceFolders
 from .curved import parse_ctw1500, parse_totaltext, read_ctw1500, read_totaltext
+from .errors import AnnotationError, AnnotationWarning
 from .hub import read_hub, records_from_dataset
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
 from .labels import read_labelme, read_paddleocr
@@ -36,7 +38,6 @@ from .paired import Instances
 from .records import (
     IGNORE_TRANSCRIPTION,
     IMAGE_SUFFIXES,
-    AnnotationError,
     DatasetImage,
     ImageSource,
     TextRecord,
@@ -52,10 +53,13 @@ __all__ = [
     "IGNORE_TRANSCRIPTION",
     "IMAGE_SUFFIXES",
     "AnnotationError",
+    "AnnotationWarning",
     "DatasetFormat",
     "DatasetImage",
     "ImageSource",
     "Instances",
+    "ReadOptions",
+    "SourceFolders",
     "TextRecord",
     "find_format",
     "load_image",

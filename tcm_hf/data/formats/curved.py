@@ -16,13 +16,17 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import re
-import xml.etree.ElementTree as ElementTree
+import warnings
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
-from .files import INTEGER, NUMBER, PathLike, outline, parse_numbers, read_lines
+from .access import MEMORY_LIMIT, PathLike, check_memory, short_text
+from .files import INTEGER, NUMBER, outline, parse_numbers, read_lines
+from .lines import check_points
 from .matlab import MatCells, read_mat
 from .paired import Instances, file_reader
 from .records import AnnotationError
@@ -36,6 +40,7 @@ _TOTALTEXT_RECORD = re.compile(
     re.DOTALL,
 )
 _TOTALTEXT_IGNORED = ("#", "###")
+_PYTHON_TEXT = re.compile(r"""[uU]?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""")
 
 
 def totaltext_key(stem: str) -> str | None:
@@ -45,7 +50,7 @@ def totaltext_key(stem: str) -> str | None:
     return re.sub(r"^(?:poly_)?gt_", "", stem, flags=re.IGNORECASE)
 
 
-def parse_totaltext(path: PathLike, encoding: str | None = None) -> Instances:
+def parse_totaltext(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     """
     Parses one Total-Text file, in any of its three forms.
 
@@ -60,6 +65,7 @@ def parse_totaltext(path: PathLike, encoding: str | None = None) -> Instances:
     Args:
         path (`str` or `Path`): The annotation file; `.mat` or text.
         encoding (`str`, *optional*): Encoding of text that is neither UTF-8 nor UTF-16 with a byte order mark.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
         `Instances`: outlines and transcriptions.
@@ -69,8 +75,8 @@ def parse_totaltext(path: PathLike, encoding: str | None = None) -> Instances:
         AnnotationError: if an instance cannot be meant; the message names file and line, or file and cell.
     """
     if Path(path).suffix.lower() == ".mat":
-        return _parse_totaltext_mat(path)
-    lines = read_lines(path, encoding)
+        return _parse_totaltext_mat(path, memory_limit)
+    lines = read_lines(path, encoding, memory_limit)
     if lines and lines[0][1].lstrip().startswith("x:"):
         return _parse_totaltext_lists(path, lines)
     instances = Instances()
@@ -84,11 +90,25 @@ def parse_totaltext(path: PathLike, encoding: str | None = None) -> Instances:
         if count < 6:
             raise AnnotationError(
                 f"{where}: expected `x1,y1,x2,y2,x3,y3,...,transcription` (integers for at least 3 points, and a text), found "
-                f"{count // 2} points: {line!r}; correct it"
+                f"{count // 2} points: {short_text(line)}; correct it"
             )
-        text = ",".join(fields[count:])
-        instances.add(outline(parse_numbers(fields[:count], where, line)), text, text.strip() in _TOTALTEXT_IGNORED)
+        polygon, text = outline(parse_numbers(fields[:count], where, line)), ",".join(fields[count:])
+        last = _last_point(fields[count:], polygon)
+        if last is not None:
+            instances.add(np.concatenate([polygon, last[None]]), None)
+            continue
+        instances.add(polygon, text, text.strip() in _TOTALTEXT_IGNORED)
     return instances
+
+
+def _last_point(fields: list[str], polygon: np.ndarray) -> np.ndarray | None:
+    """Two integers that end a line without transcription: a point, if they lie beside the others, and not text."""
+    if len(fields) != 2 or not all(INTEGER.fullmatch(field.strip()) for field in fields):
+        return None
+    point = np.array([float(field) for field in fields], dtype=np.float32)
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    reach = (high - low).max()
+    return point if np.all(point >= low - reach) and np.all(point <= high + reach) else None
 
 
 def _parse_totaltext_lists(path: PathLike, lines: list[tuple[int, str]]) -> Instances:
@@ -100,7 +120,7 @@ def _parse_totaltext_lists(path: PathLike, lines: list[tuple[int, str]]) -> Inst
         match = _TOTALTEXT_RECORD.fullmatch(record)
         if match is None:
             raise AnnotationError(
-                f"{where}: expected `x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]`: {record!r}; correct it"
+                f"{where}: expected `x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]`: {short_text(record)}; correct it"
             )
         x, y = (parse_numbers(match[axis].replace(",", " ").split(), where, record) for axis in "xy")
         text = _python_text(match["text"], where)
@@ -114,13 +134,15 @@ def _python_text(literal: str, where: str) -> str | None:
     literal = literal.strip()
     if not literal:
         return None
+    # Python's parser sees one text and nothing else: brackets or signs by the thousand could bring it down.
+    if not _PYTHON_TEXT.fullmatch(literal):
+        raise AnnotationError(f"{where}: {literal[:80]!r} is no quoted text, or more than one; write it as u'...'")
     try:
-        value = ast.literal_eval(literal)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes that escape nothing
+            return ast.literal_eval(literal)
+    except (ValueError, SyntaxError, MemoryError) as error:
         raise AnnotationError(f"{where}: {literal[:80]!r} is no quoted text; write it as u'...'") from error
-    if not isinstance(value, str):
-        raise AnnotationError(f"{where}: {literal[:80]!r} is not one quoted text; write it as u'...'")
-    return value
 
 
 def _from_columns(x: list[float], y: list[float], where: str) -> np.ndarray:
@@ -131,8 +153,8 @@ def _from_columns(x: list[float], y: list[float], where: str) -> np.ndarray:
     return np.stack([np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)], axis=1)
 
 
-def _parse_totaltext_mat(path: PathLike) -> Instances:
-    cells = read_mat(path, "polygt")
+def _parse_totaltext_mat(path: PathLike, memory_limit: int) -> Instances:
+    cells = read_mat(path, "polygt", memory_limit)
     if not isinstance(cells, MatCells) or (cells.items and (len(cells.shape) != 2 or cells.shape[1] < 5)):
         raise AnnotationError(
             f"{path}, polygt: expected cells with the columns `x:`, x, `y:`, y, transcription, orientation"
@@ -182,7 +204,7 @@ def ctw1500_key(stem: str) -> str:
     return re.sub(r"^gt_", "", stem, flags=re.IGNORECASE).lstrip("0") or "0"
 
 
-def parse_ctw1500(path: PathLike, encoding: str | None = None) -> Instances:
+def parse_ctw1500(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     """
     Parses one CTW1500 (SCUT-CTW1500) file.
 
@@ -195,6 +217,7 @@ def parse_ctw1500(path: PathLike, encoding: str | None = None) -> Instances:
     Args:
         path (`str` or `Path`): The annotation file.
         encoding (`str`, *optional*): Encoding of text that is neither UTF-8 nor UTF-16 with a byte order mark.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
         `Instances`: outlines of 14 points and transcriptions.
@@ -204,9 +227,9 @@ def parse_ctw1500(path: PathLike, encoding: str | None = None) -> Instances:
         AnnotationError: if an instance cannot be meant; the message names file and line, or file and element.
     """
     if Path(path).suffix.lower() == ".xml":
-        return _parse_ctw1500_xml(path)
+        return _parse_ctw1500_xml(path, encoding, memory_limit)
     instances = Instances()
-    for number, line in read_lines(path, encoding):
+    for number, line in read_lines(path, encoding, memory_limit):
         where = f"{path}, line {number}"
         fields = line.split(",")
         if len(fields) == _CTW1500_OFFSETS and all(NUMBER.fullmatch(field.strip()) for field in fields):
@@ -217,31 +240,83 @@ def parse_ctw1500(path: PathLike, encoding: str | None = None) -> Instances:
         if len(numbers) < CTW1500_NUMBERS:
             raise AnnotationError(
                 f"{where}: expected `x1,y1,...,x14,y14,####transcription` (28 numbers and a text), found {len(fields)} "
-                f"fields: {line!r}; correct it"
+                f"fields: {short_text(line)}; correct it"
             )
-        text = text[4:] if text.startswith("####") else text
-        instances.add(outline(parse_numbers(numbers, where, line)), text or None)
+        polygon = outline(parse_numbers(numbers, where, line))
+        if text.startswith("####"):
+            text = text[4:]
+        else:
+            check_points(polygon, text, where, line, expected=CTW1500_NUMBERS)
+        instances.add(polygon, text or None)
     return instances
 
 
-def _parse_ctw1500_xml(path: PathLike) -> Instances:
-    path = Path(path)
+# An encoding that a file may ask for: one of text, and nothing that Python can also decode.
+_XML_ENCODING = re.compile(
+    r"ascii|utf-(?:8|16|32)(?:-[bl]e|-sig)?|iso8859-\d+|cp\d+|mac-\w+|koi8-\w|gbk|gb\w+|big5\w*|shift_jis\w*|euc_\w+|johab|hz"
+)
+_XML_DECLARATION = re.compile(rb"""\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._:-]{0,40})["']""")
+_XML_STARTS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+)
+# An element of four bytes becomes an object.
+_BYTES_PER_ELEMENT = 160
+
+
+def _xml_text(path: Path, encoding: str | None, memory_limit: int) -> str:
+    """The decoded text of an XML file, by its byte order mark, its first characters or its declaration."""
     if not path.is_file():
         raise FileNotFoundError(f"Annotation file not found: {path}")
+    check_memory(8 * path.stat().st_size, memory_limit, str(path))
     data = path.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise AnnotationError(f"{path}: a document type has no place in an annotation; remove it")
-    # Some published labels hold a bare ampersand.
-    data = re.sub(rb"&(?!#?\w+;)", b"&amp;", data)
+    check_memory(8 * len(data) + _BYTES_PER_ELEMENT * data.count(b"<"), memory_limit, str(path))
+    if encoding is None:
+        encoding = next((name for start, name in _XML_STARTS if data.startswith(start)), None)
+    declared = _XML_DECLARATION.match(data)
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+        if encoding is None and declared:
+            encoding = codecs.lookup(declared[1].decode("ascii")).name
+            if not _XML_ENCODING.fullmatch(encoding) or encoding.startswith(("utf-16", "utf-32")):
+                raise LookupError(f"{encoding!r} is not the encoding of an XML file that begins so")
+        return data.decode(encoding or "utf-8")
+    except (LookupError, UnicodeError) as error:
+        raise AnnotationError(
+            f"{path}: XML in an encoding that is not read ({error}); convert it to UTF-8, or name its encoding (`encoding=`, "
+            "--encoding)"
+        ) from error
+
+
+def _parse_ctw1500_xml(path: PathLike, encoding: str | None, memory_limit: int) -> Instances:
+    try:
+        from defusedxml import DefusedXmlException
+        from defusedxml.ElementTree import fromstring
+    except ImportError as error:  # pragma: no cover
+        raise ImportError("Reading XML needs defusedxml: pip install defusedxml") from error
+    path = Path(path)
+    # Some published labels hold a bare ampersand.
+    text = re.sub(r"&(?!#?\w+;)", "&amp;", _xml_text(path, encoding, memory_limit))
+    try:
+        # Decoded already, so that the parser sees what a declaration of another encoding would hide.
+        root = fromstring(text, forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    except DefusedXmlException as error:
+        raise AnnotationError(
+            f"{path}: a document type or entities of its own have no place in an annotation; remove them"
+        ) from error
+    except ParseError as error:
         line = error.position[0]
         raise AnnotationError(
             f"{path}, line {line}: no valid XML ({error}); get a complete copy of the file"
         ) from error
-    except (ValueError, LookupError) as error:
-        raise AnnotationError(f"{path}: XML in an encoding that is not read ({error}); convert it to UTF-8") from error
+    except ValueError as error:  # half of a surrogate pair
+        raise AnnotationError(f"{path}: no valid XML ({error}); get a complete copy of the file") from error
     instances = Instances()
     for number, box in enumerate(root.iter("box"), start=1):
         where = f"{path}, box {number}"

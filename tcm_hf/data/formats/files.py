@@ -11,24 +11,34 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What readers share: text of annotation files, numbers, the pairing of pictures with annotations, EXIF frames."""
+"""What readers share: text of annotation files, numbers, JSON, and finding pictures."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
-from collections.abc import Iterable, Sequence
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ...image_loading import ORIENTATION_TAG
-from .records import IMAGE_SUFFIXES, AnnotationError
+from .access import (
+    BYTES_PER_TEXT_BYTE,
+    MEMORY_LIMIT,
+    PathLike,
+    SourceFolders,
+    check_memory,
+    json_memory,
+    short_text,
+    walk,
+)
+from .records import IMAGE_SUFFIXES, MAX_FRAME_PIXELS, AnnotationError
 
-
-PathLike = str | Path
 
 # No picture is larger, and larger values would overflow further on.
 MAX_COORDINATE = 1e7
@@ -56,45 +66,94 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def read_text(path: PathLike, encoding: str | None = None) -> str:
+def text_encoding(path: Path, encoding: str | None) -> str:
+    """The encoding of a text file: the given one, or UTF-16 with a byte order mark, or UTF-8."""
+    if not path.is_file():
+        raise FileNotFoundError(f"Annotation file not found: {path}")
+    if encoding is not None:
+        return encoding
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _not_text(path: Path, encoding: str, error: Exception) -> Exception:
+    if isinstance(error, LookupError):
+        return ValueError(f"`encoding`: {error}; name one that Python knows, such as 'utf-8' or 'gb18030'")
+    name = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16"}.get(encoding, encoding)
+    return AnnotationError(
+        f"{path}: not {name} text ({error}); convert the file to UTF-8, or name its encoding (`encoding=`, --encoding)"
+    )
+
+
+def as_names(value: str | Sequence[str], what: str) -> list[str]:
+    """A list of names that an option gives; a single one may stand without a list."""
+    names = [value] if isinstance(value, str) else list(value)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"`{what}` must be a list of names, got {value!r}")
+    return names
+
+
+def read_text(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> str:
     """
     Reads an annotation file: UTF-8, or UTF-16 with a byte order mark, with any line ending.
 
     Args:
         path (`str` or `Path`): The file.
         encoding (`str`, *optional*): Another encoding, such as `"gb18030"` or `"latin-1"`.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that the text may take.
 
     Returns:
         `str`: the text without byte order mark; every line ends with `\\n`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        AnnotationError: if it is not text in that encoding.
+        AnnotationError: if it is not text in that encoding, or too large.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"Annotation file not found: {path}")
-    data = path.read_bytes()
-    if encoding is None:
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = text_encoding(path, encoding)
+    # The bytes, the text of as many characters, and its copy while it is decoded.
+    check_memory(4 * path.stat().st_size, memory_limit, str(path))
     try:
-        text = data.decode(encoding)
-    except UnicodeError as error:
-        name = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16"}.get(encoding, encoding)
-        raise AnnotationError(
-            f"{path}: not {name} text ({error}); convert the file to UTF-8, or name its encoding (`encoding=`)"
-        ) from error
-    except LookupError as error:
-        raise ValueError(f"`encoding`: {error}; name one that Python knows, such as 'utf-8' or 'gb18030'") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        text = path.read_bytes().decode(encoding)
+    except (UnicodeError, LookupError) as error:
+        raise _not_text(path, encoding, error) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def read_lines(path: PathLike, encoding: str | None = None) -> list[tuple[int, str]]:
-    """Numbered, non-empty lines of a text file, free of byte order marks and of carriage returns."""
+def iterate_lines(
+    path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT
+) -> Iterator[tuple[int, str]]:
+    """
+    Numbered, non-empty lines of a text file of any length, without byte order marks and carriage returns.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        AnnotationError: if it is not text in that encoding, or a line is too long for `memory_limit`.
+    """
+    path = Path(path)
+    encoding = text_encoding(path, encoding)
+    longest = memory_limit // BYTES_PER_TEXT_BYTE
     # Not str.splitlines: a transcription may hold U+2028 or U+0085, which it would split.
-    # Some published files repeat the mark at the start of later lines.
-    lines = (line.lstrip("\ufeff") for line in read_text(path, encoding).split("\n"))
-    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    try:
+        with open(path, encoding=encoding, newline=None) as file:
+            number = 0
+            while line := file.readline(longest + 1):
+                number += 1
+                if len(line) > longest:
+                    check_memory(len(line) * BYTES_PER_TEXT_BYTE, memory_limit, f"{path}, line {number}")
+                # Some published files repeat the mark at the start of later lines.
+                line = line.lstrip("\ufeff").removesuffix("\n")
+                if line.strip():
+                    yield number, line
+    except (UnicodeError, LookupError) as error:
+        raise _not_text(path, encoding, error) from error
+
+
+def read_lines(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> list[tuple[int, str]]:
+    """The lines of [`iterate_lines`] of a file that is small enough to be read whole."""
+    text_encoding(Path(path), encoding)
+    check_memory(Path(path).stat().st_size * BYTES_PER_TEXT_BYTE, memory_limit, str(path))
+    return list(iterate_lines(path, encoding, memory_limit))
 
 
 def parse_numbers(fields: Iterable[str], where: str, line: str = "") -> list[float]:
@@ -113,9 +172,13 @@ def parse_numbers(fields: Iterable[str], where: str, line: str = "") -> list[flo
     for value in fields:
         value = value.strip()
         if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-            raise AnnotationError(f"{where}: a coordinate is not finite ({value}): {line!r}; correct or remove it")
+            raise AnnotationError(
+                f"{where}: a coordinate is not finite ({value}): {short_text(line)}; correct or remove it"
+            )
         if not NUMBER.fullmatch(value):
-            raise AnnotationError(f"{where}: a coordinate is not a number ({value!r}): {line!r}; correct the line")
+            raise AnnotationError(
+                f"{where}: a coordinate is not a number ({short_text(value)}): {short_text(line)}; correct the line"
+            )
         numbers.append(checked_number(float(value), where))
     return numbers
 
@@ -140,20 +203,32 @@ def rectangle(xmin: float, ymin: float, xmax: float, ymax: float) -> np.ndarray:
 # JSON ---------------------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, memory_limit: int = MEMORY_LIMIT) -> Any:
     """
     Parses JSON.
 
     Raises:
-        AnnotationError: if it is no JSON; the message names the place.
+        AnnotationError: if it is no JSON, gives a field of an object twice, or would take more memory than is allowed; the
+            message names the place.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise AnnotationError(f"{where}: the field {short_text(twice)} is given twice in one object; remove one")
+        return content
+
+    check_memory(json_memory(text), memory_limit, where)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if error.lineno == 1 and "line" in where else f"line {error.lineno}"
         raise AnnotationError(f"{where}, {place}: no valid JSON ({error.msg}); get a complete copy of it") from error
     except RecursionError as error:
         raise AnnotationError(f"{where}: JSON is nested too deeply for an annotation; check the file") from error
+    except AnnotationError:
+        raise
     except ValueError as error:  # a number of thousands of digits
         raise AnnotationError(f"{where}: no valid JSON ({error}); check the file") from error
 
@@ -192,16 +267,24 @@ def checked(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
             bool: "true or false",
             int: "an integer",
             float: "a number",
+            Mapping: "an object",
         }
-        wanted = " or ".join(names[kind] for kind in kinds if kind is not float or int not in kinds)
+        wanted = " or ".join(
+            names[kind] for kind in kinds if kind in names and (kind is not float or int not in kinds)
+        )
         raise AnnotationError(f"{where}: expected {wanted}, got {shortened(value)}; correct it or check the format")
     return value
 
 
 def shortened(value: Any) -> str:
     """Beginning of a value's text, for messages."""
-    text = repr(value)
+    text = _REPR.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+# The text of a whole list of lists could be as large as the file, and deeper than Python can go.
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxlong, _REPR.maxother = 3, 80, 80, 80
 
 
 def json_number(value: Any, where: str) -> float:
@@ -221,6 +304,10 @@ def json_size(mapping: dict, where: str, height: str = "height", width: str = "w
     for value in values:
         if not (1 <= value <= MAX_COORDINATE and value == int(value)):
             raise AnnotationError(f"{where}: {shortened(value)} is no size of a picture in pixels; correct it")
+    if math.prod(values) > MAX_FRAME_PIXELS:
+        raise AnnotationError(
+            f"{where}: {values[1]} x {values[0]} are more than {MAX_FRAME_PIXELS} pixels, too many for a picture; correct it"
+        )
     return int(values[0]), int(values[1])
 
 
@@ -259,10 +346,11 @@ def folder(path: PathLike, what: str) -> Path:
     return path
 
 
-def list_images(image_dir: PathLike) -> list[Path]:
+def list_images(image_dir: PathLike, folders: SourceFolders | None = None) -> list[Path]:
     """Pictures of one folder in natural order (`img_2` before `img_10`)."""
     root = folder(image_dir, "Image")
-    paths = [path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    folders = folders or SourceFolders(root)
+    paths = [folders.check(path, str(root)) for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise AnnotationError(f"{root}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder; check the path")
     return sorted(paths, key=lambda path: natural_key(path.name))
@@ -302,13 +390,32 @@ def split_name(split: str) -> str:
     return SPLIT_SYNONYMS.get(split.lower(), split.lower())
 
 
-def find_files(roots: Sequence[Path], suffixes: Sequence[str], split: str | None = None) -> list[Path]:
-    """All files below some folders with one of the suffixes, in natural order; hidden ones are left out."""
+def find_files(
+    roots: Sequence[Path], suffixes: Sequence[str], split: str | None = None, folders: SourceFolders | None = None
+) -> list[Path]:
+    """
+    All files below some folders with one of the suffixes, in natural order; hidden ones are left out.
+
+    Args:
+        roots (`Sequence[Path]`): The folders.
+        suffixes (`Sequence[str]`): The suffixes, in lower case.
+        split (`str`, *optional*): The split whose folders count; see [`in_split`].
+        folders (`SourceFolders`, *optional*): Where links may lead; `roots` by default.
+
+    Raises:
+        AnnotationError: if a link leads outside.
+        OSError: if a folder cannot be listed.
+    """
+    folders = folders or SourceFolders(*roots)
     found = {}
     for root in roots:
-        for path in root.rglob("*"):
-            hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
-            if path.suffix.lower() in suffixes and not hidden and path.is_file() and in_split(path, root, split):
+        for entry in walk(root, folders):
+            path = Path(entry.path)
+            if path.suffix.lower() not in suffixes or not in_split(path, root, split):
+                continue
+            if entry.is_symlink():
+                folders.check(path, str(root))
+            if path.is_file():
                 found[path] = natural_key(str(path))
     return sorted(found, key=found.__getitem__)
 
@@ -321,56 +428,94 @@ class ImageIndex:
         roots (`Sequence[Path]`): The folders.
         missing (`str`): `"error"`, `"skip"` (`find` returns `None`) or `"keep"` (it returns where the picture would be).
         split (`str`, *optional*): Split whose folders count.
+        folders (`SourceFolders`, *optional*): What may be opened; what is in `roots` by default.
+        encoding (`str`, *optional*): Encoding of the annotations, in which names of files may be stored, too.
     """
 
-    def __init__(self, roots: Sequence[Path], missing: str = "error", split: str | None = None):
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        missing: str = "error",
+        split: str | None = None,
+        folders: SourceFolders | None = None,
+        encoding: str | None = None,
+    ):
         check_choice("missing", missing, MISSING_CHOICES)
         self.roots, self.missing, self.split = list(roots), missing, split
+        self.folders, self.encoding = folders or SourceFolders(*roots), encoding
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, name: str, where: str) -> Path | None:
         """
         The picture of a name or relative path.
 
+        A name that leads outside of the folders, such as an absolute one of another computer, stands for the picture of
+        that name inside of them, if there is one.
+
         Raises:
             FileNotFoundError: if there is none and `missing` is `"error"`.
-            AnnotationError: if several pictures have this name, or it is no name of a file.
+            AnnotationError: if several pictures have this name, it is no name of a file, or it leads outside.
         """
-        relative = name.replace("\\", "/")
-        base = relative.rsplit("/", 1)[-1]
-        if not _is_file_name(name, base):
-            raise AnnotationError(f"{where}: {shortened(name)} is no name of a picture file; correct it")
-        for root in self.roots:
-            if (root / relative).is_file():
-                return root / relative
+        names = [name.replace("\\", "/")]
+        if self.encoding is not None and not name.isascii():
+            # A file system without encoding has the bytes of the annotation.
+            names.append(_stored_name(names[0], self.encoding))
+        outside = False
+        for relative in names:
+            base = relative.rsplit("/", 1)[-1]
+            if not _is_file_name(relative, base):
+                raise AnnotationError(f"{where}: {shortened(name)} is no name of a picture file; correct it")
+            for root in self.roots:
+                path = self.folders.join(root, relative)
+                if path is None:
+                    outside = True
+                elif path.is_file():
+                    return self.folders.check(path, where)
+            found = self._named(base)
+            if len(found) > 1:
+                raise AnnotationError(
+                    f"{where}: several pictures are called {base!r}: {found[0]} and {found[1]}; name the folder "
+                    "(`images=`, --images)"
+                )
+            if found:
+                return found[0]
+        if self.missing == "skip":
+            return None
+        relative = names[0].rsplit("/", 1)[-1] if outside else names[0]
+        if self.missing == "keep":
+            return self.roots[0] / (relative if Path(relative).suffix.lower() in IMAGE_SUFFIXES else f"{relative}.jpg")
+        if outside:
+            raise self.folders.outside(name, where)
+        places = ", ".join(map(str, self.roots))
+        raise FileNotFoundError(
+            f"Picture not found: {shortened(name)} in {places} (named in {where}); name its folder (`images=`, --images), or "
+            "pass missing='skip' (--missing skip) to leave out such pictures"
+        )
+
+    def _named(self, base: str) -> list[Path]:
+        """The pictures of a name, with or without suffix."""
         if self._by_name is None:
             self._by_name = {}
-            for path in find_files(self.roots, IMAGE_SUFFIXES, self.split):
+            for path in find_files(self.roots, IMAGE_SUFFIXES, self.split, self.folders):
                 # Some annotations leave the suffix out.
                 for key in (path.name.casefold(), path.stem.casefold()):
                     self._by_name.setdefault(key, []).append(path)
-        found = self._by_name.get(base.casefold(), [])
-        if len(found) > 1:
-            raise AnnotationError(
-                f"{where}: several pictures are called {base!r}: {found[0]} and {found[1]}; name the folder (`images=`)"
-            )
-        if found:
-            return found[0]
-        if self.missing == "error":
-            places = ", ".join(map(str, self.roots))
-            raise FileNotFoundError(
-                f"Picture not found: {name!r} in {places} (named in {where}); name its folder (`images=`), or pass "
-                "missing='skip' to leave out such pictures"
-            )
-        if self.missing == "skip":
-            return None
-        return self.roots[0] / (relative if Path(base).suffix.lower() in IMAGE_SUFFIXES else f"{relative}.jpg")
+        return self._by_name.get(base.casefold(), [])
+
+
+def _stored_name(name: str, encoding: str) -> str:
+    """The name of a file whose bytes are not those of UTF-8, as Python gives it."""
+    try:
+        return os.fsdecode(name.encode(encoding))
+    except (UnicodeError, LookupError):
+        return name
 
 
 def _is_file_name(name: str, base: str) -> bool:
     """Whether the file system can be asked about a name at all."""
     try:
-        length = len(base.encode("utf-8"))
+        length = len(os.fsencode(base))
+        os.fsencode(name)
     except UnicodeError:  # half of a surrogate pair
         return False
     return base not in ("", ".", "..") and "\0" not in name and length <= 255 and len(name) <= 1000
@@ -382,7 +527,13 @@ def strip_image_suffix(stem: str) -> str:
     return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else stem
 
 
-def find_one(source: PathLike, patterns: Sequence[str], what: str, split: str | None = None) -> Path:
+def find_one(
+    source: PathLike,
+    patterns: Sequence[str],
+    what: str,
+    split: str | None = None,
+    folders: SourceFolders | None = None,
+) -> Path:
     """
     The annotation file of a data set that has one for all pictures.
 
@@ -391,10 +542,11 @@ def find_one(source: PathLike, patterns: Sequence[str], what: str, split: str | 
         patterns (`Sequence[str]`): Patterns of its name inside a folder, the likeliest first.
         what (`str`): What it is, for messages.
         split (`str`, *optional*): The split that its name has to contain, when there are several.
+        folders (`SourceFolders`, *optional*): Where a link may lead; the folder by default.
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if there are several.
+        ValueError: if there are several, or it is a link that leads outside.
     """
     path = Path(source)
     if path.is_file():
@@ -405,112 +557,9 @@ def find_one(source: PathLike, patterns: Sequence[str], what: str, split: str | 
         if split is not None and len(found) > 1:
             found = [file for file in found if named_splits([file.stem]) == {split_name(split)}]
         if len(found) == 1:
-            return found[0]
+            return (folders or SourceFolders(path)).check(found[0])
         if found:
             raise ValueError(
                 f"{path}: several files could be {what}: {found[0].name}, {found[1].name}; pass the file itself"
             )
     raise FileNotFoundError(f"{path}: no {what} ({', '.join(patterns)}) in this folder; pass the file itself")
-
-
-# Orientation --------------------------------------------------------------------------------------------------------
-
-
-def picture_header(path: PathLike) -> tuple[int, int, int]:
-    """(height, width) of a file's stored picture and its EXIF orientation (1 = upright), without decoding it."""
-    try:
-        with Image.open(path) as image:
-            try:
-                tag = image.getexif().get(ORIENTATION_TAG, 1)
-            except Exception:  # broken metadata: the picture is shown as it is stored
-                tag = 1
-            return image.height, image.width, tag if tag in range(1, 9) else 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path}: not a picture that can be read ({error}); get a complete copy of it") from error
-
-
-def turn_upright(polygons: list[np.ndarray], height: int, width: int, tag: int) -> list[np.ndarray]:
-    """
-    Takes outlines from the stored picture to the upright one.
-
-    Args:
-        polygons (`list[np.ndarray]`): Outlines of shape (n, 2) in pixels of the stored picture.
-        height (`int`): Height of the stored picture.
-        width (`int`): Width of the stored picture.
-        tag (`int`): EXIF orientation, 1 to 8.
-
-    Returns:
-        `list[np.ndarray]`: outlines in pixels of the upright picture, whose sides are swapped for tags 5 to 8.
-    """
-    turned = []
-    for polygon in polygons:
-        x, y = polygon[:, 0], polygon[:, 1]
-        x, y = {
-            1: (x, y),
-            2: (width - x, y),
-            3: (width - x, height - y),
-            4: (x, height - y),
-            5: (y, x),
-            6: (height - y, x),
-            7: (height - y, width - x),
-            8: (y, width - x),
-        }[tag]
-        turned.append(np.stack([x, y], axis=1))
-    return turned
-
-
-def upright_frame(
-    image: Any,
-    polygons: list[np.ndarray],
-    orientation: str,
-    size: tuple[int, int] | None = None,
-    annotated_size: tuple[int, int] | None = None,
-    where: str = "",
-) -> tuple[list[np.ndarray], tuple[int, int] | None]:
-    """
-    Takes outlines to the frame of the upright picture.
-
-    Args:
-        image: The picture; only a path of an existing file can have another orientation.
-        polygons (`list[np.ndarray]`): Outlines as annotated.
-        orientation (`str`):
-            `"stored"`: they refer to the picture as stored, `"upright"`: to the picture as shown, `"auto"`:
-            `annotated_size` tells which (as shown, when it cannot), and whether the picture is a resized copy.
-        size (`tuple[int, int]`, *optional*): (height, width) of the annotated frame of a resized copy.
-        annotated_size (`tuple[int, int]`, *optional*): (height, width) that the annotation gives for its picture.
-        where (`str`, *optional*): Place of the annotation, for the message.
-
-    Returns:
-        `tuple[list[np.ndarray], tuple[int, int] | None]`: outlines, and `size` of the upright picture.
-
-    Raises:
-        AnnotationError: if `annotated_size` is not that of this picture in either orientation, nor of a resized copy.
-    """
-    check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    if orientation == "upright" or not isinstance(image, (str, Path)) or not Path(image).is_file():
-        return polygons, size
-    try:
-        height, width, tag = picture_header(image)
-    except OSError:  # whoever decodes the picture says so
-        return polygons, size
-    if orientation == "auto":
-        stored, upright = (height, width), (width, height) if tag >= 5 else (height, width)
-        orientation = "upright"
-        if size is None and annotated_size is not None and annotated_size != upright:
-            if tag >= 5 and _same_shape(annotated_size, stored):
-                orientation = "stored"
-            elif not _same_shape(annotated_size, upright):
-                raise AnnotationError(
-                    f"{where}: annotated for a picture of {annotated_size[1]} x {annotated_size[0]} pixels, but {image} has "
-                    f"{upright[1]} x {upright[0]}; check that it is the right picture, or pass orientation='upright'"
-                )
-            size = annotated_size if annotated_size not in (stored, upright) else None
-    if tag == 1 or orientation == "upright":
-        return polygons, size
-    polygons = turn_upright(polygons, *(size or (height, width)), tag)
-    return polygons, size[::-1] if size is not None and tag >= 5 else size
-
-
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether one picture can be a resized copy of the other; sides are rounded, small ones coarsely."""
-    return abs(a[0] * b[1] - a[1] * b[0]) <= max(0.01 * a[0] * b[1], a[0], a[1], b[0], b[1])

@@ -15,17 +15,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .files import ImageIndex, PathLike, checked, json_outline, json_size, member, parse_json, read_lines, shortened
+from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders, check_memory
+from .files import (
+    ImageIndex,
+    checked,
+    find_files,
+    iterate_lines,
+    json_outline,
+    json_size,
+    member,
+    parse_json,
+    shortened,
+)
+from .frames import picture_header, scale_fractions
 from .records import IGNORE_TRANSCRIPTION, AnnotationError, DatasetImage, TextRecord, build_records, stored_picture
 
 
 METADATA_NAME = "metadata.jsonl"
+PARQUET_BATCH = 64
 OnError = Callable[[AnnotationError], None]
 
 
@@ -40,6 +54,7 @@ def read_hub(
     ignore_column: str = "ignore",
     text_column: str = "text",
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
     **load_options,
 ) -> Iterator[TextRecord]:
     """
@@ -60,6 +75,7 @@ def read_hub(
             Column of flags, one for each outline. Where it is absent, words transcribed `###` are ignored.
         text_column (`str`, *optional*, defaults to `"text"`): Column of transcriptions; an empty one is none.
         on_error (`Callable`, *optional*): Called with the error of a bad row, which is left out; raised by default.
+        options (`ReadOptions`, *optional*): What all readers have in common.
         load_options: Further arguments of `datasets.load_dataset`, such as `revision` or `name`.
 
     Returns:
@@ -67,23 +83,37 @@ def read_hub(
 
     Raises:
         FileNotFoundError: if there is no such folder, or a picture is missing.
-        AnnotationError: if a row cannot be meant; the message names the file and the line, or the row and the column.
+        AnnotationError: if a row cannot be meant, or names a picture outside of the folder; the message names the file and
+            the line, or the row and the column.
         ValueError: if there are several splits and none is named.
     """
     columns = (polygons_column, ignore_column, text_column)
     root = Path(source)
     metadata = _metadata_file(root, split) if root.is_dir() else None
     if metadata is not None and not streaming and not load_options:
-        return _read_metadata(metadata, columns, missing, on_error)
-    dataset = _load_dataset(source, split, streaming, load_options)
+        folders = SourceFolders(root, allow_outside=options.allow_outside)
+        return _read_metadata(folders.check(metadata), columns, missing, on_error, options, folders)
     return records_from_dataset(
-        dataset,
+        _load_dataset(source, split, streaming, load_options, options),
         image_column=image_column,
         polygons_column=polygons_column,
         ignore_column=ignore_column,
         text_column=text_column,
+        image_root=_image_roots(root, str(source)),
         on_error=on_error,
+        options=options,
     )
+
+
+def _image_roots(root: Path, source: str) -> list[PathLike]:
+    """Where the pictures of a folder, a file or a data set on the Hub may lie."""
+    if not root.exists():
+        return [f"hf://datasets/{source}"]
+    import datasets
+
+    # Where `datasets` unpacks the archives of a folder.
+    unpacked = Path(datasets.config.HF_DATASETS_CACHE) / "downloads"
+    return [root if root.is_dir() else root.parent, unpacked]
 
 
 def _metadata_file(root: Path, split: str | None) -> Path | None:
@@ -103,34 +133,52 @@ def _metadata_file(root: Path, split: str | None) -> Path | None:
     return found[0] if found else None
 
 
-def _read_metadata(path: Path, columns: tuple[str, str, str], missing: str, on_error: OnError | None):
-    images = ImageIndex([path.parent], missing)
+def _read_metadata(
+    path: Path,
+    columns: tuple[str, str, str],
+    missing: str,
+    on_error: OnError | None,
+    options: ReadOptions,
+    folders: SourceFolders,
+) -> Iterator[TextRecord]:
+    images = ImageIndex([path.parent], missing, None, folders)
 
     def build(numbered: tuple[int, str]) -> TextRecord | None:
         where = f"{path}, line {numbered[0]}"
-        row = parse_json(numbered[1], where)
+        row = parse_json(numbered[1], where, options.memory_limit)
         name = member(row, "file_name", str, where)
         image = images.find(name, where)
-        return None if image is None else record_from_row(row, image, where, columns)
+        return None if image is None else record_from_row(row, image, where, columns, None, options)
 
-    return build_records(read_lines(path), build, on_error)
+    return build_records(iterate_lines(path, None, options.memory_limit), build, on_error, options)
 
 
-def _load_dataset(source: PathLike, split: str | None, streaming: bool, load_options: dict) -> Any:
+def _load_dataset(
+    source: PathLike, split: str | None, streaming: bool, load_options: dict, options: ReadOptions
+) -> Any:
     try:
         import datasets
     except ImportError as error:
         raise ImportError("Reading parquet files and Hub data sets needs `pip install datasets`") from error
     path = Path(source)
+    if path.is_dir():
+        # Links among these would have `datasets` read what lies elsewhere.
+        folders = SourceFolders(path, allow_outside=options.allow_outside)
+        files = find_files([path], (".parquet", ".jsonl", ".csv"), None, folders)
+    else:
+        files = [path] if path.is_file() else []
+    for file in files:
+        if file.suffix == ".parquet":
+            check_parquet(file, options.memory_limit)
     if path.suffix == ".parquet" and path.is_file():
         load_options = {"path": "parquet", "data_files": str(path), **load_options}
     elif not path.is_dir():
         if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
             raise FileNotFoundError(f"{source}: no such folder or file, and no Hub id (OWNER/NAME); check the path")
         load_options = {"path": str(source), **load_options}
-    elif next(path.rglob("*.parquet"), None) is not None:
+    elif any(file.suffix == ".parquet" for file in files):
         load_options = {"path": "parquet", "data_dir": str(path), **load_options}
-    elif next(path.rglob("metadata.*"), None) is not None:
+    elif any(file.stem == "metadata" for file in files):
         load_options = {"path": "imagefolder", "data_dir": str(path), **load_options}
     else:
         raise FileNotFoundError(f"{path}: neither a {METADATA_NAME} nor a parquet file in this folder; check the path")
@@ -157,7 +205,9 @@ def records_from_dataset(
     polygons_column: str = "polygons",
     ignore_column: str = "ignore",
     text_column: str = "text",
+    image_root: PathLike | Sequence[PathLike] | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Turns a data set of the `datasets` library into records.
@@ -174,7 +224,13 @@ def records_from_dataset(
             Column of flags, one for each outline. Where it is absent, words transcribed `###` are ignored.
         text_column (`str`, *optional*, defaults to `"text"`):
             Column of transcriptions, one for each outline; may be absent. An empty one is none.
+        image_root (`str`, `Path` or list of them, *optional*):
+            Folders of pictures that rows only name. By default these are opened where the rows come from the caller's own
+            code (a list, `Dataset.from_dict`, `from_list`, `from_generator`) or from the `imagefolder` loader of
+            `datasets`, which lists them itself. Files like parquet could name any file of this computer, and any address:
+            what they name is opened in these folders only. Pictures that are stored as bytes need nothing of this.
         on_error (`Callable`, *optional*): Called with the error of a bad row, which is left out; raised by default.
+        options (`ReadOptions`, *optional*): What all readers have in common; `allow_outside` opens what rows name.
 
     Returns:
         `Iterator[TextRecord]`: lazily, in the data set's order.
@@ -190,27 +246,83 @@ def records_from_dataset(
         if names is not None and column not in names:
             raise ValueError(f"the data set has no column {column!r}, but {', '.join(map(repr, names))}; name it")
     columns = (polygons_column, ignore_column, text_column)
+    folders = _picture_folders(dataset, image_root, options)
     features = getattr(dataset, "features", None)
-    if features is not None and type(features.get(image_column)).__name__ == "Image":
+    if features is not None:
+        dataset = _undecoded(dataset, features, image_column, columns)
+    if hasattr(dataset, "num_rows"):  # an IterableDataset has no rows to come back to
+        return _lazy_records(dataset, image_column, columns, folders, on_error, options)
+
+    def build(numbered: tuple[int, Mapping[str, Any]]) -> TextRecord:
+        number, row = numbered
+        where = f"row {number}"
+        checked(row, Mapping, where)
+        if image_column not in row:
+            raise AnnotationError(f"{where}: there is no column {image_column!r}; name it (`image_column=`)")
+        value = row[image_column]
+        name = value.get("path") if isinstance(value, dict) else None
+        return record_from_row(row, stored_picture(value, where, folders), where, columns, name, options)
+
+    return build_records(enumerate(_rows(dataset)), build, on_error, options)
+
+
+def _picture_folders(
+    dataset: Any, image_root: PathLike | Sequence[PathLike] | None, options: ReadOptions
+) -> SourceFolders:
+    """What pictures that are only named may be."""
+    roots = [image_root] if isinstance(image_root, (str, Path)) else list(image_root or ())
+    info = getattr(dataset, "info", None)
+    builder = getattr(info, "builder_name", None)
+    hub = [root for root in roots if str(root).startswith("hf://")]
+    if roots and not hub:
+        listed = False
+    elif info is None:  # rows that the caller made
+        listed = True
+    elif builder is None:
+        # Made in memory. What was saved to disk has no builder either, but files.
+        listed = hasattr(dataset, "num_rows") and not dataset.cache_files
+    else:
+        # The loader of folders takes the files that it found itself; a saved data set could only claim to be its work.
+        saved = any((Path(file["filename"]).parent / "state.json").exists() for file in _cache_files(dataset))
+        listed = builder in ("imagefolder", "generator") and not saved
+    return SourceFolders(*roots, allow_outside=options.allow_outside, listed=listed)
+
+
+def _cache_files(dataset: Any) -> list[dict]:
+    return getattr(dataset, "cache_files", None) or []
+
+
+def _undecoded(dataset: Any, features: Any, image_column: str, columns: tuple[str, str, str]) -> Any:
+    """The columns that are read, without anything that `datasets` would decode, for which it opens files and addresses."""
+    wanted = [name for name in (image_column, *columns, "language", "width", "height") if name in features]
+    for name in wanted:
+        feature = features[name]
+        if name == image_column and type(feature).__name__ == "Image":
+            continue
+        if _decodes(feature):
+            raise ValueError(
+                f"column {name!r} holds {type(feature).__name__}, which is not what a data set of text detection has there; "
+                "name the column that is meant"
+            )
+    dataset = dataset.select_columns(wanted)
+    if type(features.get(image_column)).__name__ == "Image":
         import datasets
 
         epoch = getattr(dataset, "epoch", 0)
         dataset = dataset.cast_column(image_column, datasets.Image(decode=False))
         if epoch:
             dataset.set_epoch(epoch)  # which the cast of a stream forgets, so that every pass would have one order
-    if hasattr(dataset, "num_rows"):  # an IterableDataset has no rows to come back to
-        return _lazy_records(dataset, image_column, columns, on_error)
+    return dataset
 
-    def build(numbered: tuple[int, Mapping[str, Any]]) -> TextRecord:
-        number, row = numbered
-        where = f"row {number}"
-        if image_column not in row:
-            raise AnnotationError(f"{where}: there is no column {image_column!r}; name it (`image_column=`)")
-        value = row[image_column]
-        name = value.get("path") if isinstance(value, dict) else None
-        return record_from_row(row, stored_picture(value, where), where, columns, name)
 
-    return build_records(enumerate(_rows(dataset)), build, on_error)
+def _decodes(feature: Any) -> bool:
+    """Whether a feature, or one inside of it, is decoded when a row is read."""
+    if isinstance(feature, Mapping):
+        return any(map(_decodes, feature.values()))
+    if isinstance(feature, (list, tuple)):
+        return any(map(_decodes, feature))
+    inner = getattr(feature, "feature", None)
+    return hasattr(feature, "decode_example") or (inner is not None and _decodes(inner))
 
 
 def _rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -231,7 +343,14 @@ def _rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         number += 1
 
 
-def _lazy_records(dataset: Any, image_column: str, columns: tuple[str, str, str], on_error: OnError | None):
+def _lazy_records(
+    dataset: Any,
+    image_column: str,
+    columns: tuple[str, str, str],
+    folders: SourceFolders,
+    on_error: OnError | None,
+    options: ReadOptions,
+) -> Iterator[TextRecord]:
     dataset = dataset.with_format(None)
     rows = dataset.select_columns([name for name in dataset.column_names if name != image_column])
     pictures = dataset.select_columns([image_column])
@@ -240,9 +359,10 @@ def _lazy_records(dataset: Any, image_column: str, columns: tuple[str, str, str]
     def build(numbered: tuple[int, dict]) -> TextRecord:
         number, row = numbered
         path = paths[number] if paths is not None else None
-        return record_from_row(row, DatasetImage(pictures, number, image_column, path), f"row {number}", columns)
+        image = DatasetImage(pictures, number, image_column, path, folders)
+        return record_from_row(row, image, f"row {number}", columns, None, options)
 
-    return build_records(enumerate(rows), build, on_error)
+    return build_records(enumerate(rows), build, on_error, options)
 
 
 def _picture_paths(pictures: Any, column: str) -> list[str | None] | None:
@@ -258,39 +378,67 @@ def _picture_paths(pictures: Any, column: str) -> list[str | None] | None:
     return [name for chunk in values.chunks for name in chunk.field("path").to_pylist()]
 
 
+def check_parquet(path: Path, memory_limit: int) -> None:
+    """
+    Looks at what a parquet file declares, before anything is read.
+
+    Raises:
+        AnnotationError: if it is damaged, or a group of its rows, which is read at once, would take more memory than is
+            allowed.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for index in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(index)
+                where = f"{path}, row group {index}"
+                check_memory(group.total_byte_size, memory_limit, where)
+                # A value that is stored once may stand in every row; only reading them tells how many bytes that makes.
+                repeated = sorted(
+                    {
+                        group.column(number).path_in_schema.partition(".")[0]
+                        for number in range(group.num_columns)
+                        if group.column(number).has_dictionary_page
+                    }
+                )
+                size = 0
+                for batch in file.iter_batches(PARQUET_BATCH, [index], repeated) if repeated else ():
+                    size += batch.nbytes
+                    check_memory(size, memory_limit, where)
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0][:200]
+        raise AnnotationError(f"{path}: no parquet file that can be read ({reason}); get a complete copy") from error
+
+
 def record_from_row(
-    row: Mapping[str, Any], image: Any, where: str, columns: tuple[str, str, str], image_name: str | None = None
+    row: Mapping[str, Any],
+    image: Any,
+    where: str,
+    columns: tuple[str, str, str],
+    image_name: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> TextRecord:
     """The record of a row; `columns` are those of outlines, flags and transcriptions."""
     row = dict(checked(row, Mapping, where))
     polygons_column, ignore_column, text_column = columns
     polygons = [
         json_outline(_as_list(polygon), f"{where}.{polygons_column}[{index}]")
-        for index, polygon in enumerate(_as_list(member(row, polygons_column, (list, np.ndarray), where)))
+        for index, polygon in enumerate(member(_as_lists(row), polygons_column, list, where))
     ]
-    count = len(polygons)
-    lists = {}
-    for column, kind in ((ignore_column, (bool, int)), (text_column, str), ("language", str)):
-        values = _as_list(member(row, column, (list, np.ndarray), where, None))
-        if values is None:
-            continue
-        if len(values) != count:
-            raise AnnotationError(
-                f"{where}.{column}: {len(values)} entries for {count} outlines in {polygons_column!r}; give one of each"
-            )
-        for index, value in enumerate(values):
-            if value is not None:
-                checked(value, kind, f"{where}.{column}[{index}]")
-        lists[column] = values
-    ignore = lists.get(ignore_column)
+    ignore = _per_outline(row, ignore_column, (bool, int, float), where, polygons_column, len(polygons), spread=True)
     for index, flag in enumerate(ignore or []):
         if flag is None or flag not in (0, 1):
             raise AnnotationError(f"{where}.{ignore_column}[{index}]: {shortened(flag)} is neither true nor false")
-    texts = [text or None for text in lists.get(text_column, [None] * count)]
+    texts = _per_outline(row, text_column, str, where, polygons_column, len(polygons), spread=len(polygons) == 1)
+    texts = [text or None for text in texts or [None] * len(polygons)]
+    languages = _per_outline(row, "language", str, where, polygons_column, len(polygons), spread=True)
     if ignore is None:
         ignore = [text is not None and text.strip() == IGNORE_TRANSCRIPTION for text in texts]
-    languages = lists.get("language")
     size = json_size(row, where)
+    if options.normalized:
+        polygons = scale_fractions(polygons, size or _frame_of(image, where), where)
     return TextRecord(
         image,
         polygons,
@@ -300,6 +448,42 @@ def record_from_row(
         None if languages is None else [name or None for name in languages],
         image_name,
     )
+
+
+def _per_outline(
+    row: dict, column: str, kind: type | tuple[type, ...], where: str, polygons_column: str, count: int, spread: bool
+) -> list | None:
+    """A column with one value for each outline; with `spread`, a single value stands for all of them."""
+    value = _as_list(row.get(column))
+    if value is None:
+        return None
+    if spread and not isinstance(value, list):
+        return [checked(value, kind, f"{where}.{column}")] * count
+    checked(value, list, f"{where}.{column}")
+    if len(value) != count:
+        raise AnnotationError(
+            f"{where}.{column}: {len(value)} entries for {count} outlines in {polygons_column!r}; give one of each"
+        )
+    for index, entry in enumerate(value):
+        if entry is not None:
+            checked(entry, kind, f"{where}.{column}[{index}]")
+    return value
+
+
+def _frame_of(image: Any, where: str) -> tuple[int, int]:
+    """(height, width) of the upright picture."""
+    image = image.load() if isinstance(image, DatasetImage) else image
+    if isinstance(image, (str, Path, bytes)):
+        try:
+            height, width, tag = picture_header(io.BytesIO(image) if isinstance(image, bytes) else image)
+        except OSError as error:
+            raise AnnotationError(f"{where}: the picture's size is not known ({error})") from error
+        return (width, height) if tag >= 5 else (height, width)
+    return np.asarray(image).shape[:2]
+
+
+def _as_lists(row: dict) -> dict:
+    return {name: _as_list(value) for name, value in row.items()}
 
 
 def _as_list(value: Any) -> Any:

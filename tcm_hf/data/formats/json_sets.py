@@ -15,17 +15,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .access import DEFAULT_OPTIONS, MEMORY_LIMIT, PathLike, ReadOptions, SourceFolders
 from .files import (
     ORIENTATION_CHOICES,
     ImageIndex,
-    PathLike,
     as_folders,
+    as_names,
     check_choice,
     checked,
     find_one,
@@ -40,16 +43,35 @@ from .files import (
     split_name,
 )
 from .paired import Instances, OnError
-from .records import AnnotationError, TextRecord, build_records
+from .records import AnnotationError, TextRecord, build_records, warn
 
 
 NUMBERS = (int, float)
 ID = (int, str)
 
 
-def load_json(path: PathLike, encoding: str | None = None) -> Any:
+def load_json(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Any:
     """The content of a JSON file."""
-    return parse_json(read_text(path, encoding), str(path))
+    return parse_json(read_text(path, encoding, memory_limit), str(path), memory_limit)
+
+
+def find_source(
+    source: PathLike,
+    images: PathLike | Sequence[PathLike] | None,
+    patterns: Sequence[str],
+    what: str,
+    split: str | None,
+    missing: str,
+    encoding: str | None,
+    options: ReadOptions,
+) -> tuple[Path, ImageIndex]:
+    """The annotation file of a data set that has one for all pictures, and the pictures that it may name."""
+    root = Path(source)
+    root = root if root.is_dir() else root.parent
+    image_roots = None if images is None else as_folders(images, root)
+    folders = SourceFolders(root, *(image_roots or ()), allow_outside=options.allow_outside)
+    path = find_one(source, patterns, what, split, folders)
+    return path, ImageIndex(image_roots or as_folders(None, path.parent), missing, None, folders, encoding)
 
 
 def box_outline(value: Any, where: str, corners: bool = False) -> np.ndarray:
@@ -98,6 +120,7 @@ def read_art(
     orientation: str = "stored",
     encoding: str | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads ICDAR 2019-ArT (https://rrc.cvc.uab.es/?ch=14) and 2019-LSVT (https://rrc.cvc.uab.es/?ch=16).
@@ -106,9 +129,9 @@ def read_art(
     the last two fields may be missing; the picture is `gt_0.jpg`. See [`read_dataset`] for arguments and errors.
     """
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    path = find_one(source, ("train*labels.json", "*labels*.json", "*.json"), "label file", split)
-    pictures = ImageIndex(as_folders(images, path.parent), missing)
-    content = checked(load_json(path, encoding), dict, str(path))
+    patterns = ("train*labels.json", "*labels*.json", "*.json")
+    path, pictures = find_source(source, images, patterns, "label file", split, missing, encoding, options)
+    content = checked(load_json(path, encoding, options.memory_limit), dict, str(path))
 
     def build(item: tuple[str, Any]) -> TextRecord | None:
         name, entries = item
@@ -123,9 +146,11 @@ def read_art(
                 member(entry, "language", str, place, None),
             )
         image = pictures.find(name, where)
-        return None if image is None else instances.record(image, orientation, record_size)
+        if image is None:
+            return None
+        return instances.record(image, orientation, record_size, where=where, normalized=options.normalized)
 
-    return build_records(content.items(), build, on_error)
+    return build_records(content.items(), build, on_error, options)
 
 
 # COCO-Text, TextOCR -------------------------------------------------------------------------------------------------
@@ -140,6 +165,7 @@ def read_cocotext(
     orientation: str = "auto",
     encoding: str | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads COCO-Text, version 1 or 2 (https://bgshih.github.io/cocotext): `cocotext.v2.json` with COCO's `train2014`.
@@ -148,9 +174,10 @@ def read_cocotext(
     `"illegible"` is ignored. `split` is compared with the pictures' field `set`. Pictures without text are included.
     See [`read_dataset`] for the other arguments and the errors.
     """
-    path = find_one(source, ("cocotext*.json", "COCO_Text*.json", "*.json"), "COCO-Text file")
+    patterns = ("cocotext*.json", "COCO_Text*.json", "*.json")
+    found = find_source(source, images, patterns, "COCO-Text file", None, missing, encoding, options)
     return _read_image_table(
-        path, images, split, missing, orientation, encoding, on_error, keys=("mask", "polygon"), illegible=()
+        *found, split, orientation, encoding, on_error, options, keys=("mask", "polygon"), illegible=()
     )
 
 
@@ -163,6 +190,7 @@ def read_textocr(
     orientation: str = "auto",
     encoding: str | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads TextOCR (https://textvqa.org/textocr): `TextOCR_0.1_train.json` with the folder `train_images`.
@@ -170,28 +198,28 @@ def read_textocr(
     Outlines are the field `points`; the transcription `.` marks unreadable text. `split` chooses among several files.
     See [`read_dataset`] for the other arguments and the errors.
     """
-    path = find_one(source, ("TextOCR*.json", "*.json"), "TextOCR file", split)
+    patterns = ("TextOCR*.json", "*.json")
+    found = find_source(source, images, patterns, "TextOCR file", split, missing, encoding, options)
     return _read_image_table(
-        path, images, None, missing, orientation, encoding, on_error, keys=("points",), illegible=(".",)
+        *found, None, orientation, encoding, on_error, options, keys=("points",), illegible=(".",)
     )
 
 
 def _read_image_table(
     path: Path,
-    images: PathLike | Sequence[PathLike] | None,
+    pictures: ImageIndex,
     split: str | None,
-    missing: str,
     orientation: str,
     encoding: str | None,
     on_error: OnError | None,
+    options: ReadOptions,
     *,
     keys: Sequence[str],
     illegible: Sequence[str],
 ) -> Iterator[TextRecord]:
     """The form that COCO-Text and TextOCR share: the tables `imgs` and `anns`, both by id."""
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    pictures = ImageIndex(as_folders(images, path.parent), missing)
-    content = load_json(path, encoding)
+    content = load_json(path, encoding, options.memory_limit)
     table = member(content, "imgs", dict, str(path))
     entries_of: dict[str, list[str]] = {}
     entries = member(content, "anns", dict, str(path))
@@ -220,9 +248,11 @@ def _read_image_table(
             instances.add(_outline_or_box(entry, keys, place), text, ignore, language)
         size = json_size(info, where)
         image = pictures.find(name, where)
-        return None if image is None else instances.record(image, orientation, None, size, where)
+        if image is None:
+            return None
+        return instances.record(image, orientation, None, size, where, normalized=options.normalized)
 
-    return build_records(table.items(), build, on_error)
+    return build_records(table.items(), build, on_error, options)
 
 
 # COCO ---------------------------------------------------------------------------------------------------------------
@@ -240,6 +270,7 @@ def read_coco(
     orientation: str = "auto",
     encoding: str | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads the COCO detection form (https://cocodataset.org/#format-data): `images`, `annotations`, `categories`.
@@ -252,20 +283,23 @@ def read_coco(
         source (`str` or `Path`): The JSON file, or its folder.
         images (`str`, `Path` or list of them, *optional*): Folders of pictures, when they are not beside the file.
         split (`str`, *optional*): Chooses among several files in a folder.
-        categories (`Sequence[str]`, *optional*): Names of the categories that are text; all by default.
+        categories (`Sequence[str]`, *optional*):
+            Names of the categories that are text; annotations of others are left out. By default all are text, with an
+            [`AnnotationWarning`] when there are several, or the name of one does not say that it is text.
         missing (`str`, *optional*, defaults to `"error"`): See [`read_dataset`], as for the following.
         orientation (`str`, *optional*, defaults to `"auto"`): The pictures' `width` and `height` decide.
         encoding (`str`, *optional*): Encoding of the file.
         on_error (`Callable`, *optional*): Called with the error of a picture's annotation.
+        options (`ReadOptions`, *optional*): What all readers have in common.
 
     Returns:
         `Iterator[TextRecord]`: lazily.
     """
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    path = find_one(source, ("instances*.json", "*.json"), "COCO file", split)
-    pictures = ImageIndex(as_folders(images, path.parent), missing)
-    content = load_json(path, encoding)
-    wanted = None if categories is None else _category_ids(content, path, categories)
+    patterns = ("instances*.json", "*.json")
+    path, pictures = find_source(source, images, patterns, "COCO file", split, missing, encoding, options)
+    content = load_json(path, encoding, options.memory_limit)
+    wanted = None if categories is None else _category_ids(content, path, as_names(categories, "categories"))
     infos = {}
     for index, info in enumerate(member(content, "images", list, str(path))):
         where = f"{path}: images[{index}]"
@@ -275,13 +309,18 @@ def read_coco(
                 f"{where}.id: {shortened(image_id)} is the id of an earlier picture, too; correct it"
             )
         infos[image_id] = (where, info, [])
+    used: Counter = Counter()
     for index, entry in enumerate(member(content, "annotations", list, str(path))):
         where = f"{path}: annotations[{index}]"
         image_id = member(entry, "image_id", ID, where)
         if image_id not in infos:
             raise AnnotationError(f"{where}.image_id: no picture with the id {shortened(image_id)}; correct it")
-        if wanted is None or member(entry, "category_id", ID, where) in wanted:
+        category = member(entry, "category_id", ID, where, None if wanted is None else ...)
+        used[category] += 1
+        if wanted is None or category in wanted:
             infos[image_id][2].append((where, entry))
+    if wanted is None:
+        _warn_of_categories(content, path, used)
 
     def build(item: tuple[str, dict, list]) -> TextRecord | None:
         where, info, entries = item
@@ -295,20 +334,47 @@ def read_coco(
                 instances.add(polygon, text, any(flags))
         size = json_size(info, where)
         image = pictures.find(name, where)
-        return None if image is None else instances.record(image, orientation, None, size, where)
+        if image is None:
+            return None
+        return instances.record(image, orientation, None, size, where, normalized=options.normalized)
 
-    return build_records(infos.values(), build, on_error)
+    return build_records(infos.values(), build, on_error, options)
+
+
+def _category_names(content: Any, path: Path) -> dict:
+    """The names of the categories by their ids."""
+    names = {}
+    for index, entry in enumerate(member(content, "categories", list, str(path), [])):
+        where = f"{path}: categories[{index}]"
+        names[member(entry, "id", ID, where)] = member(entry, "name", str, where)
+    return names
 
 
 def _category_ids(content: Any, path: Path, categories: Sequence[str]) -> set:
-    table = {}
-    for index, entry in enumerate(member(content, "categories", list, str(path))):
-        where = f"{path}: categories[{index}]"
-        table[member(entry, "name", str, where)] = member(entry, "id", ID, where)
-    unknown = [name for name in categories if name not in table]
+    names = _category_names(content, path)
+    unknown = [name for name in categories if name not in names.values()]
     if unknown:
-        raise ValueError(f"{path} has no category {unknown[0]!r}, but {', '.join(map(repr, table))}")
-    return {table[name] for name in categories}
+        known = ", ".join(map(repr, names.values())) or "none"
+        raise ValueError(f"{path} has no category {unknown[0]!r}, but {known}; see `categories` (--categories)")
+    return {identifier for identifier, name in names.items() if name in categories}
+
+
+_TEXT_CATEGORY = re.compile(r"text|word|letter|char|line|ocr|transcription", re.IGNORECASE)
+
+
+def _warn_of_categories(content: Any, path: Path, used: Counter) -> None:
+    """Warns when what becomes text is probably not all text."""
+    names = _category_names(content, path)
+    counts = {
+        names.get(identifier, str(identifier)): count for identifier, count in used.items() if identifier is not None
+    }
+    known = [name for identifier, name in names.items() if identifier in used]
+    if len(counts) > 1 or any(not _TEXT_CATEGORY.search(name) for name in known):
+        listed = ", ".join(f"{shortened(name)} ({count})" for name, count in list(counts.items())[:8])
+        warn(
+            f"{path}: annotations of all categories are read as text: {listed}; pass categories=[...] "
+            "(--categories NAME,NAME) with those that are"
+        )
 
 
 def _coco_outlines(entry: dict, where: str, ignored: bool) -> list[np.ndarray]:
@@ -341,6 +407,7 @@ def read_mmocr(
     orientation: str = "auto",
     encoding: str | None = None,
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads the text-detection form of mmocr 1.x: `data_list` of pictures with `instances`.
@@ -349,9 +416,9 @@ def read_mmocr(
     [`read_dataset`] for arguments and errors.
     """
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    path = find_one(source, ("textdet*.json", "textspotting*.json", "*.json"), "mmocr file", split)
-    pictures = ImageIndex(as_folders(images, path.parent), missing)
-    entries = member(load_json(path, encoding), "data_list", list, str(path))
+    patterns = ("textdet*.json", "textspotting*.json", "*.json")
+    path, pictures = find_source(source, images, patterns, "mmocr file", split, missing, encoding, options)
+    entries = member(load_json(path, encoding, options.memory_limit), "data_list", list, str(path))
 
     def build(item: tuple[int, Any]) -> TextRecord | None:
         where = f"{path}: data_list[{item[0]}]"
@@ -367,6 +434,8 @@ def read_mmocr(
             instances.add(polygon, member(entry, "text", str, place, None), ignore)
         size = json_size(item[1], where)
         image = pictures.find(name, where)
-        return None if image is None else instances.record(image, orientation, None, size, where)
+        if image is None:
+            return None
+        return instances.record(image, orientation, None, size, where, normalized=options.normalized)
 
-    return build_records(enumerate(entries), build, on_error)
+    return build_records(enumerate(entries), build, on_error, options)

@@ -17,21 +17,25 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 
-from .files import NUMBER, PathLike, folder, list_images, outline, parse_numbers, read_lines, rectangle, upright_frame
+from .access import DEFAULT_OPTIONS, MEMORY_LIMIT, PathLike, ReadOptions, SourceFolders, short_text
+from .files import NUMBER, folder, list_images, outline, parse_numbers, read_lines, rectangle
 from .paired import Instances, file_reader
-from .records import AnnotationError, TextRecord
+from .records import AnnotationError, TextRecord, build_records
 
 
-_SEPARATED = r"\s*[,\s]\s*"
+# No two ways to match the same spaces: a line of many would take their square in time.
+_SEPARATED = r"(?:\s*,\s*|\s+)"
 _RECTANGLE_LINE = re.compile(
     rf"\s*({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern}){_SEPARATED}({NUMBER.pattern})"
     rf"(?:{_SEPARATED}(.*))?",
     re.DOTALL | re.ASCII,
 )
-_FOUR_MORE_NUMBERS = re.compile(rf"(?:{NUMBER.pattern}\s*,\s*){{4}}", re.ASCII)
+# Longer than any number that is written on a sign.
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3}){1,6}", re.ASCII)
 
 
 def icdar_key(stem: str) -> str:
@@ -39,10 +43,45 @@ def icdar_key(stem: str) -> str:
     return re.sub(r"^gt_", "", stem, flags=re.IGNORECASE)
 
 
+def check_points(polygon: np.ndarray, text: str, where: str, line: str, expected: int = 8) -> None:
+    """
+    Refuses a transcription that begins with further points of the outline, or with what decimal commas make of them.
+
+    Four numbers and more are points; two or three, and groups of thousands, are when they lie beside the outline, and
+    otherwise text such as `12,50` or `1,000,000,000`.
+
+    Args:
+        polygon (`np.ndarray`): The outline of shape (n, 2) that the format takes from the line.
+        text (`str`): The rest of the line.
+        where (`str`): File and line, for the message.
+        line (`str`): The line itself, for the message.
+        expected (`int`, *optional*, defaults to 8): How many numbers a line of the format has.
+
+    Raises:
+        AnnotationError: if there are more points.
+    """
+    numbers = []
+    for field in text[:1000].split("," if "," in line else None):
+        if not NUMBER.fullmatch(field.strip()):
+            break
+        numbers.append(float(field))
+    if len(numbers) < 2:
+        return
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    reach = (high - low).max()
+    beside = np.all(numbers[:2] >= low - reach) and np.all(numbers[:2] <= high + reach)
+    if beside or (len(numbers) >= 4 and not _THOUSANDS.fullmatch(text.strip())):
+        hint = "lines of 8 numbers are the format icdar2015, of polygons" if expected < 8 else "lines of polygons are"
+        raise AnnotationError(
+            f"{where}: more than {expected} numbers: {short_text(line)}; {hint} the format totaltext, and decimals need a "
+            "point, not a comma"
+        )
+
+
 # ICDAR 2013 ---------------------------------------------------------------------------------------------------------
 
 
-def parse_icdar2013(path: PathLike, encoding: str | None = None) -> Instances:
+def parse_icdar2013(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     """
     Parses one ICDAR 2013 Focused Scene Text file: `left, top, right, bottom, "transcription"` a line.
 
@@ -52,6 +91,7 @@ def parse_icdar2013(path: PathLike, encoding: str | None = None) -> Instances:
     Args:
         path (`str` or `Path`): The annotation file.
         encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
         `Instances`: rectangles and transcriptions, without their quotes.
@@ -61,25 +101,25 @@ def parse_icdar2013(path: PathLike, encoding: str | None = None) -> Instances:
         AnnotationError: if a line cannot be meant; the message names file and line.
     """
     instances = Instances()
-    for number, line in read_lines(path, encoding):
+    for number, line in read_lines(path, encoding, memory_limit):
         where = f"{path}, line {number}"
         match = _RECTANGLE_LINE.fullmatch(line)
         if match is None:
             raise AnnotationError(
-                f'{where}: expected `left, top, right, bottom, "transcription"` (4 numbers and a text): {line!r}; correct it'
+                f'{where}: expected `left, top, right, bottom, "transcription"` (4 numbers and a text): {short_text(line)}; '
+                "correct it"
             )
         xmin, ymin, xmax, ymax = parse_numbers(match.groups()[:4], where, line)
         text = match[5]
-        if text is not None and _FOUR_MORE_NUMBERS.match(text):
-            raise AnnotationError(
-                f"{where}: more than 4 numbers: {line!r}; lines of 8 numbers are the format icdar2015"
-            )
         if xmax < xmin or ymax < ymin:
             raise AnnotationError(
-                f"{where}: the right or bottom edge comes before the left or top one: {line!r}; a line is "
+                f"{where}: the right or bottom edge comes before the left or top one: {short_text(line)}; a line is "
                 "left, top, right, bottom"
             )
-        instances.add(rectangle(xmin, ymin, xmax, ymax), None if text is None else _unquoted(text.strip()))
+        polygon = rectangle(xmin, ymin, xmax, ymax)
+        if text is not None:
+            check_points(polygon, text, where, line, expected=4)
+        instances.add(polygon, None if text is None else _unquoted(text.strip()))
     return instances
 
 
@@ -102,7 +142,9 @@ read_icdar2013 = file_reader(
 # ICDAR 2015 ---------------------------------------------------------------------------------------------------------
 
 
-def parse_icdar2015(gt_path: PathLike, encoding: str | None = None) -> tuple[list[np.ndarray], list[bool], list[str]]:
+def parse_icdar2015(
+    gt_path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT
+) -> tuple[list[np.ndarray], list[bool], list[str | None]]:
     """
     Parses one ICDAR 2015 file: `x1,y1,x2,y2,x3,y3,x4,y4,transcription` a line, `###` for an unreadable word.
 
@@ -110,30 +152,35 @@ def parse_icdar2015(gt_path: PathLike, encoding: str | None = None) -> tuple[lis
         gt_path (`str` or `Path`):
             The annotation file; UTF-8, with or without byte order mark, or UTF-16 with one; any line ending.
         encoding (`str`, *optional*): Another encoding.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
-        `tuple[list[np.ndarray], list[bool], list[str]]`: float32 polygons of shape (4, 2), ignore flags, transcriptions.
+        `tuple[list[np.ndarray], list[bool], list[str | None]]`: float32 polygons of shape (4, 2), ignore flags, and
+        transcriptions, `None` where a line has eight numbers only.
 
     Raises:
         FileNotFoundError: if the file does not exist.
         AnnotationError: if a line cannot be parsed; the message names file and line.
     """
-    instances = _parse_icdar2015(gt_path, encoding)
+    instances = _parse_icdar2015(gt_path, encoding, memory_limit)
     return instances.polygons, instances.ignore, instances.texts
 
 
-def _parse_icdar2015(path: PathLike, encoding: str | None = None) -> Instances:
+def _parse_icdar2015(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     instances = Instances()
-    for number, line in read_lines(path, encoding):
+    for number, line in read_lines(path, encoding, memory_limit):
         where = f"{path}, line {number}"
         # The transcription is unquoted and may contain commas: only the first eight separate fields.
         fields = line.split(",", 8)
-        if len(fields) < 9:
+        if len(fields) < 8 or (len(fields) == 8 and fields[7].strip().isalpha()):
             raise AnnotationError(
-                f"{where}: expected `x1,y1,x2,y2,x3,y3,x4,y4,transcription` (8 numbers and a text), "
-                f"found {len(fields)} fields: {line!r}; correct it or check the format"
+                f"{where}: expected `x1,y1,x2,y2,x3,y3,x4,y4,transcription` (8 numbers, and a text if it is known), "
+                f"found {len(fields)} fields: {short_text(line)}; correct it or check the format"
             )
-        instances.add(outline(parse_numbers(fields[:8], where, line)), fields[8])
+        polygon = outline(parse_numbers(fields[:8], where, line))
+        if len(fields) == 9:
+            check_points(polygon, fields[8], where, line)
+        instances.add(polygon, fields[8] if len(fields) == 9 else None)
     return instances
 
 
@@ -144,6 +191,7 @@ def read_icdar2015(
     *,
     orientation: str = "stored",
     encoding: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[TextRecord]:
     """
     Reads ICDAR 2015 Incidental Scene Text (https://rrc.cvc.uab.es/?ch=4): `img_N.jpg` with `gt_img_N.txt`.
@@ -158,6 +206,7 @@ def read_icdar2015(
             Whether the annotations refer to the `"stored"` pictures or to the `"upright"` ones (EXIF applied).
         encoding (`str`, *optional*):
             Encoding of the annotations, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+        options (`ReadOptions`, *optional*): What all readers have in common.
 
     Returns:
         `list[TextRecord]`: one record a picture, in natural order of the file names.
@@ -167,15 +216,18 @@ def read_icdar2015(
         AnnotationError: if an annotation line cannot be parsed; the message names file and line.
     """
     gt_folder = folder(gt_dir, "Annotation")
-    records = []
-    for image_path in list_images(image_dir):
+    folders = SourceFolders(image_dir, gt_folder, allow_outside=options.allow_outside)
+
+    def build(image_path: Path) -> TextRecord:
         gt_path = gt_folder / f"gt_{image_path.stem}.txt"
         if not gt_path.is_file():
             raise FileNotFoundError(f"Annotation file not found: {gt_path} (for the picture {image_path})")
-        polygons, ignore, texts = parse_icdar2015(gt_path, encoding)
-        polygons, size = upright_frame(image_path, polygons, orientation, record_size)
-        records.append(TextRecord(image_path, polygons, ignore, list(texts), size))
-    return records
+        instances = _parse_icdar2015(folders.check(gt_path), encoding, options.memory_limit)
+        return instances.record(
+            image_path, orientation, record_size, where=str(gt_path), normalized=options.normalized
+        )
+
+    return list(build_records(list_images(image_dir, folders), build, None, options))
 
 
 read_icdar2015_folder = file_reader(
@@ -190,13 +242,14 @@ read_icdar2015_folder = file_reader(
 # MLT ----------------------------------------------------------------------------------------------------------------
 
 
-def parse_mlt(path: PathLike, encoding: str | None = None) -> Instances:
+def parse_mlt(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     """
     Parses one file of ICDAR 2017-MLT or 2019-MLT: `x1,y1,x2,y2,x3,y3,x4,y4,script,transcription` a line.
 
     Args:
         path (`str` or `Path`): The annotation file.
         encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
         `Instances`: quadrilaterals, scripts (as `languages`) and transcriptions.
@@ -206,15 +259,19 @@ def parse_mlt(path: PathLike, encoding: str | None = None) -> Instances:
         AnnotationError: if a line cannot be meant; the message names file and line.
     """
     instances = Instances()
-    for number, line in read_lines(path, encoding):
+    for number, line in read_lines(path, encoding, memory_limit):
         where = f"{path}, line {number}"
         fields = line.split(",", 9)
-        if len(fields) < 10:
+        if len(fields) not in (8, 10):
             raise AnnotationError(
                 f"{where}: expected `x1,y1,x2,y2,x3,y3,x4,y4,script,transcription` (8 numbers, a script and a text), found "
-                f"{len(fields)} fields: {line!r}; lines without a script are the format icdar2015"
+                f"{len(fields)} fields: {short_text(line)}; lines without a script are the format icdar2015"
             )
         polygon = outline(parse_numbers(fields[:8], where, line))
+        if len(fields) == 8:
+            instances.add(polygon, None)
+            continue
+        check_points(polygon, f"{fields[8]},{fields[9]}", where, line)
         instances.add(polygon, fields[9], language=fields[8].strip() or None)
     return instances
 
@@ -251,7 +308,7 @@ def rotated_rectangle(x: float, y: float, width: float, height: float, angle: fl
     return turned.astype(np.float32)
 
 
-def parse_td500(path: PathLike, encoding: str | None = None) -> Instances:
+def parse_td500(path: PathLike, encoding: str | None = None, memory_limit: int = MEMORY_LIMIT) -> Instances:
     """
     Parses one file of MSRA-TD500 or HUST-TR400, which hold text lines as rotated rectangles.
 
@@ -262,6 +319,7 @@ def parse_td500(path: PathLike, encoding: str | None = None) -> Instances:
     Args:
         path (`str` or `Path`): The annotation file.
         encoding (`str`, *optional*): Its encoding, when it is neither UTF-8 nor UTF-16 with a byte order mark.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that its content may take in memory.
 
     Returns:
         `Instances`: quadrilaterals that start at the corner which is the top-left one before turning.
@@ -271,34 +329,38 @@ def parse_td500(path: PathLike, encoding: str | None = None) -> Instances:
         AnnotationError: if a line cannot be meant; the message names file and line.
     """
     instances = Instances()
-    for number, line in read_lines(path, encoding):
+    for number, line in read_lines(path, encoding, memory_limit):
         where = f"{path}, line {number}"
         if "," in line:
             fields = line.split(",", 5)
             if len(fields) < 5:
                 raise AnnotationError(
-                    f"{where}: expected `xmin,ymin,xmax,ymax,angle,transcription`, found {len(fields)} fields: {line!r}; "
+                    f"{where}: expected `xmin,ymin,xmax,ymax,angle,transcription`, found {len(fields)} fields: {short_text(line)}; "
                     "correct it"
                 )
             xmin, ymin, xmax, ymax, angle = parse_numbers(fields[:5], where, line)
             width, height, difficult = xmax - xmin, ymax - ymin, 0.0
             text = fields[5].strip() if len(fields) == 6 else None
             text = None if text in ("", "None") else text
+            if text is not None and xmin <= xmax and ymin <= ymax:
+                check_points(rectangle(xmin, ymin, xmax, ymax), text, where, line, expected=5)
         else:
             fields = line.split()
             if len(fields) != 7:
                 raise AnnotationError(
                     f"{where}: expected `index difficult x y width height angle` (7 numbers), found {len(fields)} fields: "
-                    f"{line!r}; correct it"
+                    f"{short_text(line)}; correct it"
                 )
             _, difficult, xmin, ymin, width, height, angle = parse_numbers(fields, where, line)
             text = None
         if difficult not in (0, 1):
-            raise AnnotationError(f"{where}: the second number, `difficult`, must be 0 or 1: {line!r}; correct it")
+            raise AnnotationError(
+                f"{where}: the second number, `difficult`, must be 0 or 1: {short_text(line)}; correct it"
+            )
         if width < 0 or height < 0:
-            raise AnnotationError(f"{where}: a negative width or height: {line!r}; correct it")
+            raise AnnotationError(f"{where}: a negative width or height: {short_text(line)}; correct it")
         if abs(angle) > 2 * math.pi:
-            raise AnnotationError(f"{where}: the angle {angle:g} is not in radians: {line!r}; convert it")
+            raise AnnotationError(f"{where}: the angle {angle:g} is not in radians: {short_text(line)}; convert it")
         instances.add(rotated_rectangle(xmin, ymin, width, height, angle), text, difficult == 1)
     return instances
 

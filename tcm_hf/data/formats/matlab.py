@@ -32,12 +32,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .records import AnnotationError
+from .access import MEMORY_LIMIT, check_memory
+from .errors import AnnotationError
 
 
 HEADER_BYTES = 128
 CHUNK_BYTES = 1 << 18
 MAX_DEPTH = 8
+# SynthText has fewer than a million; a damaged or hostile size would keep a reader busy for days.
+MAX_CELLS = 10_000_000
+# What a cell, and a line of a character array, take as Python objects beside their content.
+BYTES_PER_ITEM = 160
 
 MI_MATRIX, MI_COMPRESSED = 14, 15
 # Data types of elements: NumPy's letters, and encodings of text.
@@ -99,7 +104,7 @@ class _Inflated(io.RawIOBase):
 
 def _read(stream: BinaryIO, size: int, where: str) -> bytes:
     """Exactly so many bytes. In pieces: a damaged size must not reserve memory for bytes that are not there."""
-    pieces = []
+    content = bytearray()
     while size > 0:
         try:
             piece = stream.read(min(size, CHUNK_BYTES))
@@ -107,9 +112,9 @@ def _read(stream: BinaryIO, size: int, where: str) -> bytes:
             raise AnnotationError(f"{where}: damaged ({error}); get a complete copy of the file") from error
         if not piece:
             raise AnnotationError(f"{where}: the file ends too early; get a complete copy of it")
-        pieces.append(piece)
+        content += piece
         size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return bytes(content) if len(content) <= CHUNK_BYTES else content
 
 
 def _tag(data: bytes, at: int, order: str, where: str) -> tuple[int, int, int, int]:
@@ -143,11 +148,23 @@ def _header(data: bytes, order: str, where: str) -> tuple[int, tuple[int, ...], 
     kind, start, size, at = _tag(data, at, order, where)
     if kind not in (1, 2, 16):
         raise AnnotationError(f"{where}: damaged (an array without name); get a complete copy of the file")
-    return mx_class, shape, data[start : start + size].decode("ascii", "replace"), at
+    return mx_class, shape, bytes(data[start : start + size]).decode("ascii", "replace"), at
 
 
-def _matrix(data: bytes, order: str, where: str, depth: int = 0):
+class _Budget:
+    """Memory that the value of one variable may still take."""
+
+    def __init__(self, limit: int, where: str):
+        self.limit, self.where, self.taken = limit, where, 0
+
+    def take(self, size: int) -> None:
+        self.taken += size
+        check_memory(self.taken, self.limit, self.where)
+
+
+def _matrix(data: memoryview, order: str, where: str, budget: _Budget, depth: int = 0):
     """The value of a matrix element: numbers, lines of text, or cells."""
+    budget.take(BYTES_PER_ITEM)
     if not data:
         return np.empty((0, 0))
     mx_class, shape, _, at = _header(data, order, where)
@@ -160,7 +177,7 @@ def _matrix(data: bytes, order: str, where: str, depth: int = 0):
             kind, start, size, at = _tag(data, at, order, where)
             if kind != MI_MATRIX:
                 raise AnnotationError(f"{where}: damaged (a cell that is no array); get a complete copy of the file")
-            items.append(_matrix(data[start : start + size], order, where, depth + 1))
+            items.append(_matrix(data[start : start + size], order, where, budget, depth + 1))
         return MatCells(shape, items)
     if mx_class != MX_CHAR and mx_class not in MX_NUMBERS:
         raise AnnotationError(
@@ -171,7 +188,9 @@ def _matrix(data: bytes, order: str, where: str, depth: int = 0):
     kind, start, size, _ = _tag(data, at, order, where)
     content = data[start : start + size]
     if mx_class == MX_CHAR:
-        return _text(content, kind, shape, order, where)
+        # The characters, one to four bytes each, and the lines, each with a part of them.
+        budget.take(8 * size + BYTES_PER_ITEM * min(shape[0], size))
+        return _text(bytes(content), kind, shape, order, where)
     if kind not in NUMBER_TYPES or size != count * np.dtype(NUMBER_TYPES[kind]).itemsize:
         raise AnnotationError(
             f"{where}: damaged (an array of {shape} in {size} bytes); get a complete copy of the file"
@@ -201,14 +220,15 @@ def _text(content: bytes, kind: int, shape: tuple[int, ...], order: str, where: 
 
 
 @contextmanager
-def _opened(variable: MatVariable) -> Iterator[BinaryIO]:
-    """The matrix element of a variable as a stream, behind its tag."""
+def _opened(variable: MatVariable) -> Iterator[tuple[BinaryIO, int]]:
+    """The matrix element of a variable as a stream, behind its tag, and its size."""
     with open(variable.path, "rb") as file:
         file.seek(variable.offset)
+        size = variable.size
         if variable.compressed:
             file = io.BufferedReader(_Inflated(file, variable.size), CHUNK_BYTES)
-            _read(file, 8, str(variable.path))
-        yield file
+            _, size = struct.unpack(variable.order + "II", _read(file, 8, str(variable.path)))
+        yield file, size
 
 
 def mat_variables(path: str | Path) -> dict[str, MatVariable]:
@@ -265,56 +285,61 @@ def find_variable(path: str | Path, name: str) -> MatVariable:
     return variables[name]
 
 
-def read_mat(path: str | Path, name: str):
+def read_mat(path: str | Path, name: str, memory_limit: int = MEMORY_LIMIT):
     """
     Reads a small variable whole.
 
     Args:
         path (`str` or `Path`): The file.
         name (`str`): The variable.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that it may take in memory, by its declared size.
 
     Returns:
         `np.ndarray`, `list[str]` (the lines of a character array) or `MatCells`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        AnnotationError: if there is no such variable, or the file is damaged.
+        AnnotationError: if there is no such variable, the file is damaged, or it is too large.
     """
     variable = find_variable(path, name)
     where = f"{path}, {name}"
-    with _opened(variable) as stream:
-        if not variable.compressed:
-            return _matrix(_read(stream, variable.size, where), variable.order, where)
-        pieces = []
-        try:
-            while piece := stream.read(CHUNK_BYTES):
-                pieces.append(piece)
-        except zlib.error as error:
-            raise AnnotationError(f"{where}: damaged ({error}); get a complete copy of the file") from error
-        return _matrix(b"".join(pieces), variable.order, where)
+    budget = _Budget(memory_limit, where)
+    with _opened(variable) as (stream, size):
+        # What is read grows as it comes, for which there are at times two copies of it.
+        budget.take(2 * size)
+        return _matrix(memoryview(_read(stream, size, where)), variable.order, where, budget)
 
 
-def iterate_cells(variable: MatVariable) -> Iterator:
+def iterate_cells(variable: MatVariable, memory_limit: int = MEMORY_LIMIT) -> Iterator:
     """
     The cells of a variable one by one, column by column.
 
+    Args:
+        variable (`MatVariable`): The variable.
+        memory_limit (`int`, *optional*, defaults to 2 GiB): Bytes that one cell may take in memory.
+
     Raises:
-        AnnotationError: if it is no cell array, or the file is damaged.
+        AnnotationError: if it is no cell array, the file is damaged, or a cell is too large.
     """
     where = f"{variable.path}, {variable.name}"
     if variable.mx_class != MX_CELL:
         raise AnnotationError(f"{where}: no cell array; check that this is the right format")
+    count = math.prod(variable.shape)
+    if count > MAX_CELLS:
+        raise AnnotationError(f"{where}: {count} cells are more than {MAX_CELLS}; get a complete copy of the file")
     order = variable.order
-    with _opened(variable) as stream:
+    with _opened(variable) as (stream, _):
         # The header again, element by element: cells follow without a gap.
         for _ in range(3):
             tag = _read(stream, 8, where)
             kind, size = struct.unpack(order + "II", tag)
             if not kind >> 16:
                 _read(stream, size + -size % 8, where)
-        for index in range(math.prod(variable.shape)):
+        for index in range(count):
             cell = f"{where}, cell {index + 1}"
             kind, size = struct.unpack(order + "II", _read(stream, 8, cell))
             if kind != MI_MATRIX:
                 raise AnnotationError(f"{cell}: damaged (a cell that is no array); get a complete copy of the file")
-            yield _matrix(_read(stream, size, cell), order, cell)
+            budget = _Budget(memory_limit, cell)
+            budget.take(2 * size)
+            yield _matrix(memoryview(_read(stream, size, cell)), order, cell, budget)

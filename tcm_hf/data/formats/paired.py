@@ -22,18 +22,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders
 from .files import (
     MISSING_CHOICES,
     ORIENTATION_CHOICES,
-    PathLike,
     as_folders,
     check_choice,
     find_files,
     folder,
     natural_key,
     strip_image_suffix,
-    upright_frame,
 )
+from .frames import upright_frame
 from .records import IGNORE_TRANSCRIPTION, IMAGE_SUFFIXES, AnnotationError, TextRecord, build_records
 
 
@@ -67,9 +67,10 @@ class Instances:
         annotated_size: tuple[int, int] | None = None,
         where: str = "",
         image_name: str | None = None,
+        normalized: bool = False,
     ) -> TextRecord:
         """The record of a picture; see [`upright_frame`] for the arguments."""
-        polygons, size = upright_frame(image, self.polygons, orientation, size, annotated_size, where)
+        polygons, size = upright_frame(image, self.polygons, orientation, size, annotated_size, where, normalized)
         languages = self.languages if any(name is not None for name in self.languages) else None
         return TextRecord(image, polygons, self.ignore, self.texts, size, languages, image_name)
 
@@ -83,6 +84,7 @@ def pair_files(
     key: Callable[[str], str | None],
     split: str | None = None,
     missing: str = "error",
+    allow_outside: bool = False,
 ) -> list[tuple[Path, Path]]:
     """
     Pairs pictures with their annotation files by name.
@@ -97,20 +99,22 @@ def pair_files(
         missing (`str`, *optional*, defaults to `"error"`):
             What becomes of a picture or an annotation that has no counterpart: `"error"`, `"skip"`, or `"keep"`
             (an annotation without picture is kept, a picture without annotation is left out).
+        allow_outside (`bool`, *optional*, defaults to `False`): Whether links may lead out of these folders.
 
     Returns:
         `list[tuple[Path, Path]]`: picture and annotation, in natural order.
 
     Raises:
         FileNotFoundError: if a folder, or with `missing="error"` a counterpart, is missing.
-        AnnotationError: if several files of one name cannot be told apart.
+        AnnotationError: if several files of one name cannot be told apart, or a link leads outside.
     """
     check_choice("missing", missing, MISSING_CHOICES)
     root = folder(source, "Source")
     image_roots = as_folders(images, root)
     annotation_root = folder(annotations, "Annotation") if annotations is not None else root
+    folders = SourceFolders(root, annotation_root, *image_roots, allow_outside=allow_outside)
     annotation_of: dict[str, Path] = {}
-    for path in find_files([annotation_root], suffixes, split):
+    for path in find_files([annotation_root], suffixes, split, folders):
         name = key(strip_image_suffix(path.stem))
         if name is None or _OTHER_TEXT.fullmatch(path.stem):
             continue
@@ -124,7 +128,7 @@ def pair_files(
         if other is None or suffixes.index(path.suffix.lower()) < suffixes.index(other.suffix.lower()):
             annotation_of[name] = path
     pairs, seen = [], {}
-    for path in find_files(image_roots, IMAGE_SUFFIXES, split):
+    for path in find_files(image_roots, IMAGE_SUFFIXES, split, folders):
         name = path.stem.casefold()
         annotation = annotation_of.get(name) or annotation_of.get((key(path.stem) or name).casefold())
         if annotation is None:
@@ -162,7 +166,7 @@ def pair_files(
 def file_reader(
     name: str,
     title: str,
-    parse: Callable[[Path, str | None], Instances],
+    parse: Callable[[Path, str | None, int], Instances],
     *,
     suffixes: Sequence[str],
     key: Callable[[str], str | None],
@@ -174,7 +178,7 @@ def file_reader(
     Args:
         name (`str`): Name of the reader.
         title (`str`): What it reads, for its documentation.
-        parse (`Callable`): `parse(path, encoding)` reads one annotation file.
+        parse (`Callable`): `parse(path, encoding, memory_limit)` reads one annotation file.
         suffixes (`Sequence[str]`): Suffixes of annotation files.
         key (`Callable[[str], str]`): Takes an annotation's stem to the picture's.
         orientation (`str`, *optional*, defaults to `"stored"`): What the benchmark's annotations refer to.
@@ -195,15 +199,28 @@ def file_reader(
         orientation: str = default,
         encoding: str | None = None,
         on_error: OnError | None = None,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Iterator[TextRecord]:
         check_choice("orientation", orientation, ORIENTATION_CHOICES)
-        pairs = pair_files(source, images, annotations, suffixes=suffixes, key=key, split=split, missing=missing)
+        pairs = pair_files(
+            source,
+            images,
+            annotations,
+            suffixes=suffixes,
+            key=key,
+            split=split,
+            missing=missing,
+            allow_outside=options.allow_outside,
+        )
 
         def build(pair: tuple[Path, Path]) -> TextRecord:
             image, annotation = pair
-            return parse(annotation, encoding).record(image, orientation, record_size)
+            instances = parse(annotation, encoding, options.memory_limit)
+            return instances.record(
+                image, orientation, record_size, where=str(annotation), normalized=options.normalized
+            )
 
-        return build_records(pairs, build, on_error)
+        return build_records(pairs, build, on_error, options)
 
     reader.__name__ = reader.__qualname__ = name
     reader.__doc__ = f"""Reads {title}.

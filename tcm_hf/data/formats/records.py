@@ -15,7 +15,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +28,8 @@ from PIL import Image
 
 from ...image_loading import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # the readers' list is that of all commands
 from ...image_loading import load_rgb_image
+from .access import DEFAULT_OPTIONS, ReadOptions, SourceFolders
+from .errors import AnnotationError, AnnotationWarning
 
 
 try:
@@ -34,12 +39,10 @@ except ImportError as error:  # pragma: no cover
 
 
 IGNORE_TRANSCRIPTION = "###"
+# Frames of more pixels than Pillow decodes by default would only fill the memory.
+MAX_FRAME_PIXELS = 178_956_970
 
 Item = TypeVar("Item")
-
-
-class AnnotationError(ValueError):
-    """An annotation that cannot be meant as it stands; the message names the file, the place in it and a remedy."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,34 @@ class DatasetImage:
         index (`int`): Row of the picture.
         column (`str`): Column of the picture.
         path (`str`, *optional*): The picture's file name, for messages.
+        folders (`SourceFolders`, *optional*): What a picture that is only named may be; without it nothing is opened.
     """
 
     dataset: Any = field(repr=False)
     index: int
     column: str = "image"
     path: str | None = None
+    folders: SourceFolders = field(default_factory=SourceFolders, repr=False, compare=False)
 
     def load(self) -> Any:
         """The picture as stored: encoded bytes, a path, or a decoded picture."""
-        return stored_picture(self.dataset[self.index][self.column], f"row {self.index}, column {self.column!r}")
+        where = f"row {self.index}, column {self.column!r}"
+        return stored_picture(self.dataset[self.index][self.column], where, self.folders)
 
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray | DatasetImage
 
 
-def stored_picture(value: Any, where: str) -> Any:
+def stored_picture(value: Any, where: str, folders: SourceFolders) -> Any:
     """The bytes or the path inside the value of an undecoded picture column; a decoded picture as it is."""
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if value is None:
         raise AnnotationError(f"{where}: there is no picture; remove the row")
-    if isinstance(value, str) and "://" in value and not value.startswith(("http://", "https://")):
-        # A stream from the Hub gives addresses such as hf://datasets/..., also inside of archives.
-        import fsspec
-
-        with fsspec.open(value, "rb") as file:
-            return file.read()
+    if isinstance(value, (str, Path)):
+        return folders.picture(str(value), where)
+    if not isinstance(value, (bytes, Image.Image, np.ndarray)):
+        raise AnnotationError(f"{where}: {type(value).__name__} is no picture; store the bytes of an image file")
     return value
 
 
@@ -182,10 +186,18 @@ def load_record(record: TextRecord) -> np.ndarray:
 
     Returns:
         `np.ndarray`: RGB uint8 of shape (height, width, 3).
+
+    Raises:
+        OSError, ValueError: as [`load_image`]; also if the frame has no pixels, or too many.
     """
     image = load_image(record.image)
     if record.size is not None and tuple(record.size) != image.shape[:2]:
         height, width = record.size
+        if height < 1 or width < 1 or math.prod(record.size) > MAX_FRAME_PIXELS:
+            raise ValueError(
+                f"{record.name}: the frame of {width} x {height} pixels is empty or has more than {MAX_FRAME_PIXELS} pixels; "
+                "correct `size`"
+            )
         shrinks = height < image.shape[0] and width < image.shape[1]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return image
@@ -195,19 +207,28 @@ def build_records(
     items: Iterable[Item],
     build: Callable[[Item], TextRecord | None],
     on_error: Callable[[AnnotationError], None] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
-    Builds records one by one.
+    Builds records one by one, and warns at the end of what is probably meant otherwise.
 
     Args:
         items (`Iterable`): What one record each is made of.
         build (`Callable`): Makes the record of an item; `None` leaves it out.
         on_error (`Callable[[AnnotationError], None]`, *optional*):
             Called with the error of a bad item, which is then left out. By default the error is raised.
+        options (`ReadOptions`, *optional*): Whether records of one picture are merged.
 
     Returns:
-        `Iterator[TextRecord]`: lazily.
+        `Iterator[TextRecord]`: lazily; when records are merged, all at once.
     """
+    records = _built(items, build, on_error)
+    if options.merge_duplicates:
+        records = _merged(records, on_error)
+    return _watched(records, options)
+
+
+def _built(items, build, on_error) -> Iterator[TextRecord]:
     for item in items:
         try:
             record = build(item)
@@ -218,3 +239,83 @@ def build_records(
             continue
         if record is not None:
             yield record
+
+
+def _merged(records: Iterable[TextRecord], on_error) -> Iterator[TextRecord]:
+    """One record a picture, in the order of their first ones."""
+    merged: dict[Any, TextRecord] = {}
+    for record in records:
+        key = str(record.image) if isinstance(record.image, (str, Path)) else object()
+        first = merged.setdefault(key, record)
+        if first is record:
+            continue
+        if first.size != record.size:
+            error = AnnotationError(
+                f"{record.name}: listed twice, with frames of {first.size} and {record.size} (height, width); correct one"
+            )
+            if on_error is None:
+                raise error
+            on_error(error)
+            continue
+        if first.languages is not None or record.languages is not None:
+            first.languages = [
+                name for part in (first, record) for name in part.languages or [None] * len(part.polygons)
+            ]
+        first.polygons, first.ignore = first.polygons + record.polygons, first.ignore + record.ignore
+        first.texts = first.texts + record.texts
+    return iter(merged.values())
+
+
+def _watched(records: Iterable[TextRecord], options: ReadOptions) -> Iterator[TextRecord]:
+    """Passes records on; at the end it warns of pictures that come twice, and of outlines smaller than a pixel."""
+    seen: set[int] = set()
+    annotated, repeated, tiny = 0, [], []
+    for record in records:
+        if isinstance(record.image, (str, Path)):
+            key = hash(str(record.image))
+            if key in seen:
+                repeated.append(record.name)
+            seen.add(key)
+        if record.polygons:
+            annotated += 1
+            if max(np.ptp(polygon, axis=0).max() for polygon in record.polygons) <= 1:
+                tiny.append(record.name)
+        yield record
+    if repeated:
+        warn(
+            f"{len(repeated)} more records of pictures that are listed already (first: {repeated[0]}): if their instances "
+            "belong together, pass merge_duplicates=True (--merge-duplicates)"
+        )
+    if tiny and not options.normalized:
+        warn(
+            f"in {len(tiny)} of {annotated} annotated pictures all outlines are smaller than a pixel (first: {tiny[0]}): if "
+            "the coordinates are fractions of width and height, pass normalized=True (--normalized)"
+        )
+
+
+def then(records: Iterable[TextRecord], finish: Callable[[], None]) -> Iterator[TextRecord]:
+    """Passes records on, and calls a function behind the last one."""
+    yield from records
+    finish()
+
+
+@contextmanager
+def noted_warnings(messages: list[str]) -> Iterator[None]:
+    """Adds the text of every [`AnnotationWarning`] to a list instead of showing it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AnnotationWarning)
+        show = warnings.showwarning
+
+        def note(message, category, *arguments, **keywords) -> None:
+            if issubclass(category, AnnotationWarning):
+                messages.append(str(message))
+            else:
+                show(message, category, *arguments, **keywords)
+
+        warnings.showwarning = note
+        yield
+
+
+def warn(message: str) -> None:
+    """Issues an [`AnnotationWarning`]."""
+    warnings.warn(message, AnnotationWarning, stacklevel=2)

@@ -19,9 +19,10 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from .access import ReadOptions
 from .curved import read_ctw1500, read_totaltext
 from .hub import read_hub
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
@@ -54,10 +55,12 @@ class DatasetFormat:
 
     @property
     def options(self) -> list[str]:
-        """Names of the reader's options."""
-        return [name for name in inspect.signature(self.reader).parameters if name != "source"]
+        """Names of the options of [`read_dataset`] with this format."""
+        names = [name for name in inspect.signature(self.reader).parameters if name not in ("source", "options")]
+        return [*names, *_COMMON]
 
 
+_COMMON = tuple(field.name for field in fields(ReadOptions))
 _JSON_PICTURES = "pictures beside it or in the folders `images`"
 
 FORMATS: dict[str, DatasetFormat] = {
@@ -246,18 +249,27 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
             - `on_error` (`Callable[[AnnotationError], None]`): called with the error of a picture's annotation, which is
               then left out; by default it is raised.
 
+            and for all formats those of [`ReadOptions`]: `allow_outside`, `memory_limit`, `normalized`, `merge_duplicates`.
+            Readers that are called by themselves take these as `options=ReadOptions(...)`.
+
     Returns:
         `Iterator[TextRecord]`: lazily.
 
     Raises:
         FileNotFoundError: if a folder or file is missing.
-        AnnotationError: if an annotation cannot be meant; the message names the file, the place and a remedy.
+        AnnotationError: if an annotation cannot be meant, or names a file outside of the source; the message names the file,
+            the place and a remedy.
         ValueError: if the format or an option is unknown.
     """
     entry = find_format(format)
     parameters = inspect.signature(entry.reader).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    common = {name: options.pop(name) for name in _COMMON if name in options}
     unknown = [name for name in options if name not in parameters and not open_ended]
     if unknown:
         raise ValueError(f"{entry.name}: unknown option {unknown[0]!r}; it has {', '.join(entry.options)}")
+    if not isinstance(options.get("options", ReadOptions()), ReadOptions) or (common and "options" in options):
+        raise ValueError(f"{entry.name}: `options` must be a `ReadOptions`; or pass its fields by their own names")
+    if common:
+        options["options"] = ReadOptions(**common)
     return entry.reader(source, **options)

@@ -15,11 +15,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
-from .files import MISSING_CHOICES, ImageIndex, PathLike, as_folders, check_choice, checked_number, find_one
+from .access import DEFAULT_OPTIONS, PathLike, ReadOptions
+from .files import MISSING_CHOICES, check_choice, checked_number
+from .frames import upright_frame
+from .json_sets import find_source
 from .matlab import find_variable, iterate_cells
 from .paired import OnError
 from .records import AnnotationError, TextRecord, build_records
@@ -32,6 +37,7 @@ def read_synthtext(
     level: str = "word",
     missing: str = "error",
     on_error: OnError | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
     Reads SynthText in the Wild (https://www.robots.ox.ac.uk/~vgg/data/scenetext): `gt.mat` with folders of pictures.
@@ -45,6 +51,7 @@ def read_synthtext(
         missing (`str`, *optional*, defaults to `"error"`): What becomes of a picture that is not there; see
             [`read_dataset`].
         on_error (`Callable`, *optional*): Called with the error of a picture's annotation, which is then left out.
+        options (`ReadOptions`, *optional*): What all readers have in common; `memory_limit` holds for every picture.
 
     Returns:
         `Iterator[TextRecord]`: lazily, in the file's order. Where the words of `txt` are not as many as the outlines,
@@ -56,10 +63,10 @@ def read_synthtext(
     """
     check_choice("missing", missing, MISSING_CHOICES)
     check_choice("level", level, ("word", "character"))
-    path = find_one(source, ("gt.mat", "*.mat"), "SynthText file")
-    pictures = ImageIndex(as_folders(images, path.parent), missing)
+    patterns = ("gt.mat", "*.mat")
+    path, pictures = find_source(source, images, patterns, "SynthText file", None, missing, None, options)
     variables = [find_variable(path, name) for name in ("imnames", "wordBB" if level == "word" else "charBB", "txt")]
-    counts = [int(np.prod(variable.shape)) for variable in variables]
+    counts = [math.prod(variable.shape) for variable in variables]
     if len(set(counts)) != 1:
         raise AnnotationError(
             f"{path}: {counts[0]} names, {counts[1]} lists of outlines and {counts[2]} of texts; get a complete copy"
@@ -74,10 +81,14 @@ def read_synthtext(
         words = " ".join(lines).split() if isinstance(lines, list) and level == "word" else []
         texts = words if len(words) == len(polygons) else None
         image = pictures.find(name[0], where)
-        return None if image is None else TextRecord(image, polygons, None, texts)
+        if image is None:
+            return None
+        polygons, _ = upright_frame(image, polygons, "upright", None, None, where, options.normalized)
+        return TextRecord(image, polygons, None, texts)
 
     # `build_records` sees one picture at a time, and so do these.
-    return build_records(enumerate(zip(*map(iterate_cells, variables))), build, on_error)
+    cells = map(partial(iterate_cells, memory_limit=options.memory_limit), variables)
+    return build_records(enumerate(zip(*cells)), build, on_error, options)
 
 
 def _outlines(boxes, where: str) -> list[np.ndarray]:

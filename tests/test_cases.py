@@ -1,0 +1,94 @@
+# Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
+"""Small inputs that people reported, and what has to become of them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import shared_path
+from PIL import Image
+
+from tcm_hf.cli import main
+from tcm_hf.data.formats import parse_ctw1500
+
+
+def with_pictures(folder, *files, pictures=("a.jpg",)):
+    """A folder of pictures of 640 x 480 and of files of the shared cases: (name there, name here)."""
+    folder.mkdir()
+    for name in pictures:
+        Image.new("RGB", (640, 480), (90, 120, 150)).save(folder / name)
+    for name, here in files:
+        shutil.copyfile(shared_path(f"cases/{name}"), folder / here)
+    return folder
+
+
+def prepared(folder):
+    return [json.loads(line) for line in (folder / "train" / "metadata.jsonl").read_text().splitlines()]
+
+
+def test_05_seven_point_line(tmp_path, capsys):
+    source = with_pictures(tmp_path / "src", ("05_seven_point_line/gt_a.txt", "gt_a.txt"))
+    assert main(["prepare", "icdar2015", str(source), str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "gt_a.txt, line 1: more than 8 numbers" in error and "Traceback" not in error
+    assert not (tmp_path / "out" / "train" / "metadata.jsonl").exists()
+    # The format that the message names reads the polygon.
+    assert main(["prepare", "totaltext", str(source), str(tmp_path / "out2")]) == 0
+    (row,) = prepared(tmp_path / "out2")
+    assert len(row["polygons"][0]) == 7 and row["text"] == ["shop"]
+
+
+@pytest.mark.parametrize("format, name", [("icdar2015", "gt_a.txt"), ("coco", "i.json")])
+def test_06_normalised_coordinates(format, name, tmp_path, capsys):
+    source = with_pictures(tmp_path / "src", (f"06_normalised_coordinates/{name}", name))
+    assert main(["prepare", format, str(source), str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "all outlines are smaller than a pixel" in shown.out and "--normalized" in shown.out
+    report = json.loads((tmp_path / "out" / "train" / "report.json").read_text())
+    assert any("--normalized" in warning for warning in report["warnings"])
+    assert main(["prepare", format, str(source), str(tmp_path / "pixels"), "--normalized"]) == 0
+    assert "smaller than a pixel" not in capsys.readouterr().out
+    (row,) = prepared(tmp_path / "pixels")
+    expected = {"icdar2015": [[57.6, 57.6], [249.6, 110.4]], "coco": [[64, 48], [256, 96]]}[format]
+    np.testing.assert_allclose([row["polygons"][0][0], row["polygons"][0][2]], expected, atol=1e-3)
+
+
+def test_08_eight_numbers_only(tmp_path):
+    source = with_pictures(tmp_path / "src", ("08_eight_numbers_only_gt_a.txt", "gt_a.txt"))
+    assert main(["prepare", "icdar2015", str(source), str(tmp_path / "out")]) == 0
+    (row,) = prepared(tmp_path / "out")
+    assert row["polygons"] == [[[60, 60], [255, 60], [255, 112], [60, 112]]]
+    assert row["text"] == [""] and row["ignore"] == [False]
+
+
+def test_hub_path_traversal(tmp_path, capsys):
+    private = tmp_path / "priv" / "secret.png"
+    private.parent.mkdir()
+    Image.new("RGB", (64, 48)).save(private)
+    source = with_pictures(tmp_path / "src", ("hub_path_traversal_metadata.jsonl", "metadata.jsonl"))
+    for command in (["prepare", "hub"], ["inspect", "hub"]):
+        options = [str(tmp_path / "out")] if command[0] == "prepare" else ["--output", str(tmp_path / "drawn")]
+        main([*command, str(source), *options])
+        shown = capsys.readouterr()
+        assert "secret.png' leads outside of the data set, and is not opened" in shown.out + shown.err
+    assert not list((tmp_path / "out").rglob("*.png"))
+    assert main(["prepare", "hub", str(source), str(tmp_path / "out2"), "--skip-bad"]) == 1
+    assert "nothing to write" in capsys.readouterr().err
+    # The second name is no file anywhere.
+    lines = (source / "metadata.jsonl").read_text().splitlines()
+    (source / "metadata.jsonl").write_text(lines[0] + "\n")
+    assert main(["prepare", "hub", str(source), str(tmp_path / "out3"), "--allow-outside"]) == 0
+    assert len(prepared(tmp_path / "out3")) == 1
+
+
+def test_hub_keyerror(tmp_path):
+    source = with_pictures(tmp_path / "src", ("hub_keyerror_metadata.jsonl", "metadata.jsonl"), pictures=("a.png",))
+    assert main(["prepare", "hub", str(source), str(tmp_path / "out")]) == 0
+    (row,) = prepared(tmp_path / "out")
+    assert row["ignore"] == [False] and row["text"] == ["x"]
+
+
+def test_ctw1500_utf16be_ampersand(tmp_path):
+    instances = parse_ctw1500(shared_path("cases/ctw1500_utf16be_ampersand.xml"))
+    assert len(instances.polygons) == 1 and instances.polygons[0].shape == (14, 2) and "&" in instances.texts[0]
