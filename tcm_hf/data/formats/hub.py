@@ -16,26 +16,35 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders, check_memory
+from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders, check_memory, walk
 from .files import (
     ImageIndex,
     checked,
-    find_files,
     iterate_lines,
     json_outline,
     json_size,
     member,
+    named_splits,
     parse_json,
     shortened,
 )
 from .frames import picture_header, scale_fractions
-from .records import IGNORE_TRANSCRIPTION, AnnotationError, DatasetImage, TextRecord, build_records, stored_picture
+from .records import (
+    IGNORE_TRANSCRIPTION,
+    IMAGE_SUFFIXES,
+    AnnotationError,
+    DatasetImage,
+    TextRecord,
+    build_records,
+    stored_picture,
+)
 
 
 METADATA_NAME = "metadata.jsonl"
@@ -162,9 +171,10 @@ def _load_dataset(
         raise ImportError("Reading parquet files and Hub data sets needs `pip install datasets`") from error
     path = Path(source)
     if path.is_dir():
-        # Links among these would have `datasets` read what lies elsewhere.
+        # `datasets` opens all of these but pictures, which are checked when they are needed.
         folders = SourceFolders(path, allow_outside=options.allow_outside)
-        files = find_files([path], (".parquet", ".jsonl", ".csv"), None, folders)
+        files = [Path(entry.path) for entry in walk(path, folders)]
+        files = [file if file.suffix.lower() in IMAGE_SUFFIXES else folders.check(file) for file in files]
     else:
         files = [path] if path.is_file() else []
     for file in files:
@@ -177,7 +187,8 @@ def _load_dataset(
             raise FileNotFoundError(f"{source}: no such folder or file, and no Hub id (OWNER/NAME); check the path")
         load_options = {"path": str(source), **load_options}
     elif any(file.suffix == ".parquet" for file in files):
-        load_options = {"path": "parquet", "data_dir": str(path), **load_options}
+        # Not the folder: then `datasets` would take every file in it for parquet.
+        load_options = {"path": "parquet", "data_files": _parquet_splits(path, files), **load_options}
     elif any(file.stem == "metadata" for file in files):
         load_options = {"path": "imagefolder", "data_dir": str(path), **load_options}
     else:
@@ -196,6 +207,20 @@ def _load_dataset(
             raise ValueError(f"{source} has the splits {', '.join(map(repr, loaded))}: name one (`split=`)")
         loaded = next(iter(loaded.values()))
     return loaded
+
+
+_SHARD_NAME = re.compile(r"(\w+)-\d{5}-of-\d{5}")
+
+
+def _parquet_splits(root: Path, files: list[Path]) -> dict[str, list[str]]:
+    """The parquet files of a folder by their split, which their names or those of their folders say."""
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        if file.suffix == ".parquet":
+            shard = _SHARD_NAME.fullmatch(file.stem)
+            named = {shard[1]} if shard else named_splits(file.relative_to(root).with_suffix("").parts)
+            splits.setdefault(min(named, default="train"), []).append(str(file))
+    return splits
 
 
 def records_from_dataset(
