@@ -94,12 +94,7 @@ def main():
         for name, spoil in CONDITIONS.items():
             image, polygons = spoil(original, list(record.polygons))
             found = detector(Image.fromarray(image), shape="quad")
-            evaluators[name].add(
-                polygons,
-                [detection["polygon"] for detection in found],
-                ignore=record.ignore,
-                scores=[detection["score"] for detection in found],
-            )
+            evaluators[name].add(found, {"polygons": polygons, "ignore": record.ignore})
     results = {name: evaluator.compute() for name, evaluator in evaluators.items()}
     figures = {
         name: {key: round(float(result[key]), 4) for key in ("hmean", "precision", "recall")}

@@ -3,7 +3,6 @@ import argparse
 import json
 import zipfile
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -129,7 +128,73 @@ def test_rotated_boxes_of_td500_are_taken_as_published(tmp_path, capsys):
         assert json.loads(capsys.readouterr().out)["recall"] == hits / 2
 
 
-def test_a_prepared_dataset_with_a_model(dataset, tmp_path, monkeypatch, capsys):
+class FakePipeline:
+    """Finds a right word and, with a low threshold, a wrong one that is joined with the right one of the first picture."""
+
+    def __init__(self, threshold):
+        self.threshold, self.sizes = 0.5 if threshold is None else threshold, []
+
+    def __call__(self, pictures, batch_size, **settings):
+        for picture in pictures:
+            self.sizes.append(picture.size)
+            yield self.postprocess(len(self.sizes), **settings)
+
+    def postprocess(self, number, threshold=None):
+        right, wrong = [[10, 10], [60, 10], [60, 30], [10, 30]], [[0, 80], [60, 80], [60, 99], [0, 99]]
+        texts = [{"polygon": right, "score": 0.7}, {"polygon": wrong, "score": 0.3}]
+        limit = self.threshold if threshold is None else threshold
+        if number == 1 and limit <= 0.3:
+            texts[0] = {"polygon": [[0, 0], [150, 0], [150, 99], [0, 99]], "score": 0.5}
+        return [text for text in texts if text["score"] >= limit]
+
+
+@pytest.fixture
+def fake_pipeline(monkeypatch):
+    made = []
+
+    def load(arguments):
+        made.append((FakePipeline(arguments.threshold), arguments))
+        return made[-1][0]
+
+    monkeypatch.setattr(tcm_hf.cli, "load_pipeline", load)
+    return made
+
+
+@pytest.mark.parametrize("protocol", ["icdar2015", "mmocr", "tt_pascal", "db_iou"])
+@pytest.mark.parametrize("options", [(), ("--threshold", 0.65), ("--score-threshold", 0.6), ("--batch-size", 2)])
+@pytest.mark.parametrize("source", ["model", "files"])
+def test_a_sweep_only_adds_its_table(dataset, submission, tmp_path, fake_pipeline, capsys, protocol, options, source):
+    if source == "files" and options and options[0] != "--score-threshold":
+        pytest.skip("an option of the model")
+    place = ("--model", "some/model") if source == "model" else (submission,)
+    results = []
+    for name, sweep in (("plain", ()), ("swept", ("--sweep",))):
+        where = tmp_path / name
+        written = ("--output", where / "report.json", "--gallery", where / "gallery")
+        run(
+            *place,
+            "--ground-truth",
+            dataset,
+            "--format",
+            "icdar2015",
+            "--protocol",
+            protocol,
+            *options,
+            *written,
+            *sweep,
+        )
+        report = json.loads((where / "report.json").read_text())
+        table = report.pop("threshold_sweep", None)
+        headline = json.loads(capsys.readouterr().out.splitlines()[0])
+        results.append((headline, report, (where / "gallery" / "index.html").read_bytes()))
+    assert results[0] == results[1]
+    assert [row["score_threshold"] for row in table] == [step / 20 for step in range(20)]
+    if source == "model" and protocol == "icdar2015":
+        # Also the scores below the model's threshold.
+        assert table[1]["num_detections"] == 6 and table[13]["num_detections"] == 2
+
+
+def test_a_prepared_dataset_with_a_model(dataset, tmp_path, fake_pipeline, capsys):
     from tcm_hf.data import prepare
 
     parser = argparse.ArgumentParser()
@@ -137,26 +202,11 @@ def test_a_prepared_dataset_with_a_model(dataset, tmp_path, monkeypatch, capsys)
     prepared = tmp_path / "prepared"
     assert prepare.run(parser.parse_args(["icdar2015", str(dataset), str(prepared)])) == 0
     capsys.readouterr()
-    asked = {}
-
-    def load(arguments):
-        asked.update(vars(arguments))
-
-        def pipe(pictures, batch_size, **settings):
-            asked.update(settings, sizes=[])
-            for picture in pictures:
-                asked["sizes"].append(picture.size)
-                yield [{"polygon": np.array([[10, 10], [60, 10], [60, 30], [10, 30]]), "score": 0.5}]
-
-        return pipe
-
-    monkeypatch.setattr(tcm_hf.cli, "load_pipeline", load)
-    assert run("--model", "some/model", "--ground-truth", prepared, "--shape", "quad", "--sweep") == 0
-    figures = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert run("--model", "some/model", "--ground-truth", prepared, "--shape", "quad") == 0
+    figures = json.loads(capsys.readouterr().out)
     assert (figures["images"], figures["precision"], figures["recall"]) == (3, 0.666667, 0.666667)
-    assert asked["sizes"] == [(160, 100)] * 3 and asked["shape"] == "quad" and asked["reading_order"] is False
-    # A sweep needs detections below the model's own threshold.
-    assert asked["threshold"] == 0.05
+    pipe, arguments = fake_pipeline[0]
+    assert pipe.sizes == [(160, 100)] * 3 and arguments.shape == "quad" and arguments.reading_order is False
     # A picture that is damaged is left out, and said.
     broken = next(prepared.rglob("img_2*.jpg"))
     broken.unlink()

@@ -137,3 +137,23 @@ def test_bad_input_is_named():
         evaluate_detections([[]], [{"polygons": []}], image_ids=[1, 2])
     with pytest.raises(ValueError, match="unknown protocol"):
         TextDetectionEvaluator("nothing")
+
+
+@pytest.mark.parametrize(
+    ("detections", "truth"),
+    [
+        ({"polygons": [box(0)], "ignore": [False]}, {"polygons": [box(0)]}),
+        ({"polygons": [box(0)], "languages": ["Latin"]}, {"polygons": [box(0)]}),
+        ({"polygons": [box(0)], "texts": ["a"]}, {"polygons": [box(0)]}),
+        ({"polygons": [box(0)]}, {"polygons": [box(0)], "scores": [0.9]}),
+        ({"polygons": [box(0)]}, [{"polygon": box(0), "score": 0.9}]),
+        (SimpleNamespace(polygons=[box(0)], ignore=[False], texts=[None]), {"polygons": [box(0)], "scores": [0.9]}),
+    ],
+)
+def test_the_wrong_order_is_refused(detections, truth):
+    for call in (evaluate_detections, sweep_thresholds):
+        with pytest.raises(ValueError, match="image 0: the detections come first and the ground truth second"):
+            call([detections], [truth])
+    # A detector that also reads is none of these.
+    reads = {"polygons": [box(0)], "scores": [0.9], "texts": ["a"]}
+    assert evaluate_detections([reads], [{"polygons": [box(0)], "texts": ["a"]}])["hmean"] == 1.0

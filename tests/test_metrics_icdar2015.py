@@ -17,10 +17,15 @@ def box(x0, y0, x1, y1):
     return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
 
 
+def add(evaluator, ground_truth, detections, image_id=None, ignore=None, texts=None, scores=None):
+    truth = {"polygons": ground_truth, "ignore": ignore, "texts": texts}
+    evaluator.add({"polygons": detections, "scores": scores}, truth, image_id=image_id)
+
+
 def one_image(ground_truth, detections, **kwargs):
     threshold = kwargs.pop("score_threshold", None)
     evaluator = Icdar2015Evaluator()
-    evaluator.add(ground_truth, detections, image_id="a", **kwargs)
+    add(evaluator, ground_truth, detections, image_id="a", **kwargs)
     return evaluator.compute(threshold)
 
 
@@ -41,7 +46,7 @@ def test_agrees_with_the_official_script(name):
         {"polygons": [d["points"] for d in image["preds"]], "scores": [d["score"] for d in image["preds"]]}
         for image in case["images"]
     ]
-    result = evaluate_icdar2015(truths, found)
+    result = evaluate_icdar2015(found, truths)
     # `rrc_iou` only reads integer quads; `db_iou` is the same rule on any polygon.
     protocols = [case["expected"][key] for key in ("rrc_iou", "db_iou") if key in case["expected"]]
     assert protocols
@@ -93,9 +98,9 @@ def test_dont_care_regions():
 
 def test_images_without_text():
     evaluator = Icdar2015Evaluator()
-    evaluator.add([], [], image_id="nothing")
-    evaluator.add([], [box(0, 0, 9, 9)], image_id="false alarm")
-    evaluator.add([box(0, 0, 9, 9)], [], image_id="missed")
+    add(evaluator, [], [], image_id="nothing")
+    add(evaluator, [], [box(0, 0, 9, 9)], image_id="false alarm")
+    add(evaluator, [box(0, 0, 9, 9)], [], image_id="missed")
     result = evaluator.compute()
     ratios = {key: (value["precision"], value["recall"]) for key, value in result["per_image"].items()}
     assert ratios == {"nothing": (1.0, 1.0), "false alarm": (0.0, 1.0), "missed": (0.0, 0.0)}
@@ -108,8 +113,8 @@ def test_images_without_text():
 def test_totals_are_sums_over_images():
     evaluator = Icdar2015Evaluator()
     a, b = box(0, 0, 50, 20), box(100, 0, 150, 20)
-    evaluator.add([a, b], [a])
-    evaluator.add([a], [a, b, box(0, 100, 50, 120)])
+    add(evaluator, [a, b], [a])
+    add(evaluator, [a], [a, b, box(0, 100, 50, 120)])
     result = evaluator.compute()
     assert result["precision"] == 2 / 4 and result["recall"] == 2 / 3
     assert list(result["per_image"]) == [0, 1]
@@ -118,7 +123,7 @@ def test_totals_are_sums_over_images():
 def test_score_threshold():
     a, b = box(0, 0, 50, 20), box(100, 0, 150, 20)
     evaluator = Icdar2015Evaluator()
-    evaluator.add([a, b], [b, a, a], scores=[0.3, 0.5, 0.9])
+    add(evaluator, [a, b], [b, a, a], scores=[0.3, 0.5, 0.9])
     assert evaluator.compute()["per_image"][0]["pairs"] == [(0, 1), (1, 0)]
     for threshold, expected in ((0.3, (2, 3)), (0.31, (1, 2)), (0.5, (1, 2)), (0.6, (1, 1)), (1.0, (0, 0))):
         result = evaluator.compute(threshold)
@@ -183,9 +188,25 @@ def test_bad_input_is_named():
         one_image([a], [a], score_threshold=0.5)
     with pytest.raises(ValueError, match="iou_threshold"):
         Icdar2015Evaluator(iou_threshold=1.0)
-    with pytest.raises(ValueError, match="1 ground truths and 0 predictions"):
-        evaluate_icdar2015([{"polygons": [a]}], [])
+    with pytest.raises(ValueError, match="got 0 for 1 images"):
+        evaluate_icdar2015([], [{"polygons": [a]}])
     evaluator = Icdar2015Evaluator()
-    evaluator.add([a], [a], image_id="x")
+    add(evaluator, [a], [a], image_id="x")
     with pytest.raises(ValueError, match="'x' was added before"):
-        evaluator.add([a], [a], image_id="x")
+        add(evaluator, [a], [a], image_id="x")
+
+
+def test_former_names_of_the_arguments_and_the_wrong_order():
+    a, b = box(0, 0, 50, 20), box(100, 0, 150, 20)
+    truth, found = {"polygons": [a, b], "ignore": [False, False]}, {"polygons": [a], "scores": [0.9]}
+    expected = evaluate_icdar2015([found], [truth])
+    assert (expected["precision"], expected["recall"]) == (1.0, 0.5)
+    with pytest.warns(FutureWarning, match="`predictions` of evaluate_icdar2015 is called `detections` now"):
+        assert evaluate_icdar2015(ground_truths=[truth], predictions=[found]) == expected
+    assert evaluate_icdar2015([found], [truth], image_ids=["x"])["per_image"].keys() == {"x"}
+    assert evaluate_icdar2015([found], [{**truth, "image_id": "y"}])["per_image"].keys() == {"y"}
+    with pytest.raises(ValueError, match="the detections come first"):
+        evaluate_icdar2015([truth], [found])
+    for wrong in ({"truth": [truth]}, {"detections": [found]}, {"predictions": [found], "detections": [found]}):
+        with pytest.raises(TypeError, match="detections"):
+            evaluate_icdar2015(**wrong)

@@ -370,3 +370,24 @@ def test_names():
     assert get_protocol("MSRA-TD500") is PROTOCOLS["td500_angle"]
     with pytest.raises(ValueError, match="unknown protocol 'icdar1999'.*icdar2015.*rrc_iou"):
         get_protocol("icdar1999")
+
+
+def test_tall_detections_of_tedeval_are_not_turned():
+    # Two halves, 20 wide and 60 high, side by side. Their lines start in the middle of the left side: (0, 30) and (20, 30),
+    # on one line with both centers, (10, 30) and (30, 30). Started in the middle of the top, they would be seen under
+    # atan(30 / 20) = 56 degrees and refused. Each half holds one of the two characters, at (10, 30) and (30, 30).
+    halves = [box(0, 0, 20, 60), box(20, 0, 40, 60)]
+    result = score("tedeval", [box(0, 0, 40, 60)], halves, texts=["ab"])
+    assert (result["recall_sum"], result["precision_sum"], result["num_detections"]) == (1.0, 1.0, 2)
+    # One above the other, 20 x 40 each: seen under atan(10 / 40) = 14 degrees, at most 45. The word, 20 x 80, is read
+    # downwards, its characters are at (10, 20) and (10, 60).
+    halves = [box(0, 0, 20, 40), box(0, 40, 20, 80)]
+    result = score("tedeval", [box(0, 0, 20, 80)], halves, texts=["ab"])
+    assert (result["recall_sum"], result["precision_sum"]) == (1.0, 1.0)
+    # The same word of wide pieces, 20 x 10: atan(10 / 10) = 45 degrees, refused.
+    pieces = [box(0, 10 * i, 20, 10 * i + 10) for i in range(8)]
+    assert score("tedeval", [box(0, 0, 20, 80)], pieces, texts=["ab"])["recall_sum"] == 0
+    # Words of one tall detection are read as they lie: each of these downwards, from the middle of its top.
+    words = [box(0, 0, 20, 40), box(0, 40, 20, 80)]
+    result = score("tedeval", words, [box(0, 0, 20, 80)], texts=["ab", "cd"])
+    assert (result["recall_sum"], result["precision_sum"]) == (2.0, 1.0)

@@ -113,3 +113,13 @@ def test_gallery_is_one_page_with_escaped_names(tmp_path):
 def test_gallery_without_errors(tmp_path):
     result = evaluate_detections([FOUND["good"]], [TRUTHS["good"]], image_ids=["good"])
     assert "No image has an error" in write_gallery(tmp_path, result, load).read_text()
+
+
+def test_detections_below_the_threshold_are_not_drawn(tmp_path):
+    found = {"polygons": [box(0), box(300), box(100)], "scores": [0.9, 0.5, 0.25]}
+    truth = {"polygons": [box(0), box(200), box(90)], "ignore": [False, False, True]}
+    for threshold, drawn in ((0.2, [0, 1, 2]), (0.4, [0, 1]), (0.8, [0])):
+        result = evaluate_detections([found], [truth], image_ids=["a"], score_threshold=threshold)
+        load = (None, truth["polygons"], truth["ignore"], found["polygons"], found["scores"])
+        page = write_gallery(tmp_path, result, lambda name: load).read_text()  # noqa: B023
+        assert [index for index in range(3) if f"detection {index}," in page] == drawn

@@ -58,3 +58,12 @@ def test_settings_of_compute(tmp_path):
 def test_an_unknown_protocol_is_named(tmp_path):
     with pytest.raises(KeyError, match="unknown protocol 'nothing'"):
         evaluate.load(EVALUATE_MODULE, "nothing", cache_dir=str(tmp_path))
+
+
+def test_the_wrong_order_is_refused(tmp_path):
+    metric = evaluate.load(EVALUATE_MODULE, "icdar2015", cache_dir=str(tmp_path))
+    truth, found = {"polygons": [box(0)], "ignore": [False]}, {"polygons": [box(0)], "scores": [0.5]}
+    with pytest.raises(ValueError, match="the detections come first"):
+        metric.compute(predictions=[truth], references=[found])
+    with pytest.raises(ValueError, match="the detections come first"):
+        metric.add(prediction=truth, reference=found)

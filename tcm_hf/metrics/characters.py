@@ -50,7 +50,8 @@ def match_tedeval(view: ImageView) -> ImageScore:
     vertical = [_higher_than_wide(corners) for corners in view.truth]
     lines = [_center_line(corners, turned) for corners, turned in zip(view.truth, vertical)]
     characters = [_characters(line, length) for line, length in zip(lines, view.lengths.tolist())]
-    found_starts = [_center_line(corners, _higher_than_wide(corners))[0] for corners in view.found]
+    # Also of tall ones, in the official script, which only turns the regions of the ground truth.
+    found_starts = [_center_line(corners, False)[0] for corners in view.found]
     centers = [_centroid(corners) for corners in view.truth]
     found_centers = [_centroid(corners) for corners in view.found]
 

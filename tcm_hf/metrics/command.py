@@ -41,6 +41,9 @@ from .protocols import ALIASES, PROTOCOLS, get_protocol
 from .report import json_ready, write_gallery, write_report
 
 
+# Lowest score of the detections that a table of thresholds is made of.
+SWEEP_THRESHOLD = 0.05
+
 # The format in which the ground truth of a protocol's benchmark is published.
 _FORMATS = {
     "rrc_iou": "icdar2015",
@@ -121,18 +124,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is not None:
         results = _detect(records, arguments, problems)
     else:
-        results = _from_files(records, read_detections(arguments.detections, rotated=protocol.needs_angles), problems)
+        found = read_detections(arguments.detections, rotated=protocol.needs_angles)
+        results = ((name, detections, detections) for name, detections in _from_files(records, found, problems))
 
-    evaluator = TextDetectionEvaluator(protocol, language=arguments.language)
+    evaluator, sweeper = (TextDetectionEvaluator(protocol, language=arguments.language) for _ in range(2))
     kept: dict[str, ImageDetections] = {}
-    for name, found in results:
-        detections = {"polygons": found.polygons, "scores": found.scores, "rotated_boxes": found.rotated_boxes}
-        evaluator.add(detections, _truth(records[name], found), image_id=name)
+    for name, found, with_low_scores in results:
+        for target, detections in ((evaluator, found), (sweeper, with_low_scores)):
+            if target is evaluator or arguments.sweep:
+                _add(target, name, detections, records[name])
         kept[name] = found
     if not kept:
         raise ValueError("no image is left to score")
     result = evaluator.compute(arguments.score_threshold)
-    sweep = evaluator_sweep(evaluator) if arguments.sweep else None
+    sweep = evaluator_sweep(sweeper) if arguments.sweep else None
     _print_result(result, sweep)
     if arguments.output is not None:
         settings = {
@@ -150,6 +155,11 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"tcm-hf evaluate: warning: {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _add(evaluator: TextDetectionEvaluator, name: str, found: ImageDetections, record) -> None:
+    detections = {"polygons": found.polygons, "scores": found.scores, "rotated_boxes": found.rotated_boxes}
+    evaluator.add(detections, _truth(record, found), image_id=name)
 
 
 def _truth(record, found: ImageDetections):
@@ -263,8 +273,8 @@ def _to_frame(found: ImageDetections, record) -> ImageDetections:
 
 def _detect(
     records: dict, arguments: argparse.Namespace, problems: list[str]
-) -> Iterator[tuple[str, ImageDetections]]:
-    """Runs the pipeline over the pictures of the records."""
+) -> Iterator[tuple[str, ImageDetections, ImageDetections]]:
+    """The pipeline's detections in the pictures of the records: those to score, and those that a sweep needs."""
     from PIL import Image
     from tqdm import tqdm
 
@@ -286,12 +296,32 @@ def _detect(
             yield picture
 
     # Scores below the model's own threshold are needed to try others.
-    low = arguments.threshold is None and (arguments.sweep or get_protocol(arguments.protocol).sweep)
-    settings = {"threshold": 0.05} if low else {}
+    low = {"threshold": SWEEP_THRESHOLD}
+    with_low_scores = []
+    if arguments.sweep:
+        # The maps are decoded twice: with another threshold, other regions may be joined, so that the detections of one
+        # are not those of the other without the lowest.
+        decode = pipe.postprocess
+
+        def decode_twice(outputs, **settings):
+            with_low_scores.append(decode(outputs, **{**settings, **low}))
+            return decode(outputs, **settings)
+
+        pipe.postprocess = decode_twice
+    settings = low if arguments.threshold is None and get_protocol(arguments.protocol).sweep else {}
     found = pipe(pictures(), batch_size=arguments.batch_size, **settings)
     for index, detections in enumerate(tqdm(found, total=len(records), unit="image", file=sys.stderr)):
-        polygons = [np.asarray(detection["polygon"], dtype=np.float64) for detection in detections]
-        yield names[index], ImageDetections(names[index], polygons, [detection["score"] for detection in detections])
+        scored = _image_detections(names[index], detections)
+        yield (
+            names[index],
+            scored,
+            _image_detections(names[index], with_low_scores.pop(0)) if arguments.sweep else scored,
+        )
+
+
+def _image_detections(name: str, detections: list[dict]) -> ImageDetections:
+    polygons = [np.asarray(detection["polygon"], dtype=np.float64) for detection in detections]
+    return ImageDetections(name, polygons, [detection["score"] for detection in detections])
 
 
 def _picture(record, found: ImageDetections) -> tuple:

@@ -14,7 +14,7 @@
 """The front door of the metrics: add images one by one, ask for the figures of a protocol."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,12 +93,14 @@ class TextDetectionEvaluator:
 
         Raises:
             ValueError: if lists differ in length, a polygon is malformed, something that the protocol needs is
-                missing, or the image was added before.
+                missing, the two sides are the wrong way round (as far as their fields tell), or the image was added
+                before.
         """
         image_id = len(self._images) if image_id is None else image_id
         if image_id in self._images:
             raise ValueError(f"image_id {image_id!r} was added before; every image counts once")
         where = f"image {image_id!r}"
+        check_sides(detections, ground_truth, where)
         protocol = self.protocol
         found, scores, found_boxes = _detections(detections, where)
         truth = _ground_truth(ground_truth, where)
@@ -264,6 +266,18 @@ class TextDetectionEvaluator:
         }
 
 
+def paired(detections: Sequence, ground_truth: Sequence, image_ids: Sequence[Hashable] | None = None) -> Iterator:
+    """`(image id, detections, ground truth)` of every image; the ids are 0, 1, ... by default."""
+    if len(detections) != len(ground_truth):
+        raise ValueError(
+            "every image needs a list of detections, an empty one if nothing was found: "
+            f"got {len(detections)} for {len(ground_truth)} images"
+        )
+    if image_ids is not None and len(image_ids) != len(ground_truth):
+        raise ValueError(f"got {len(image_ids)} `image_ids` for {len(ground_truth)} images")
+    return zip(range(len(ground_truth)) if image_ids is None else image_ids, detections, ground_truth)
+
+
 def evaluate_detections(
     detections: Sequence,
     ground_truth: Sequence,
@@ -291,16 +305,9 @@ def evaluate_detections(
     Raises:
         ValueError: if the lists differ in length, or for what [`TextDetectionEvaluator.add`] refuses.
     """
-    if len(detections) != len(ground_truth):
-        raise ValueError(
-            "every image needs a list of detections, an empty one if nothing was found: "
-            f"got {len(detections)} for {len(ground_truth)} images"
-        )
-    if image_ids is not None and len(image_ids) != len(ground_truth):
-        raise ValueError(f"got {len(image_ids)} `image_ids` for {len(ground_truth)} images")
     evaluator = TextDetectionEvaluator(protocol, language=language)
-    for index, (found, truth) in enumerate(zip(detections, ground_truth)):
-        evaluator.add(found, truth, image_id=index if image_ids is None else image_ids[index])
+    for image_id, found, truth in paired(detections, ground_truth, image_ids):
+        evaluator.add(found, truth, image_id=image_id)
     return evaluator.compute(score_threshold)
 
 
@@ -330,10 +337,8 @@ def sweep_thresholds(
         and `sweep`, a list with `score_threshold`, the ratios and the counts of every threshold.
     """
     evaluator = TextDetectionEvaluator(protocol, language=language)
-    if len(detections) != len(ground_truth):
-        raise ValueError(f"got {len(detections)} lists of detections for {len(ground_truth)} images")
-    for found, truth in zip(detections, ground_truth):
-        evaluator.add(found, truth)
+    for image_id, found, truth in paired(detections, ground_truth):
+        evaluator.add(found, truth, image_id=image_id)
     return evaluator_sweep(evaluator, thresholds)
 
 
@@ -449,6 +454,25 @@ def _keep_pairs(view: ImageView, side: str, kept: np.ndarray, count: int) -> Non
     for name in ("rows", "columns", "areas"):
         setattr(view, name, getattr(view, name)[stay])
     setattr(view, side, numbers[stay])
+
+
+def check_sides(detections, ground_truth, where: str) -> None:
+    """Raises a `ValueError` where the fields of both sides tell that they are the wrong way round."""
+
+    def has(side, name: str) -> bool:
+        return (side.get(name) if isinstance(side, Mapping) else getattr(side, name, None)) is not None
+
+    truth_first = has(detections, "ignore") or has(detections, "languages")
+    # A detector that also reads has texts, too.
+    truth_first |= has(detections, "texts") and not (has(detections, "scores") or has(ground_truth, "texts"))
+    found_second = has(ground_truth, "scores") or (
+        isinstance(ground_truth, Sequence) and any(isinstance(item, Mapping) for item in ground_truth)
+    )
+    if truth_first or found_second:
+        raise ValueError(
+            f"{where}: the detections come first and the ground truth second, but "
+            + ("the first looks like ground truth" if truth_first else "the second looks like detections")
+        )
 
 
 def _detections(detections, where: str) -> tuple[Sequence, Sequence | None, Sequence | None]:

@@ -22,11 +22,12 @@ count, before any matching. Precision and recall of a data set are ratios of sum
 [`TextDetectionEvaluator`] has this and the other protocols; the names here have thresholds to choose.
 """
 
-from collections.abc import Hashable, Sequence
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from .evaluator import TextDetectionEvaluator
+from .evaluator import TextDetectionEvaluator, paired
 from .matching import match_iou
 from .protocols import PROTOCOLS
 
@@ -45,7 +46,7 @@ class Icdar2015Evaluator:
     ```python
     evaluator = Icdar2015Evaluator()
     for record, result in zip(records, results):
-        evaluator.add(record.polygons, result["polygons"], ignore=record.ignore, scores=result["scores"])
+        evaluator.add(result, record)
     print(evaluator.compute(score_threshold=0.6)["hmean"])
     ```
     """
@@ -60,34 +61,9 @@ class Icdar2015Evaluator:
     def __len__(self) -> int:
         return len(self._evaluator)
 
-    def add(
-        self,
-        ground_truth: Sequence,
-        detections: Sequence,
-        *,
-        ignore: Sequence[bool] | None = None,
-        texts: Sequence[str] | None = None,
-        scores: Sequence[float] | None = None,
-        image_id: Hashable | None = None,
-    ) -> None:
-        """
-        Adds one image. The order of both lists matters, as it does for the official script.
-
-        Args:
-            ground_truth (list of array-like of shape `(n, 2)`): Regions in pixels; any number of points.
-            detections (list of array-like of shape `(n, 2)`): Detected regions in the same pixels.
-            ignore (list of `bool`, *optional*): One flag per ground-truth region: true for "don't care".
-            texts (list of `str`, *optional*): Transcriptions; "###" also marks a region as "don't care".
-            scores (list of `float`, *optional*): One confidence per detection, needed for a score threshold.
-            image_id (`Hashable`, *optional*, defaults to the number of images added so far): Key of the image in
-                the result.
-
-        Raises:
-            ValueError: if lists differ in length, a polygon is malformed, a score is NaN or the image was added
-                before.
-        """
-        truth = {"polygons": ground_truth, "ignore": ignore, "texts": texts}
-        self._evaluator.add({"polygons": detections, "scores": scores}, truth, image_id=image_id)
+    def add(self, detections, ground_truth, *, image_id: Hashable | None = None) -> None:
+        """Adds one image; see [`TextDetectionEvaluator.add`] for the forms of both sides and for errors."""
+        self._evaluator.add(detections, ground_truth, image_id=image_id)
 
     def compute(self, score_threshold: float | None = None) -> dict:
         """
@@ -125,41 +101,52 @@ def _figures(result: dict) -> dict:
 
 
 def evaluate_icdar2015(
-    ground_truths: Sequence[dict],
-    predictions: Sequence[dict],
+    detections: Sequence | None = None,
+    ground_truth: Sequence | None = None,
     *,
+    image_ids: Sequence[Hashable] | None = None,
     score_threshold: float | None = None,
     iou_threshold: float = 0.5,
+    **former,
 ) -> dict:
     """
-    Scores a whole data set with the ICDAR-2015 IoU protocol.
+    Scores a whole data set with the ICDAR-2015 IoU protocol: [`evaluate_detections`] with a threshold to choose.
 
     Args:
-        ground_truths (list of `dict`): One per image: `"polygons"` (list of array-like of shape `(n, 2)`, pixels) and
-            optionally `"ignore"` (list of `bool`), `"texts"` (list of `str`, "###" = don't care) and `"image_id"`.
-        predictions (list of `dict`): One per image in the same order: `"polygons"` and optionally `"scores"`.
+        detections (list): One entry for each image, of any form that [`TextDetectionEvaluator.add`] takes.
+        ground_truth (list): One entry for each image in the same order, such as a `TextRecord`. Dictionaries may hold an
+            `"image_id"`.
+        image_ids (list, *optional*, defaults to the `"image_id"` of each image, or 0, 1, ...): Keys of the images in the
+            report.
         score_threshold (`float`, *optional*): Detections with a lower score are dropped first; `None` keeps all.
         iou_threshold (`float`, *optional*, defaults to 0.5): A match needs a larger intersection over union.
+        former: `predictions` and `ground_truths`, the names that the two lists had, in the other order.
 
     Returns:
         `dict`: see [`Icdar2015Evaluator.compute`].
 
     Raises:
-        ValueError: if the lists differ in length, or for what [`Icdar2015Evaluator.add`] refuses.
+        ValueError: if the lists differ in length or are in the wrong order, or for what [`TextDetectionEvaluator.add`]
+            refuses.
     """
-    if len(ground_truths) != len(predictions):
-        raise ValueError(
-            "every image needs a prediction, an empty one if nothing was found: "
-            f"got {len(ground_truths)} ground truths and {len(predictions)} predictions"
-        )
+    if former:
+        detections = _renamed("predictions", "detections", former, detections)
+        ground_truth = _renamed("ground_truths", "ground_truth", former, ground_truth)
+    if former or detections is None or ground_truth is None:
+        unknown = f"; unknown: {', '.join(former)}" if former else ""
+        raise TypeError(f"evaluate_icdar2015 needs `detections` and `ground_truth`{unknown}")
     evaluator = Icdar2015Evaluator(iou_threshold=iou_threshold)
-    for truth, prediction in zip(ground_truths, predictions):
-        evaluator.add(
-            truth["polygons"],
-            prediction["polygons"],
-            ignore=truth.get("ignore"),
-            texts=truth.get("texts"),
-            scores=prediction.get("scores"),
-            image_id=truth.get("image_id"),
-        )
+    for image_id, found, truth in paired(detections, ground_truth, image_ids):
+        if image_ids is None and isinstance(truth, Mapping) and truth.get("image_id") is not None:
+            image_id = truth["image_id"]
+        evaluator.add(found, truth, image_id=image_id)
     return evaluator.compute(score_threshold)
+
+
+def _renamed(old: str, new: str, given: dict, value):
+    if old not in given:
+        return value
+    if value is not None:
+        raise TypeError(f"evaluate_icdar2015 got both `{new}` and its former name `{old}`")
+    warnings.warn(f"`{old}` of evaluate_icdar2015 is called `{new}` now", FutureWarning, stacklevel=3)
+    return given.pop(old)

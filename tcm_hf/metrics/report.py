@@ -155,7 +155,12 @@ def _image_section(name: Hashable, image: dict, loaded: tuple, max_edge: int, qu
     for index, polygon in enumerate(truth):
         kind = "ignored" if ignore[index] else "missed" if index in missed else "truth"
         shapes.append(_shape(polygon, kind, f"{kind} {index}"))
+    # Detections below the score threshold are in none of these.
+    counted = {*wrong, *image["ignored_detections"], *image["left_out"]["detections"]}
+    counted.update(index for _, _, detections in image["pairs"] for index in detections)
     for index, polygon in enumerate(found):
+        if index not in counted:
+            continue
         kind = "wrong" if index in wrong else "found"
         score = "" if scores is None else f", score {scores[index]:.2f}"
         shapes.append(_shape(polygon, kind, f"detection {index}{score}"))

@@ -17,6 +17,7 @@ import datasets
 import evaluate
 
 from tcm_hf.metrics import TextDetectionEvaluator, get_protocol
+from tcm_hf.metrics.evaluator import check_sides
 
 
 _DESCRIPTION = """
@@ -94,10 +95,13 @@ class TextDetection(evaluate.Metric):
 
     def add(self, *, prediction=None, reference=None, **kwargs):
         """Adds one image."""
+        check_sides(prediction, reference, "image")
         super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
         """Adds several images."""
+        for index, (prediction, reference) in enumerate(zip(predictions, references)):
+            check_sides(prediction, reference, f"image {index} of the batch")
         super().add_batch(
             predictions=[_prediction(prediction) for prediction in predictions],
             references=[_reference(reference) for reference in references],
