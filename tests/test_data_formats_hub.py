@@ -200,7 +200,7 @@ def secret(tmp_path):
     return path
 
 
-POLYGONS = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+POLYGONS = datasets.Sequence(datasets.Sequence(datasets.Sequence(datasets.Value("float32"))))
 
 
 def write_parquet(path, columns, **features):
