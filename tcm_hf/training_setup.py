@@ -28,7 +28,17 @@ import torch
 from .configuration_tcm import TCMConfig
 from .data.augment import TextAugmentation
 from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
-from .data.formats import TextRecord, find_format, load_image, read_dataset, read_icdar2015, records_from_dataset
+from .data.formats import (
+    ReadOptions,
+    TextRecord,
+    find_format,
+    image_roots,
+    load_hub_dataset,
+    load_image,
+    read_dataset,
+    read_icdar2015,
+    records_from_dataset,
+)
 from .data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
 from .image_processing_tcm import TCMImageProcessor
 from .modeling_tcm import TCMForTextDetection
@@ -105,6 +115,13 @@ class DataArguments:
     validation_dir: str | None = field(default=None, metadata={"help": "Folder to measure on."})
     validation_format: str | None = field(
         default=None, metadata={"help": "Format of --validation_dir; default that of --train_dir."}
+    )
+    allow_outside: bool = field(
+        default=False,
+        metadata={
+            "help": "Open pictures outside of the folders given, which links and names in annotations lead to; "
+            "`tcm-hf prepare --link` makes such links."
+        },
     )
     image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of photos, img_N.jpg."})
     gt_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of annotations, gt_img_N.txt."})
@@ -349,20 +366,27 @@ def _number_ends_in(record: TextRecord, digit: int) -> bool:
     return re.sub(r"\.[^.]*$", "", record.name).endswith(str(digit))
 
 
-def _read(format: str, source: str, split: str | None, frame_size) -> list[TextRecord]:
-    options = {} if split is None else {"split": split}
-    if frame_size and find_format(format).name != "hub":
-        options["record_size"] = tuple(frame_size)
+def _read(format: str, source: str, split: str | None, arguments: DataArguments) -> list[TextRecord]:
+    options: dict = {"allow_outside": arguments.allow_outside, **({} if split is None else {"split": split})}
+    if arguments.frame_size and find_format(format).name != "hub":
+        options["record_size"] = tuple(arguments.frame_size)
     return list(read_dataset(format, source, **options))
 
 
 def _load_hub_dataset(arguments: DataArguments, split: str, streaming: bool):
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError("--dataset_name and --streaming need the library datasets: pip install datasets") from error
     source = arguments.dataset_name or arguments.train_dir
-    return datasets.load_dataset(source, arguments.dataset_config_name, split=split, streaming=streaming)
+    name = arguments.dataset_config_name
+    return load_hub_dataset(source, split, streaming, {"name": name} if name else None, _read_options(arguments))
+
+
+def _read_options(arguments: DataArguments) -> ReadOptions:
+    return ReadOptions(allow_outside=arguments.allow_outside)
+
+
+def _hub_records(arguments: DataArguments, split: str) -> list[TextRecord]:
+    rows = _load_hub_dataset(arguments, split, False)
+    roots = image_roots(arguments.dataset_name)
+    return list(records_from_dataset(rows, image_root=roots, options=_read_options(arguments)))
 
 
 def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, list[TextRecord] | None]:
@@ -400,18 +424,20 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
                 f"--{unused[0]} needs to know all pictures, which --streaming does not: leave one of them out"
             )
     elif arguments.dataset_name:
-        train = list(records_from_dataset(_load_hub_dataset(arguments, split, False)))
+        train = _hub_records(arguments, split)
     elif arguments.train_dir:
         hub_form = find_format(arguments.train_format).name == "hub"
         train = _read(
             arguments.train_format,
             arguments.train_dir,
             split if hub_form else arguments.train_split,
-            arguments.frame_size,
+            arguments,
         )
     elif arguments.image_dir:
         frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
-        train = read_icdar2015(arguments.image_dir, arguments.gt_dir, record_size=frame_size)
+        train = read_icdar2015(
+            arguments.image_dir, arguments.gt_dir, record_size=frame_size, options=_read_options(arguments)
+        )
     validation = _read_validation(arguments)
     if train is not None and arguments.holdout_last_digit is not None:
         held_out = [record for record in train if _number_ends_in(record, arguments.holdout_last_digit)]
@@ -435,16 +461,21 @@ def _read_validation(arguments: DataArguments) -> list[TextRecord] | None:
         if arguments.validation_gt_dir is None:
             raise ValueError("--validation_image_dir and --validation_gt_dir belong together: give both")
         frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
-        return read_icdar2015(arguments.validation_image_dir, arguments.validation_gt_dir, record_size=frame_size)
+        return read_icdar2015(
+            arguments.validation_image_dir,
+            arguments.validation_gt_dir,
+            record_size=frame_size,
+            options=_read_options(arguments),
+        )
     if arguments.validation_dir is not None:
         format = arguments.validation_format or arguments.train_format
-        return _read(format, arguments.validation_dir, arguments.validation_split, arguments.frame_size)
+        return _read(format, arguments.validation_dir, arguments.validation_split, arguments)
     if arguments.validation_split is None:
         return None
     if arguments.dataset_name:
-        return list(records_from_dataset(_load_hub_dataset(arguments, arguments.validation_split, False)))
+        return _hub_records(arguments, arguments.validation_split)
     if arguments.train_dir:
-        return _read(arguments.train_format, arguments.train_dir, arguments.validation_split, arguments.frame_size)
+        return _read(arguments.train_format, arguments.train_dir, arguments.validation_split, arguments)
     return None
 
 
@@ -530,7 +561,14 @@ def build_train_dataset(
         if arguments.max_train_samples is not None:
             rows = rows.take(arguments.max_train_samples)
         return StreamingTextDetectionDataset(
-            rows, builder, augmentation, seed=seed, shuffle_buffer=arguments.shuffle_buffer, **statistics
+            rows,
+            builder,
+            augmentation,
+            seed=seed,
+            shuffle_buffer=arguments.shuffle_buffer,
+            image_root=image_roots(arguments.dataset_name or arguments.train_dir),
+            options=_read_options(arguments),
+            **statistics,
         )
     logger.info("%d photos with %d words", len(records), sum(len(record.polygons) for record in records))
     if records and all(all(record.ignore) for record in records):

@@ -1,7 +1,10 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 """Every format: what is written is read; what is damaged raises the documented error and nothing else."""
 
+import json
 import random
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from conftest import shared_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tcm_hf.cli import main
 from tcm_hf.data.formats import AnnotationError, read_dataset
 
 
@@ -186,3 +190,185 @@ def test_empty_and_foreign_files_raise_the_documented_error_only(format, tmp_pat
             list(read_dataset(format.split("-")[0], tmp_path, missing="keep"))
         except (AnnotationError, OSError):
             pass
+
+
+# Values that stand where others belong.
+ODD_VALUES = (
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        7,
+        2**63,
+        10**30,
+        1.5,
+        -1e30,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "###",
+        "../x",
+    ),
+    *(
+        "/etc/passwd",
+        "\ud800",
+        "\x00",
+        "a" * 5000,
+        [],
+        [[]],
+        [None],
+        [[1, 2]],
+        [[1, 2, 3]] * 3,
+        ["1", "2", "3", "4", "5", "6"],
+    ),
+    *({}, {"a": []}, [{}], [[[[]]]], [True] * 6, [1e9] * 8, [[0, 0], [9, 0], [9, 9]], "file:///etc/passwd"),
+)
+ODD_TOKENS = (
+    "nan",
+    "-inf",
+    "1e999",
+    "0x10",
+    "1_000",
+    "",
+    " ",
+    "9" * 400,
+    "1,5",
+    ";",
+    "\t",
+    "\ufeff",
+    "u'",
+    "]]",
+    "<!DOCTYPE a>",
+    "&b;",
+)
+
+
+def places(value, path=()):
+    """The paths of all values inside of a JSON value."""
+    yield path
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+def changed(value, path, new):
+    """A JSON value with another one at a path; `...` removes it."""
+    if not path:
+        return new
+    value = value.copy()
+    inner = changed(value[path[0]], path[1:], new)
+    if inner is ...:
+        del value[path[0]]
+    else:
+        value[path[0]] = inner
+    return value
+
+
+def odd_json(data, rng):
+    """JSON, or lines of JSON, with one to three odd values."""
+    lines = data.decode().splitlines() if data.count(b"\n") else [data.decode()]
+    at = rng.randrange(len(lines))
+    head, tab, text = lines[at].rpartition("\t")
+    value = json.loads(text)
+    for _ in range(rng.randint(1, 3)):
+        path = rng.choice(list(places(value)))
+        new = rng.choice((..., *ODD_VALUES)) if path else rng.choice(ODD_VALUES)
+        if rng.random() < 0.1:
+            new = [new if new is not ... else None] * 3
+        value = changed(value, path, new)
+    lines[at] = head + tab + json.dumps(value)
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def odd_tokens(data, rng):
+    """Text with one to three fields replaced."""
+    parts = re.split(rb"([,\s<>\[\]]+)", data)
+    for _ in range(rng.randint(1, 3)):
+        parts[rng.randrange(len(parts))] = rng.choice(ODD_TOKENS).encode()
+    return b"".join(parts)
+
+
+def read_mutant(format, folder, **options):
+    """Reads a file that somebody damaged; returns whether it was refused, by the documented error."""
+    start = time.process_time()
+    try:
+        records = list(read_dataset(format, folder, **options))
+    except (AnnotationError, OSError) as error:
+        records, message = None, str(error)
+        assert len(message) < 3000 and str(folder) in message
+    assert time.process_time() - start < 10
+    for record in records or ():
+        assert all(np.isfinite(polygon).all() for polygon in record.polygons)
+        assert isinstance(record.image, bytes) or str(record.image).startswith(str(folder))
+    return records is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tcm_hf.data.formats.AnnotationWarning")
+@pytest.mark.parametrize("format", SAMPLES)
+def test_mutants_raise_the_documented_error_only(format, tmp_path):
+    """100 mutants of every sample, 2,100 in all: bytes, and odd values in every field."""
+    write_sample(format, tmp_path)
+    files, _ = sample_files(format)
+    rng = random.Random(f"odd {format}")
+    name, data = max(files.items(), key=lambda item: len(item[1]))
+    refused = 0
+    for number in range(100):
+        if number % 4 == 3 or data[:6] == b"MATLAB":
+            mutant = mutated(data, rng)
+        elif name.endswith(("json", "jsonl")) or format == "paddleocr":
+            mutant = odd_json(data, rng)
+        else:
+            mutant = odd_tokens(data, rng)
+        (tmp_path / name).write_bytes(mutant)
+        options = {} if number % 2 else {"missing": "keep", "normalized": number % 3 == 0, "merge_duplicates": True}
+        refused += read_mutant(format.split("-")[0], tmp_path, **options)
+    assert 10 < refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["hub", "coco", "labelme", "icdar2015", "ctw1500", "totaltext-mat"])
+def test_commands_answer_mutants_with_one_line(format, tmp_path, capsys):
+    source = tmp_path / "source"
+    write_sample(format, source)
+    files, _ = sample_files(format)
+    rng = random.Random(format)
+    name, data = max(files.items(), key=lambda item: len(item[1]))
+    for number in range(15):
+        odd = odd_json if name.endswith(("json", "jsonl")) else mutated if name.endswith("mat") else odd_tokens
+        (source / name).write_bytes(odd(data, rng))
+        output = tmp_path / f"out{number}"
+        code = main(
+            ["prepare", format.split("-")[0], str(source), str(output), *(["--skip-bad"] if number % 2 else [])]
+        )
+        errors = [line for line in capsys.readouterr().err.splitlines() if "tcm-hf prepare: error:" in line]
+        assert code in (0, 1) and len(errors) == (not (output / "train" / "metadata.jsonl").exists())
+    assert not list(tmp_path.rglob("passwd*"))
+
+
+@pytest.mark.slow
+def test_mutants_of_parquet(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from pyarrow import Table, parquet
+
+    columns = {"image": [{"bytes": b"x" * 50, "path": "a.jpg"}] * 3, "polygons": [[[[1, 2], [9, 2], [9, 9]]]] * 3}
+    columns |= {"ignore": [[False], [True], None], "text": [["a"], ["b"], ["c"]]}
+    outlines = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+    features = {"image": datasets.Image(), "polygons": outlines, "ignore": datasets.List(datasets.Value("bool"))}
+    features["text"] = datasets.List(datasets.Value("string"))
+    path = tmp_path / "a.parquet"
+    parquet.write_table(Table.from_pydict(columns, schema=datasets.Features(features).arrow_schema), path)
+    data, rng, refused = path.read_bytes(), random.Random(1), 0
+    for _ in range(200):
+        path.write_bytes(mutated(data, rng))
+        try:
+            for record in read_dataset("hub", path, streaming=True):
+                assert record.image is not None
+        except (ValueError, OSError) as error:
+            assert "a.parquet" in str(error) or "row " in str(error) or "column" in str(error)
+            refused += 1
+    assert refused > 20

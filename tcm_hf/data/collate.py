@@ -19,13 +19,14 @@ import itertools
 import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .augment import TextAugmentation
-from .formats import TextRecord, load_image, records_from_dataset
+from .formats import ReadOptions, TextRecord, load_image, records_from_dataset
 from .synthetic import SyntheticTextGenerator
 
 
@@ -203,6 +204,8 @@ class StreamingTextDetectionDataset(IterableDataset):
         shuffle_buffer (`int`, *optional*, defaults to 1000):
             Rows among which the next one is drawn; 0 keeps the order. Only for a streaming data set.
         image_mean, image_std (`tuple[float, float, float]`, *optional*): as in [`TextDetectionDataset`].
+        image_root (`str`, `Path` or list of them, *optional*): as in [`records_from_dataset`].
+        options (`ReadOptions`, *optional*): as in [`records_from_dataset`].
     """
 
     def __init__(
@@ -214,12 +217,15 @@ class StreamingTextDetectionDataset(IterableDataset):
         shuffle_buffer: int = 1000,
         image_mean: tuple[float, float, float] = DB_IMAGE_MEAN,
         image_std: tuple[float, float, float] = IMAGE_STD,
+        image_root: str | Path | Sequence[str | Path] | None = None,
+        options: ReadOptions | None = None,
     ):
         self.rows = rows
         self.build_targets = build_targets
         self.augmentation = augmentation if augmentation is not None else TextAugmentation()
         self.seed = int(seed)
         self.shuffle_buffer = int(shuffle_buffer)
+        self.image_root, self.options = image_root, options or ReadOptions()
         self.image_mean = np.asarray(image_mean, dtype=np.float32)
         self.image_std = np.asarray(image_std, dtype=np.float32)
         self.rank, self.world = 0, 1
@@ -257,7 +263,7 @@ class StreamingTextDetectionDataset(IterableDataset):
             rows = itertools.chain([first], rows) if first is not None else iter(())
             if isinstance(first, TextRecord):
                 return rows
-        return records_from_dataset(rows)
+        return records_from_dataset(rows, image_root=self.image_root, options=self.options)
 
     def __iter__(self) -> Iterator[dict]:
         _leave_the_cores_to_the_workers()

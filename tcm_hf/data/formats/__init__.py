@@ -20,7 +20,7 @@ pictures nor repairs outlines, so an annotation reaches training exactly as it w
 from .access import ReadOptions, SourceFolders
 from .curved import parse_ctw1500, parse_totaltext, read_ctw1500, read_totaltext
 from .errors import AnnotationError, AnnotationWarning
-from .hub import read_hub, records_from_dataset
+from .hub import image_roots, load_hub_dataset, read_hub, records_from_dataset
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
 from .labels import read_labelme, read_paddleocr
 from .lines import (
@@ -62,6 +62,8 @@ __all__ = [
     "SourceFolders",
     "TextRecord",
     "find_format",
+    "image_roots",
+    "load_hub_dataset",
     "load_image",
     "load_record",
     "parse_ctw1500",

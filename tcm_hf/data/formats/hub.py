@@ -103,19 +103,20 @@ def read_hub(
         folders = SourceFolders(root, allow_outside=options.allow_outside)
         return _read_metadata(folders.check(metadata), columns, missing, on_error, options, folders)
     return records_from_dataset(
-        _load_dataset(source, split, streaming, load_options, options),
+        load_hub_dataset(source, split, streaming, load_options, options),
         image_column=image_column,
         polygons_column=polygons_column,
         ignore_column=ignore_column,
         text_column=text_column,
-        image_root=_image_roots(root, str(source)),
+        image_root=image_roots(source),
         on_error=on_error,
         options=options,
     )
 
 
-def _image_roots(root: Path, source: str) -> list[PathLike]:
-    """Where the pictures of a folder, a file or a data set on the Hub may lie."""
+def image_roots(source: PathLike) -> list[PathLike]:
+    """Where the pictures of a folder, a file or a data set on the Hub may lie; for `records_from_dataset`."""
+    root = Path(source)
     if not root.exists():
         return [f"hf://datasets/{source}"]
     import datasets
@@ -162,9 +163,32 @@ def _read_metadata(
     return build_records(iterate_lines(path, None, options.memory_limit), build, on_error, options)
 
 
-def _load_dataset(
-    source: PathLike, split: str | None, streaming: bool, load_options: dict, options: ReadOptions
+def load_hub_dataset(
+    source: PathLike,
+    split: str | None = None,
+    streaming: bool = False,
+    load_options: Mapping[str, Any] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Any:
+    """
+    Loads a data set with `datasets`, which opens nothing outside of a folder.
+
+    Args:
+        source (`str` or `Path`): A folder, a parquet file, or the id of a data set on the Hub.
+        split (`str`, *optional*): The split; needed when there are several.
+        streaming (`bool`, *optional*, defaults to `False`): Whether rows are read as they come.
+        load_options (`Mapping`, *optional*): Further arguments of `datasets.load_dataset`.
+        options (`ReadOptions`, *optional*): What all readers have in common.
+
+    Returns:
+        `datasets.Dataset` or `datasets.IterableDataset`
+
+    Raises:
+        FileNotFoundError: if there is no such source.
+        AnnotationError: if it cannot be loaded, is too large, or a link leads outside.
+        ValueError: if there are several splits and none is named.
+    """
+    load_options = dict(load_options or {})
     try:
         import datasets
     except ImportError as error:
@@ -195,9 +219,9 @@ def _load_dataset(
         raise FileNotFoundError(f"{path}: neither a {METADATA_NAME} nor a parquet file in this folder; check the path")
     try:
         loaded = datasets.load_dataset(split=split, streaming=streaming, **load_options)
-    except OSError:
-        raise
     except Exception as error:  # whatever its parsers raise on damaged files
+        if isinstance(error, OSError) and str(source) in str(error):
+            raise
         reason = f"{error.__cause__ or error}".splitlines()[0][:200]
         raise AnnotationError(
             f"{source}: `datasets` cannot load it ({reason}); get a complete copy, or check `split` and the other options"
@@ -319,6 +343,7 @@ def _cache_files(dataset: Any) -> list[dict]:
 
 def _undecoded(dataset: Any, features: Any, image_column: str, columns: tuple[str, str, str]) -> Any:
     """The columns that are read, without anything that `datasets` would decode, for which it opens files and addresses."""
+    epoch = getattr(dataset, "epoch", 0)
     wanted = [name for name in (image_column, *columns, "language", "width", "height") if name in features]
     for name in wanted:
         feature = features[name]
@@ -333,10 +358,9 @@ def _undecoded(dataset: Any, features: Any, image_column: str, columns: tuple[st
     if type(features.get(image_column)).__name__ == "Image":
         import datasets
 
-        epoch = getattr(dataset, "epoch", 0)
         dataset = dataset.cast_column(image_column, datasets.Image(decode=False))
-        if epoch:
-            dataset.set_epoch(epoch)  # which the cast of a stream forgets, so that every pass would have one order
+    if epoch:
+        dataset.set_epoch(epoch)  # which a new stream forgets, so that every pass would have one order
     return dataset
 
 
@@ -359,8 +383,10 @@ def _rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             row = next(rows)
         except StopIteration:
             return
-        except (AnnotationError, OSError):
+        except AnnotationError:
             raise
+        except OSError as error:
+            raise OSError(f"row {number}: cannot be read ({error}); check the file or the connection") from error
         except Exception as error:  # whatever the parsers of `datasets` raise on damaged files
             reason = f"{error.__cause__ or error}".splitlines()[0][:200]
             raise AnnotationError(f"row {number}: cannot be read ({reason}); get a complete copy") from error
@@ -432,7 +458,7 @@ def check_parquet(path: Path, memory_limit: int) -> None:
                 for batch in file.iter_batches(PARQUET_BATCH, [index], repeated) if repeated else ():
                     size += batch.nbytes
                     check_memory(size, memory_limit, where)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:  # some of Arrow's errors are those of the system by their type
         reason = str(error).splitlines()[0][:200]
         raise AnnotationError(f"{path}: no parquet file that can be read ({reason}); get a complete copy") from error
 
