@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
+from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over, open_image
 from ..output_files import NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
 from .formats import AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
@@ -125,7 +125,9 @@ class PictureStore:
 
 
 def _safe(name: str) -> str:
-    name = re.sub(r"[^\w .()+-]", "_", name)
+    # Bytes that are no UTF-8 stay told apart: \xb3 becomes ~B3.
+    name = re.sub(r"[\udc80-\udcff]", lambda byte: f"~{ord(byte[0]) - 0xDC00:02X}", name)
+    name = re.sub(r"[^\w .()+~-]", "_", name)
     # File systems allow 255 bytes, and a number and a suffix come behind.
     return name.encode()[:200].decode(errors="ignore").strip(". ") or "picture"
 
@@ -134,7 +136,7 @@ def _suffix(image: Any, given: Path) -> str:
     if isinstance(image, (str, Path)) and given.suffix.lower() in IMAGE_SUFFIXES:
         return given.suffix
     if isinstance(image, (str, Path, bytes)):
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
+        with open_image(image) as picture:
             return {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif"}.get(
                 picture.format, f".{(picture.format or 'png').lower()}"
             )

@@ -286,17 +286,15 @@ def _check_backgrounds(sources: list) -> None:
 
 def _damaged(source) -> str | None:
     """The name of a background that cannot be decoded."""
-    from PIL import Image
-
-    from .formats import load_image
+    from ..image_loading import decode_image, open_image
 
     path = source if isinstance(source, str) else source.image
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             # A JPEG is read to its end at an eighth of its size, several times faster than in full.
             image.draft(None, (1, 1))
-            load_image(image)
-    except Exception:  # decoders raise SyntaxError, struct.error and more on damaged headers
+            decode_image(image)
+    except (OSError, ValueError):
         return str(path)
     return None
 

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ...image_loading import ORIENTATION_TAG
+from ...image_loading import ORIENTATION_TAG, open_image
 from .access import PathLike
 from .files import ORIENTATION_CHOICES, check_choice
 from .records import AnnotationError
@@ -33,16 +32,18 @@ MAX_FRACTION = 2
 
 
 def picture_header(path: PathLike) -> tuple[int, int, int]:
-    """(height, width) of a file's stored picture and its EXIF orientation (1 = upright), without decoding it."""
-    try:
-        with Image.open(path) as image:
-            try:
-                tag = image.getexif().get(ORIENTATION_TAG, 1)
-            except Exception:  # broken metadata: the picture is shown as it is stored
-                tag = 1
-            return image.height, image.width, tag if tag in range(1, 9) else 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path}: not a picture that can be read ({error}); get a complete copy of it") from error
+    """
+    (height, width) of a file's stored picture and its EXIF orientation (1 = upright), without decoding it.
+
+    Raises:
+        OSError: if it is no picture that can be read.
+    """
+    with open_image(path) as image:
+        try:
+            tag = image.getexif().get(ORIENTATION_TAG, 1)
+        except Exception:  # broken metadata: the picture is shown as it is stored
+            tag = 1
+        return image.height, image.width, tag if tag in range(1, 9) else 1
 
 
 def turn_upright(polygons: list[np.ndarray], height: int, width: int, tag: int) -> list[np.ndarray]:
