@@ -15,6 +15,7 @@
 
 # Only the standard library here: torch and transformers are imported by the command that needs them.
 import argparse
+import errno
 import glob
 import importlib
 import inspect
@@ -34,6 +35,7 @@ from .output_files import make_output_folder, naming, output_file, printable
 
 # Below this many pictures a progress bar is only noise.
 MIN_IMAGES_FOR_PROGRESS = 4
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Commands that live beside what they do. Each module has `add_arguments(parser)` and `run(arguments) -> int`, its
 # docstring is the command's description, and a ValueError or OSError of `run` is a mistake of the user.
 COMMAND_MODULES = {
@@ -434,6 +436,9 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if "Traceback" in text:  # transformers wraps the tracebacks of its attempts; the last error is the reason
         text = text.rsplit("Error: ", 1)[-1]
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        # Whatever writes to a file names it; `print` does not.
+        text = f"cannot write to standard output ({error.strerror})" if error.errno in _DISK_ERRORS else text
     return printable(" ".join(text.split()))
 
 

@@ -60,6 +60,8 @@ for line in sys.stdin:
         try:
             code = cli.main(request["argv"])
             sys.stdout.flush()
+        except KeyboardInterrupt:  # before or after the command
+            code = 130
         finally:
             os._exit(code)
     print(child, flush=True)
