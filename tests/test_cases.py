@@ -2,7 +2,10 @@
 """Small inputs that people reported, and what has to become of them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,6 +63,50 @@ def test_08_eight_numbers_only(tmp_path):
     (row,) = prepared(tmp_path / "out")
     assert row["polygons"] == [[[60, 60], [255, 60], [255, 112], [60, 112]]]
     assert row["text"] == [""] and row["ignore"] == [False]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_14_full_disk(tmp_path):
+    """The commands for data sets; what was written before stays usable."""
+    source = with_pictures(tmp_path / "src", ("08_eight_numbers_only_gt_a.txt", "gt_a.txt"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = "import sys; from tcm_hf.cli import main; sys.exit(main(sys.argv[1:]))"
+    argv = [sys.executable, "-c", program, "prepare", "icdar2015", source, tmp_path / "out"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    errors = [line for line in result.stderr.splitlines() if "error" in line or "Traceback" in line]
+    assert result.returncode == 1 and len(errors) == 1, result.stderr
+    assert "cannot write to " in errors[0] and "No space left on device" in errors[0]
+    assert len(prepared(tmp_path / "out")) == 1
+
+
+def test_16_avif_dropped_by_prepare(tmp_path, capsys):
+    """The picture of the case is the user's: a JPEG under a name that only some commands read."""
+    shared_path("cases/16_avif_dropped_by_prepare.sh")
+    source = tmp_path / "case16"
+    source.mkdir()
+    Image.new("RGB", (64, 48)).save(source / "a.jfif", "JPEG")
+    (source / "gt_a.txt").write_text("1,1,50,1,50,20,1,20,a\n")
+    assert main(["prepare", "icdar2015", str(source), str(tmp_path / "out")]) == 0
+    assert [row["file_name"] for row in prepared(tmp_path / "out")] == ["images/a.jfif"]
+    (source / "b.heic").write_bytes(b"")
+    assert main(["prepare", "icdar2015", str(source), str(tmp_path / "out"), "--overwrite"]) == 0
+    assert "warning: 1 file was passed over" in (out := capsys.readouterr().out) and ".heic: 1" in out
+
+
+def test_avif_named_jpg_kills_prepare(tmp_path, capsys):
+    source = with_pictures(tmp_path / "src", ("avif_named_jpg_kills_prepare.jpg", "bad.jpg"))
+    for name in ("a", "bad"):
+        (source / f"gt_{name}.txt").write_text("1,1,50,1,50,20,1,20,a\n")
+    for options in (["--verify", "--skip-bad"], ["--verify"], []):
+        out = tmp_path / f"out{len(options)}"
+        assert main(["prepare", "icdar2015", str(source), str(out), *options]) == 1
+        shown = capsys.readouterr()
+        (line,) = [line for line in shown.out.splitlines() if "bad.jpg" in line]
+        assert "cannot be read" in line and "Traceback" not in shown.err
+        assert [row["file_name"] for row in prepared(out)] == ["images/a.jpg"]
+    assert main(["inspect", "icdar2015", str(source), "--output", str(tmp_path / "drawn")]) == 1
+    assert "pictures that cannot be read: 1" in capsys.readouterr().out
 
 
 def test_hub_path_traversal(tmp_path, capsys):

@@ -492,7 +492,7 @@ def format_report(report: dict) -> str:
         for reason, count in report[kind].items():
             example = report["examples"].get(reason, [""])[0]
             lines.append(printable(f"  {count:>6}  {reason} (first: {example})"))
-    lines += [f"warning: {warning}" for warning in report["warnings"]]
+    lines += [printable(f"warning: {warning}") for warning in report["warnings"]]
     return "\n".join(lines)
 
 
