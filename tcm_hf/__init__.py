@@ -19,6 +19,7 @@ Importing the package registers TCM with transformers' Auto classes and the `"te
 from pathlib import Path
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+from transformers.models.auto import image_processing_auto
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
@@ -45,12 +46,12 @@ def _register() -> None:
     AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
     AutoModel.register(TCMConfig, TCMModel, exist_ok=True)
     AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
-    # One class for both backends: it needs no torchvision, and it is what should run where torchvision is installed too.
-    AutoImageProcessor.register(
-        TCMConfig,
-        image_processor_classes={"pil": TCMImageProcessor, "torchvision": TCMImageProcessor},
-        exist_ok=True,
-    )
+    # It needs no torchvision. Who asks for that backend is told that this one is taken; without being asked, transformers
+    # would prefer torchvision where it is installed, and say the same.
+    AutoImageProcessor.register(TCMConfig, image_processor_classes={"pil": TCMImageProcessor}, exist_ok=True)
+    of_pil = getattr(image_processing_auto, "DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS", [])
+    if TCMImageProcessor.__name__ not in of_pil:
+        of_pil.append(TCMImageProcessor.__name__)
     TCMConfig.register_for_auto_class()
     TCMModel.register_for_auto_class("AutoModel")
     TCMForTextDetection.register_for_auto_class("AutoModelForObjectDetection")

@@ -44,6 +44,19 @@ def nonnegative(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """
+    A finite number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is none.
+    """
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite")
+    return value
+
+
 def positive_int(text: str) -> int:
     """
     A whole number of at least 1.

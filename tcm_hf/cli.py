@@ -19,18 +19,23 @@ import errno
 import glob
 import importlib
 import inspect
+import io
 import json
+import logging
 import os
+import signal
 import sys
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
-from .arguments import fraction, nonnegative, positive_int, size
+from .arguments import fraction, nonnegative, positive, positive_int, size
 from .image_loading import IMAGE_SUFFIXES
-from .output_files import make_output_folder, naming, output_file, printable
+from .interruption import interruptible
+from .output_files import check_output_file, exclusive, make_output_folder, naming, printable
+from .result_writer import ResultWriteError, ResultWriter
 
 
 # Below this many pictures a progress bar is only noise.
@@ -58,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name; those of the process by default.
 
     Returns:
-        `int`: 0 when all went well, 1 when some input could not be read, 2 for a wrong command line or model.
+        `int`: 0 when all went well, 1 when some input could not be read or some result not be written, 2 for a wrong
+        command line or model, 128 + the signal's number after one (130 for Ctrl-C, 143 for SIGTERM).
     """
     try:
         arguments = build_parser().parse_args(argv)
@@ -69,10 +75,11 @@ def main(argv: list[str] | None = None) -> int:
             # File names can hold what the terminal's encoding cannot.
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = arguments.run(arguments)
-        with naming("/dev/stdout"):
-            sys.stdout.flush()
-        return code
+        with interruptible():
+            code = arguments.run(arguments)
+            with naming("/dev/stdout"):
+                sys.stdout.flush()
+            return code
     except UsageError as error:
         print(f"tcm-hf {arguments.command}: error: {error}", file=sys.stderr)
         return 2
@@ -83,9 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tcm-hf {arguments.command}: error: {_one_line(error)}", file=sys.stderr)
         _drop_stdout()
         return 1
-    except KeyboardInterrupt:
-        print(f"tcm-hf {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        notes = "".join(getattr(error, "__notes__", ()))
+        print(f"tcm-hf {arguments.command}: interrupted{notes}", file=sys.stderr)
+        return 128 + getattr(error, "number", signal.SIGINT)
 
 
 def _drop_stdout() -> None:
@@ -141,7 +149,10 @@ def _add_detect(commands) -> None:
         help="find text in pictures",
         description="Finds text in pictures and writes it as JSON: a list with one entry for each picture, with its path, "
         "width, height and detections (score, label, box and polygon in pixels of the upright picture), or with an "
-        "error where it could not be read.",
+        "error where it could not be read. Results are written picture by picture; the file is complete JSON at any time.",
+        epilog="Exit code: 0 if all went well; 1 if a picture could not be read or a result not be written, or another run "
+        "writes to the same place; 2 for a wrong command line, a model that cannot be loaded, or a place that cannot be "
+        "written to; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. What was found until then stays in the output.",
     )
     parser.add_argument(
         "inputs",
@@ -159,7 +170,12 @@ def _add_detect(commands) -> None:
     parser.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
     parser.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
     parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON here instead of to stdout")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
+    )
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
     parser.add_argument("--show-scores", action="store_true", help="write the scores on these drawings")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
@@ -171,6 +187,20 @@ def _add_detect(commands) -> None:
         help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
     )
     parser.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive_int,
+        metavar="N",
+        help="pictures of more pixels (width x height) are refused, before they take memory (default: the model's, "
+        "50331648 = 8192 x 6144)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="time that the download of one address may take in all (default: 60)",
+    )
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run the code that comes with the model; only if you trust it"
     )
@@ -301,91 +331,138 @@ def find_images(inputs: list[str]) -> dict[str, str | None]:
 def _detect(arguments: argparse.Namespace) -> int:
     inputs = find_images(arguments.inputs)
     # The places for the results first: the model takes long to load, and the pictures longer.
+    if arguments.output is not None:
+        try:
+            check_output_file(arguments.output)
+        except OSError as error:
+            raise UsageError(str(error)) from error
     names = DrawingNames(arguments.draw, list(inputs)) if arguments.draw else None
-    with _json_list(arguments.output) as write:
-        pipe = load_pipeline(arguments)
-        return _detect_all(pipe, inputs, write, names, arguments.batch_size, arguments.show_scores)
+    writer = ResultWriter(arguments.output)
+    try:
+        with writer, exclusive(arguments.draw) if arguments.draw else nullcontext():
+            return _detect_all(load_pipeline(arguments), inputs, writer, names, arguments)
+    except (ResultWriteError, BlockingIOError) as error:
+        print(f"tcm-hf detect: error: {_one_line(error)}{_so_far(writer, inputs)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        error.add_note(_so_far(writer, inputs))
+        raise
+
+
+def _so_far(writer: ResultWriter, inputs: dict) -> str:
+    """What there is of the results when a run ends early, for its last message."""
+    if not writer.count:
+        return ""
+    return f"; the first {writer.count} of {len(inputs)} results are in {repr(str(writer.output)) if writer.output else 'stdout'}"
 
 
 def _detect_all(
     pipe,
     inputs: dict[str, str | None],
-    write: Callable[[dict], None],
+    writer: ResultWriter,
     names: "DrawingNames | None",
-    batch_size: int,
-    show_scores: bool,
+    arguments: argparse.Namespace,
 ) -> int:
     from tqdm import tqdm
 
-    from .image_loading import load_rgb_image
-    from .visualization import draw_detections
+    from . import image_loading
 
-    decode = pipe.postprocess
-
-    def decode_or_error(outputs, **parameters):
-        # An error raised here would also lose the rest of the batch.
-        try:
-            return decode(outputs, **parameters)
-        except ValueError as error:
-            return error
-
-    pipe.postprocess = decode_or_error
     failures = 0
-    # What is read but not yet answered: at most one batch. Failed inputs keep their place among the others.
-    pending: deque[dict] = deque()
-    pictures: deque = deque()
-    bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
+    limits = {"timeout": arguments.timeout, "max_pixels": arguments.max_pixels or pipe.image_processor.max_pixels}
+    waiting: list[tuple[dict, Any]] = []  # results to come, with their pictures; `None` where one could not be read
 
-    def report(error: Exception) -> str:
+    def report(error: str) -> str:
         nonlocal failures
         failures += 1
-        message = _one_line(error)
-        bar.write(f"tcm-hf detect: error: {message}", file=sys.stderr)
-        return message
+        bar.write(f"tcm-hf detect: error: {error}", file=sys.stderr)
+        return error
 
-    def images():
+    def finish() -> None:
+        """Detects in the pictures that wait, and writes their results."""
+        records, pictures = [record for record, _ in waiting], [picture for _, picture in waiting]
+        waiting.clear()
+        found = iter(_detect_batch(pipe, [picture for picture in pictures if picture is not None]))
+        for record, picture in zip(records, pictures):
+            detections = None if picture is None else next(found)
+            if isinstance(detections, str):
+                path = record["image"]
+                record = {"image": path, "error": report(f"{path!r}: {detections}")}
+            elif detections is not None:
+                record["detections"] = [_rounded(detection) for detection in detections]
+                if names is not None:
+                    target = names.next(record["image"])
+                    try:
+                        _draw(picture, detections, target, arguments.show_scores)
+                    except Exception as error:
+                        report(f"cannot write {str(target)!r} ({_one_line(error)})")
+            writer.write(record)
+            bar.update()
+
+    bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
+    with bar, _warnings_beside(bar):
         for path, problem in inputs.items():
             try:
                 if problem is not None:
                     raise OSError(problem)
-                image = load_rgb_image(path)
+                picture = image_loading.load_rgb_image(path, **limits)
             except (OSError, ValueError) as error:
-                pending.append({"image": path, "error": report(error)})
-                bar.update()
-                continue
-            pictures.append(image if names is not None else None)
-            pending.append({"image": path, "width": image.width, "height": image.height})
-            yield image
-
-    def failed() -> Iterator[dict]:
-        while pending and "error" in pending[0]:
-            yield pending.popleft()
-
-    with bar:
-        for detections in pipe(images(), batch_size=batch_size):
-            for record in failed():
-                write(record)
-            record = pending.popleft()
-            picture = pictures.popleft()
-            bar.update()
-            if isinstance(detections, ValueError):
-                path = record["image"]
-                write({"image": path, "error": report(ValueError(f"{path!r}: {detections}"))})
-                continue
-            if names is not None:
-                target = names.next(record["image"])
-                try:
-                    draw_detections(picture, detections, show_scores=show_scores).save(target, quality=90)
-                except (OSError, ValueError) as error:
-                    report(OSError(f"cannot write {str(target)!r} ({error})"))
-            write({**record, "detections": [_rounded(detection) for detection in detections]})
-        for record in failed():
-            write(record)
+                waiting.append(({"image": path, "error": report(_one_line(error))}, None))
+            else:
+                waiting.append(({"image": path, "width": picture.width, "height": picture.height}, picture))
+                del picture
+            # Nothing that is known waits for a picture that is not read yet.
+            if sum(picture is not None for _, picture in waiting) in (0, arguments.batch_size):
+                finish()
+        finish()
     return 1 if failures else 0
 
 
+def _detect_batch(pipe, pictures: list) -> list:
+    """The detections of each picture, or the reason (`str`) why there are none: one picture does not cost the others."""
+    if not pictures:
+        return []
+    pipe.call_count = 0  # transformers' advice to pass a dataset is not for a command that writes as it goes
+    try:
+        return pipe(pictures, batch_size=len(pictures))
+    except Exception as error:  # of the model, such as too little memory, as of the pictures
+        reason = _one_line(error)
+    if len(pictures) == 1:
+        return [reason]
+    return [_detect_batch(pipe, [picture])[0] for picture in pictures]
+
+
+def _draw(picture, detections: list[dict], target: Path, show_scores: bool) -> None:
+    from .visualization import draw_detections
+
+    # In one piece, since an encoder that fails leaves half a file.
+    content = io.BytesIO()
+    drawing = draw_detections(picture, detections, show_scores=show_scores, max_pixels=None)
+    drawing.save(content, "JPEG", quality=90)
+    try:
+        target.write_bytes(content.getvalue())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _warnings_beside(bar) -> Iterator[None]:
+    """Shows the package's warnings as lines of the command, above the progress bar."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            bar.write(f"tcm-hf detect: warning: {' '.join(record.getMessage().split())}", file=sys.stderr)
+
+    handler, logger = Handler(logging.WARNING), logging.getLogger("tcm_hf")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def load_pipeline(arguments: argparse.Namespace):
-    from huggingface_hub.errors import HFValidationError, StrictDataclassError
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     if arguments.model is not None and not os.path.isdir(arguments.model):
@@ -409,6 +486,7 @@ def load_pipeline(arguments: argparse.Namespace):
         "unclip_ratio": arguments.unclip_ratio,
         "size": arguments.size,
         "do_upscale": arguments.upscale or None,
+        "max_pixels": getattr(arguments, "max_pixels", None),
         "reading_order": arguments.reading_order or None,
         "device": arguments.device,
         "trust_remote_code": arguments.trust_remote_code or None,
@@ -418,22 +496,13 @@ def load_pipeline(arguments: argparse.Namespace):
     options = {key: value for key, value in options.items() if value is not None}
     try:
         return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-        ImportError,
-        AssertionError,  # of a torch without CUDA that is asked for it
-        StrictDataclassError,
-    ) as error:
+    except Exception as error:  # a checkpoint's files can be damaged in any way
         model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
         raise UsageError(f"cannot load {model}: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
-    text = str(error)
+    text = str(error) or type(error).__name__
     if "Traceback" in text:  # transformers wraps the tracebacks of its attempts; the last error is the reason
         text = text.rsplit("Error: ", 1)[-1]
     if isinstance(error, OSError) and error.strerror and error.filename is None:
@@ -480,40 +549,6 @@ class DrawingNames:
                 self.taken.add(key)
                 return target
             number += 1
-
-
-@contextmanager
-def _json_list(output: Path | None):
-    """
-    Writes a JSON list entry by entry, to stdout or to an [`output_file`].
-
-    Args:
-        output (`Path`, *optional*): the file; stdout by default.
-
-    Yields:
-        a function that writes one entry.
-
-    Raises:
-        UsageError: if the file cannot be made.
-    """
-    separator = "[\n"
-
-    def write(entry: dict) -> None:
-        nonlocal separator
-        file.write(separator + json.dumps(entry, ensure_ascii=output is None))
-        file.flush()
-        separator = ",\n"
-
-    with ExitStack() as stack:
-        file = sys.stdout
-        if output is not None:
-            try:
-                file = stack.enter_context(output_file(output))
-            except OSError as error:
-                raise UsageError(str(error)) from error
-        yield write
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
-        file.flush()
 
 
 if __name__ == "__main__":

@@ -289,7 +289,7 @@ def _image_processor(detector: str, preset: str | None) -> TCMImageProcessor:
         presets = PRESETS.get(detector, {})
         if preset not in presets:
             raise ValueError(f"there is no preset {preset!r} for the detector {detector!r}; known: {sorted(presets)}")
-        settings = {**presets[preset], "do_upscale": True}
+        settings = {**presets[preset], "do_upscale": True, "resize_backend": "opencv"}
     mean = IMAGE_MEANS.get(detector, OTHER_IMAGE_MEAN)
     return TCMImageProcessor(
         detector=detector,

@@ -30,18 +30,18 @@ from .decoding_db import DB_DECODING_DEFAULTS, decode_db
 from .decoding_fce import FCE_DECODING_DEFAULTS, decode_fce
 from .decoding_fce import STRIDES as FCE_STRIDES
 from .decoding_pan import PAN_DECODING_DEFAULTS, decode_pan
-from .image_loading import convert_to_rgb, describe_source, load_any_image
+from .image_arrays import look_up, resize, value_table
+from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, load_any_image
+from .image_processing_settings import check_backend, check_number, check_settings
 from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
 from .polygons import reading_order as sort_in_reading_order
 
 
-try:
-    import cv2
-except ImportError as error:  # pragma: no cover
-    raise ImportError("tcm_hf needs OpenCV to read pictures; `pip install opencv-python-headless`") from error
-
-
 logger = logging.getLogger(__name__)
+
+# See `TCMImageProcessor.reduction_warning`.
+LONG_PICTURE = 4
+MIN_SCALE_OF_LONG_PICTURES = 1 / 3
 
 
 class Decoder(NamedTuple):
@@ -123,6 +123,10 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
         Whether pictures smaller than `size` are enlarged.
     size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
         Padded heights and widths are multiples of this number of pixels.
+    resize_backend (`str`, *optional*, defaults to `self.resize_backend`):
+        `"pillow"` or `"opencv"`: what resizes the pictures.
+    max_pixels (`int`, *optional*, defaults to `self.max_pixels`):
+        Largest width times height of a picture, before and after resizing.
     detector (`str`, *optional*, defaults to `self.detector`):
         Name of the detector whose outputs are decoded; only when the processor is made or loaded.
     decoding (`dict`, *optional*, defaults to `self.decoding`):
@@ -131,6 +135,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
 
     do_upscale: bool | None
     size_divisor: int | None
+    resize_backend: str | None
+    max_pixels: int | None
     detector: str | None
     decoding: dict | None
 
@@ -141,8 +147,8 @@ class TCMImageProcessor(PilBackend):
 
     Pictures may be paths, `http(s)://` addresses, bytes of image files, PIL images, NumPy arrays, torch tensors, or a
     list that mixes them and their sizes; see [`~image_loading.load_rgb_image`] for how each is read (EXIF orientation,
-    transparency, 16 bits, float arrays). They are resized with anti-aliasing as 8-bit pictures, rescaled, normalized
-    with the means of TCM's released models, and padded at the right and at the bottom with zeros.
+    transparency, 16 bits, float arrays). They are resized as 8-bit pictures, rescaled, normalized with the means of TCM's
+    released models, and padded at the right and at the bottom with zeros.
 
     Float arrays in 0..1 are not rescaled a second time, so `do_rescale` may stay on for them.
 
@@ -159,6 +165,12 @@ class TCMImageProcessor(PilBackend):
             Whether pictures smaller than `size` are enlarged. `height` and `width` always are exact.
         resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`):
             Resampling filter.
+        resize_backend (`str`, *optional*, defaults to `"pillow"`):
+            `"pillow"` averages over all pixels where it reduces (anti-aliasing). `"opencv"` interpolates between the
+            nearest ones, as the official implementation of TCM does: models that were trained with it see the pixels
+            that they know. The filters nearest, bilinear, bicubic and Lanczos go with it.
+        max_pixels (`int`, *optional*, defaults to 50331648):
+            Largest width times height of a picture, by its header and before it is decoded, and also after resizing.
         do_rescale (`bool`, *optional*, defaults to `True`), rescale_factor (`float`, *optional*, defaults to `1/255`):
             Whether, and by what, values in 0..255 are multiplied.
         do_normalize (`bool`, *optional*, defaults to `True`):
@@ -197,6 +209,8 @@ class TCMImageProcessor(PilBackend):
     default_to_square = False
     do_upscale = False
     resample = PILImageResampling.BILINEAR
+    resize_backend = "pillow"
+    max_pixels = DEFAULT_MAX_PIXELS
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
@@ -208,9 +222,24 @@ class TCMImageProcessor(PilBackend):
     decoding = None
 
     def __init__(self, **kwargs):
+        check_backend(kwargs.pop("backend", None), kwargs.pop("use_fast", None))
+        check_settings(kwargs)
+        for key in kwargs:
+            if callable(getattr(type(self), key, None)):
+                raise ValueError(f"{key} is no setting of {type(self).__name__}, but its method; remove it")
         super().__init__(**kwargs)
         # Complete, so that preprocessor_config.json shows every threshold that is in force.
         self.decoding = self.decoding_arguments()
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+        if not isinstance(image_processor_dict, dict):
+            kind = type(image_processor_dict).__name__
+            raise ValueError(
+                f"the image processor's file (preprocessor_config.json) must hold an object, got a {kind}"
+            )
+        check_backend(kwargs.pop("backend", None), kwargs.pop("use_fast", None))
+        return super().from_dict(image_processor_dict, **kwargs)
 
     # ------------------------------------------------------------------ pictures -> model inputs
 
@@ -235,6 +264,7 @@ class TCMImageProcessor(PilBackend):
         for key in ("detector", "decoding"):
             if key in kwargs:
                 raise TypeError(f"{key} belongs to post-processing: pass it when the processor is made or loaded")
+        check_settings(kwargs)
         return super().preprocess(images, *args, **kwargs)
 
     def get_resized_size(
@@ -274,6 +304,31 @@ class TCMImageProcessor(PilBackend):
         scale = min(limits) if do_upscale else min(*limits, 1.0)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
+    def reduction_warning(
+        self, height: int, width: int, size: dict[str, int] | None = None, do_upscale: bool | None = None
+    ) -> str | None:
+        """
+        Tells when a long picture is reduced so much that its text most likely gets lost.
+
+        That is when it is more than 4 times as long as wide and less than a third of it is left: text of 24 pixels is
+        lower than 8 then, less than detectors can read. Pictures of other shapes have larger text when they are larger.
+
+        Args:
+            height, width, size, do_upscale: see [`~TCMImageProcessor.get_resized_size`].
+
+        Returns:
+            `str`, *optional*: one line that says what to do.
+        """
+        new_height, new_width = self.get_resized_size(height, width, size, do_upscale)
+        scale = min(new_height / height, new_width / width)
+        if scale >= MIN_SCALE_OF_LONG_PICTURES or max(height, width) <= LONG_PICTURE * min(height, width):
+            return None
+        return (
+            f"{width} x {height} pixels (width x height) are reduced to {new_width} x {new_height} to fit "
+            f"size={dict(self.size if size is None else size)}, and text lower than {math.ceil(8 / scale)} pixels most likely "
+            "gets lost; cut the picture into pieces, or pass a larger longest_edge (--size SHORTEST,LONGEST)"
+        )
+
     def _validate_preprocess_kwargs(self, do_center_crop=None, size_divisor=None, **kwargs):
         super()._validate_preprocess_kwargs(**kwargs)
         if do_center_crop:
@@ -306,6 +361,8 @@ class TCMImageProcessor(PilBackend):
         size: SizeDict | None,
         do_upscale: bool | None,
         resample: PILImageResampling | int | None,
+        resize_backend: str | None,
+        max_pixels: int | None,
         do_rescale: bool | None,
         rescale_factor: float | None,
         do_normalize: bool | None,
@@ -319,20 +376,26 @@ class TCMImageProcessor(PilBackend):
     ) -> BatchFeature:
         prepared = []
         for index, source in enumerate(images):
-            image, unit_range = load_any_image(source, index=index, input_data_format=input_data_format)
+            name = describe_source(source, index)
+            image, unit_range = load_any_image(
+                source, index=index, input_data_format=input_data_format, max_pixels=max_pixels
+            )
             if do_convert_rgb:
-                image = convert_to_rgb(image, name=describe_source(source, index))
+                image = convert_to_rgb(image, name=name)
             elif image.mode not in ("L", "LA", "RGB", "RGBA"):
-                raise ValueError(
-                    f"{describe_source(source, index)} has mode {image.mode}; leave do_convert_rgb on for it"
-                )
+                raise ValueError(f"{name} has mode {image.mode}; leave do_convert_rgb on for it")
             if do_resize:
                 height, width = self.get_resized_size(image.height, image.width, size, do_upscale)
-                _log_size_once(image.size, (width, height), size, do_upscale)
-                if (width, height) != image.size:
-                    image = image.resize(
-                        (width, height), PILImageResampling.BILINEAR if resample is None else resample
+                if max_pixels is not None and height * width > max_pixels:
+                    raise ValueError(
+                        f"{name} would be resized from {image.width} x {image.height} to {width} x {height} pixels (width x "
+                        f"height), more than max_pixels={max_pixels}; give size a longest_edge, or raise max_pixels"
                     )
+                _log_size_once(image.size, (width, height), size, do_upscale)
+                if warning := self.reduction_warning(image.height, image.width, size, do_upscale):
+                    logger.warning("%s: %s", name, warning)
+                if (width, height) != image.size:
+                    image = resize(image, (width, height), resample, resize_backend)
             prepared.append((np.atleast_3d(np.asarray(image)), unit_range))
 
         arrays = [array for array, _ in prepared]
@@ -343,11 +406,11 @@ class TCMImageProcessor(PilBackend):
         for output, (array, unit_range) in zip(outputs, prepared):
             # The pictures have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
             factor = 1 / 255 if unit_range else (rescale_factor if do_rescale else 1.0)
-            table = _value_table(
+            table = value_table(
                 factor, image_mean if do_normalize else 0.0, image_std if do_normalize else 1.0, array.shape[-1]
             )
             height, width = array.shape[:2]
-            _look_up(array, table, output[:height, :width])
+            look_up(array, table, output[:height, :width])
             output[height:], output[:height, width:] = 0, 0
 
         # Channels stay last in memory, as pictures have them and as convolutions are fastest with.
@@ -419,7 +482,7 @@ class TCMImageProcessor(PilBackend):
                 if not isinstance(value, bool | np.bool_):
                     raise ValueError(f"{key} must be True or False, got {value!r}")
             elif isinstance(default, numbers.Real) or (key in least and value is not None):
-                _check_number(key, value, least.get(key))
+                check_number(key, value, least.get(key))
         check_shape(arguments.get("shape", "polygon"))
         return arguments
 
@@ -568,38 +631,6 @@ def _log_size_once(before, after, size, do_upscale) -> None:
             "height); pass another `size` if small text gets lost",
             dict(size), bool(do_upscale), *before, *after,
         )  # fmt: skip
-
-
-def _value_table(factor: float, mean, std, channels: int) -> np.ndarray:
-    """float32 table of shape `(1, 256, channels)`: the normalized value of every 8-bit value."""
-    statistics = []
-    for name, value in (("image_mean", mean), ("image_std", std)):
-        value = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        if len(value) not in (1, channels):
-            raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
-        statistics.append(np.broadcast_to(value, (channels,)))
-    values = (np.arange(256)[:, None] * factor - statistics[0]) / statistics[1]
-    return values.astype(np.float32)[None]
-
-
-def _look_up(array: np.ndarray, table: np.ndarray, output: np.ndarray) -> None:
-    """Writes each channel's table entries for an 8-bit picture (height, width, channels) to `output`."""
-    if array.shape[-1] == 1:  # OpenCV has no axis for a single channel
-        array, table, output = array[..., 0], table[..., 0], output[..., 0]
-    result = cv2.LUT(np.ascontiguousarray(array), table, output)
-    if result is not output and not np.shares_memory(result, output):
-        output[...] = result
-
-
-def _check_number(name: str, value, least: float | None) -> None:
-    """Raises a `ValueError` for a decoding argument that is no finite number, or is out of range."""
-    whole = isinstance(least, int)
-    if not isinstance(value, numbers.Integral if whole else numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a {'whole' if whole else 'finite'} number, got {value!r}")
-    if name.endswith(("threshold", "share")) and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value}")
-    if least is not None and value < least:
-        raise ValueError(f"{name} must be at least {least:g}, got {value}")
 
 
 def _public_name(name: str) -> str:

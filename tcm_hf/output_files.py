@@ -50,7 +50,7 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
         OSError: if the file cannot be made or written; the message names it.
     """
     with naming(path):
-        if _is_special(path):
+        if is_special(path):
             place = path
             if str(path) in _STREAMS:
                 sys.stdout.flush()  # what was printed before comes before
@@ -136,7 +136,7 @@ def check_output_file(path: str | Path) -> None:
     Raises:
         OSError: if the file cannot be made; the message names it.
     """
-    if not _is_special(path):
+    if not is_special(path):
         with naming(path):
             _, temporary, file = _open_temporary(path)
             file.close()
@@ -231,7 +231,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _is_special(path: str | Path) -> bool:
+def is_special(path: str | Path) -> bool:
+    """Whether a path is a pipe or device, which is written to as it is."""
     special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     return special or str(path) in _STREAMS
 

@@ -80,10 +80,12 @@ class TextDetectionPipeline(Pipeline):
         if self.device.type == "cpu" and hasattr(self.model, "optimize_for_inference"):
             self.model.optimize_for_inference()
 
-    def _sanitize_parameters(self, timeout=_UNSET, size=None, do_upscale=None, reading_order=None, **decoding):
+    def _sanitize_parameters(
+        self, timeout=_UNSET, max_pixels=None, size=None, do_upscale=None, reading_order=None, **decoding
+    ):
         if self.image_processor is None:
             raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
-        preprocess_params = {"size": size, "do_upscale": do_upscale}
+        preprocess_params = {"max_pixels": max_pixels, "size": size, "do_upscale": do_upscale}
         postprocess_params = {"reading_order": reading_order, **decoding}
         # Unknown names and wrong values are reported here, before any picture is read.
         self.image_processor.decoding_arguments(**decoding)
@@ -113,7 +115,9 @@ class TextDetectionPipeline(Pipeline):
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
                 Size that pictures are resized to for detection, see [`TCMImageProcessor`].
             timeout (`float`, *optional*, defaults to 60.0):
-                Seconds that the download of one picture may take, `None` for no limit.
+                Seconds that the download of one picture may take in all, `None` for no limit.
+            max_pixels (`int`, *optional*, defaults to that of the image processor, 50331648):
+                Largest width times height of a picture; larger ones are refused before they take memory.
             batch_size (`int`, *optional*, defaults to 1):
                 Pictures per forward pass. They are padded to a common size, so similar sizes waste least.
 
@@ -157,11 +161,12 @@ class TextDetectionPipeline(Pipeline):
         if hasattr(self.model.config, "custom_pipelines"):
             del self.model.config.custom_pipelines
 
-    def preprocess(self, inputs, timeout=60.0, **size_arguments) -> dict[str, Any]:
+    def preprocess(self, inputs, timeout=60.0, max_pixels=None, **size_arguments) -> dict[str, Any]:
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
-        image = load_rgb_image(picture.source, index=picture.index, timeout=timeout)
+        max_pixels = self.image_processor.max_pixels if max_pixels is None else max_pixels
+        image = load_rgb_image(picture.source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
         # Without padding, which depends on the other pictures of the batch; the model itself needs none.
-        features = self.image_processor(image, do_pad=False, **size_arguments)
+        features = self.image_processor(image, do_pad=False, max_pixels=max_pixels, **size_arguments)
         # Lists, because transformers' collate function can only concatenate tensors of one size.
         return {
             "pixel_values": [torch.from_numpy(pixels).to(self.dtype) for pixels in features["pixel_values"]],

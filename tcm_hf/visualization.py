@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .image_loading import load_rgb_image
+from .image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 
 
 def draw_detections(
@@ -29,6 +29,7 @@ def draw_detections(
     fill_opacity: float = 0.25,
     line_width: int | None = None,
     show_scores: bool = False,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> Image.Image:
     """
     Draws texts as outlined, semi-transparent polygons.
@@ -47,6 +48,8 @@ def draw_detections(
             Width of the outline in pixels, 0 for none; by default it grows with the picture.
         show_scores (`bool`, *optional*, defaults to `False`):
             Whether to write the score, in percent, at the start of each text.
+        max_pixels (`int`, *optional*, defaults to 50331648):
+            Largest width times height of the picture, `None` for no limit; see [`~image_loading.load_rgb_image`].
 
     Returns:
         `PIL.Image.Image`: a new RGB image of the same size as the upright picture.
@@ -57,7 +60,7 @@ def draw_detections(
     """
     if not 0 <= fill_opacity <= 1:
         raise ValueError(f"fill_opacity must be between 0 and 1, got {fill_opacity}")
-    source, image = image, load_rgb_image(image)
+    source, image = image, load_rgb_image(image, max_pixels=max_pixels)
     # Reading gives the very same object when nothing had to be converted.
     image = image.copy() if image is source else image
     polygons = [_points(detection, index) for index, detection in enumerate(detections)]

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
 from tcm_hf import cli, image_loading
+from tcm_hf.output_files import exclusive
 
 
 BOX = (40, 30, 99, 49)
@@ -102,23 +103,142 @@ def test_unreadable_files_do_not_stop_the_rest(run, photos):
     assert code == 1 and all("error" in entry for entry in entries)
 
 
-def test_output_file_is_complete_or_absent(run, photos, monkeypatch):
-    target = photos / "deep" / "out.json"
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
+def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
+    target = photos / "deep" / name
     code, entries, _ = run(photos / "a", "--output", target)
     assert code == 0 and entries is None
-    assert len(json.loads(target.read_text())) == 2
+    assert len(read_results(target)) == 2
     umask = os.umask(0)
     os.umask(umask)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
-
-    def broken(*args, **kwargs):
-        raise RuntimeError("out of memory")
-
     target.write_text("older result")
-    monkeypatch.setattr(cli, "_rounded", broken)
+    rounded, seen = cli._rounded, []
+
+    def watched(detection):
+        # What is there while the second picture with text is in work: the older result, or all that is done.
+        seen.append(target.read_text() if len(seen) == 0 else len(read_results(target)))
+        if len(seen) == 3:
+            raise RuntimeError("a mistake of ours")
+        return rounded(detection)
+
+    monkeypatch.setattr(cli, "_rounded", watched)
+    photo = photos / "a" / "photo.png"
     with pytest.raises(RuntimeError):
+        run(photo, photos / "a" / "blank.JPG", photos / "b", "--output", target)
+    assert seen == ["older result", 2, 3]
+    assert len(read_results(target)) == 3 and os.listdir(target.parent) == [name]
+    # Nothing was found yet: what was there stays.
+    target.write_text("older result")
+    monkeypatch.setattr(cli, "_detect_batch", broken)
+    with pytest.raises(ZeroDivisionError):
         run(photos / "a", "--output", target)
-    assert target.read_text() == "older result" and os.listdir(target.parent) == ["out.json"]
+    assert target.read_text() == "older result" and os.listdir(target.parent) == [name]
+
+
+def broken(*args, **kwargs):
+    raise ZeroDivisionError
+
+
+def read_results(path) -> list[dict]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        assert text.endswith("\n")
+        return [json.loads(line) for line in text.splitlines()]
+    return json.loads(text)
+
+
+def test_one_bad_picture_is_one_entry(run, photos, monkeypatch):
+    """Whatever reading a picture or the model on it raises, also with others in the batch."""
+    for name, color in (("1", 10), ("2", 20), ("3", 30), ("4", 40)):
+        Image.new("RGB", (64, 48), (color,) * 3).save(photos / f"{name}.png")
+    paths = [photos / f"{name}.png" for name in "1234"]
+    for error in (
+        RuntimeError("not enough memory"),
+        MemoryError(),
+        KeyError("x"),
+        ValueError("a\nb"),
+        OSError(5, "I/O"),
+    ):
+        load, places = cli.load_pipeline, []
+
+        def load_failing(arguments, load=load, error=error, places=places):
+            pipe = load(arguments)
+            forward = pipe.model.forward
+
+            def fail(pixel_values, pixel_mask=None, **kwargs):
+                level = ((pixel_values[:, 0, 0, 0] * 0.229 + 0.48109) * 255).round().tolist()
+                places.append(level)
+                if 20 in level:
+                    raise error
+                return forward(pixel_values=pixel_values, pixel_mask=pixel_mask, **kwargs)
+
+            monkeypatch.setattr(pipe.model, "forward", fail)
+            return pipe
+
+        for batch_size in (1, 2, 4):
+            with monkeypatch.context() as patch:
+                patch.setattr(cli, "load_pipeline", load_failing)
+                code, entries, err = run(*paths, "--batch-size", batch_size)
+            assert code == 1 and [entry["image"] for entry in entries] == list(map(str, paths))
+            assert ["error" in entry for entry in entries] == [False, True, False, False]
+            assert str(paths[1]) in entries[1]["error"] and "Traceback" not in err
+
+
+def test_one_run_at_a_time(run, photos):
+    output, drawings = photos / "out.json", photos / "drawings"
+    output.write_text("older result")
+    for place, option in ((output, "--output"), (drawings, "--draw")):
+        with exclusive(place):
+            code, entries, err = run(photos / "a", option, place)
+        assert code == 1 and entries is None and "another run is writing to" in err and len(err.splitlines()) == 1
+        assert run(photos / "a", option, place)[0] == 0
+    assert not [name for name in os.listdir(photos) if "lock" in name or "tmp" in name]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_full_disk(run, photos):
+    code, _, err = run(photos / "a", "--output", "/dev/full")
+    assert code == 1 and len(err.splitlines()) == 1
+    assert err.startswith("tcm-hf detect: error: cannot write to '/dev/full' (No space left on device)")
+
+
+def test_limits(run, photos):
+    photo = photos / "a" / "photo.png"
+    code, entries, err = run(photo, photos / "a" / "blank.JPG", "--max-pixels", 120 * 90)
+    assert code == 1 and "200 x 100 pixels" in entries[0]["error"] and "max_pixels=10800" in err
+    assert entries[1]["detections"] == []
+    code, entries, err = run(photo, "--max-pixels", 200 * 100, "--draw", photos / "drawn")
+    assert code == 0 and len(entries[0]["detections"]) == 1
+    assert run(photo, "--timeout", 0)[0] == 2
+
+
+def test_long_pictures_get_a_warning(run, photos):
+    path = photos / "long.png"
+    black_picture(9000, 60).save(path)
+    code, entries, err = run(path)
+    assert code == 0 and entries[0]["detections"] == []
+    (line,) = err.splitlines()
+    assert line.startswith(f"tcm-hf detect: warning: '{path}': 9000 x 60 pixels") and "--size" in line
+    assert run(path, "--size", "60,9000")[2] == ""
+
+
+def test_file_names_that_are_no_utf8(run, photos):
+    name = os.fsencode(photos / "a") + b"/x\xb3\xb5.png"
+    try:
+        with open(name, "wb") as file:
+            file.write((photos / "a" / "photo.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system has only UTF-8 names")
+    for output in (photos / "out.json", photos / "out.jsonl"):
+        assert run(photos / "a", photos / "b", "--output", output, "--draw", photos / "drawn")[0] == 0
+        assert "\\udcb3\\udcb5.png" in output.read_text(encoding="utf-8")
+        entries = read_results(output)
+        assert os.fsencode(entries[-3]["image"]) == name and len(entries[-3]["detections"]) == 1 and len(entries) == 5
+    with open(name, "wb") as file:
+        file.write(b"no picture")
+    code, entries, err = run(photos / "a")
+    assert code == 1 and "error" in entries[-1] and "udcb3" in err
 
 
 def test_output_goes_through_links_and_into_pipes(run, photos):

@@ -27,7 +27,15 @@ TRAVELLING_ENTRIES = (
 )
 # Every file imports from files further left only.
 LAYERS = (
-    ("configuration_tcm.py", "modeling_clip_resnet.py", "losses.py", "polygons.py", "image_loading.py"),
+    (
+        "configuration_tcm.py",
+        "modeling_clip_resnet.py",
+        "losses.py",
+        "polygons.py",
+        "image_loading.py",
+        "image_arrays.py",
+        "image_processing_settings.py",
+    ),
     ("modeling_tcm_prompts.py", "modeling_tcm_*.py", "decoding_*.py"),
     ("modeling_tcm.py", "image_processing_tcm.py"),
     ("pipeline_text_detection.py", "visualization.py"),

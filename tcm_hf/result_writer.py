@@ -1,0 +1,188 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Results of a long run, written entry by entry so that whatever ends the run leaves what was found before."""
+
+# Only the standard library here: every start of `tcm-hf` imports this file.
+import io
+import json
+import os
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .interruption import uninterrupted
+from .output_files import exclusive, is_special
+
+
+_CLOSING = b"\n]\n"  # of a JSON list
+
+
+class ResultWriteError(OSError):
+    """The results cannot be written; what was written before stays."""
+
+
+class ResultWriter:
+    """
+    Writes a JSON list or, where the name ends in `.jsonl`, JSON Lines: an entry on each line.
+
+    A file is complete after every entry, also while the run goes on: a list is closed at once, and the next entry is
+    written over its closing. It takes the place of an older file with the first entry, and until then that stays. A
+    pipe or terminal gets the closing at the end. One run at a time writes to a file.
+
+    Args:
+        output (`Path`, *optional*): the file; stdout by default. Its folder is made when it does not exist.
+
+    Raises:
+        BlockingIOError: on entering, if another run writes to the file.
+        OSError: on entering, if the file cannot be made.
+    """
+
+    def __init__(self, output: Path | None):
+        self.output = output
+        self.lines = output is not None and output.suffix.lower() == ".jsonl"
+        self.count = 0
+        self._place = None if output is None or is_special(output) else os.path.realpath(output)
+        self._lock = None if self._place is None else exclusive(output)
+        self._descriptor: int | None = None
+        self._owned = False  # whether the descriptor is to be closed
+        self._rewritable = self._broken = False
+        self._end = 0  # where the complete entries end, without the list's closing
+
+    def __enter__(self) -> "ResultWriter":
+        if self._lock is not None:
+            self._lock.__enter__()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        try:
+            self._close()
+        finally:
+            if self._lock is not None:
+                self._lock.__exit__(None, None, None)
+
+    def write(self, entry: dict[str, Any]) -> None:
+        """
+        Adds an entry.
+
+        Raises:
+            ResultWriteError: if it cannot be written; the file is then as it was before.
+            BrokenPipeError: if the reader of a pipe has gone.
+        """
+        # Readable where it is a file; in ASCII for terminals of any encoding and for names that are no UTF-8.
+        text = json.dumps(entry, ensure_ascii=self.output is None)
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError:
+            data = json.dumps(entry).encode("ascii")
+        if self.lines:
+            data += b"\n"
+        else:
+            data = (b",\n" if self.count else b"[\n") + data
+        with uninterrupted():
+            try:
+                if self.count == 0 and self._place is not None:
+                    self._start_file(data)
+                else:
+                    if self.count == 0:
+                        self._open_stream()
+                    self._append(data)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                where = "stdout" if self.output is None else repr(str(self.output))
+                raise ResultWriteError(f"cannot write to {where} ({error.strerror or error})") from error
+            self.count += 1
+
+    def _start_file(self, data: bytes) -> None:
+        folder, name = os.path.split(self._place)
+        # A long name leaves no room for more.
+        self._descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name[:50]}.", suffix=".tmp")
+        self._owned = self._rewritable = True
+        try:
+            self._append(data)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
+            os.replace(temporary, self._place)
+        except BaseException:
+            os.close(self._descriptor)
+            self._descriptor = None
+            os.unlink(temporary)
+            raise
+
+    def _open_stream(self) -> None:
+        if self.output is not None and str(self.output) not in ("/dev/stdout", "/dev/stderr"):
+            self._descriptor, self._owned = os.open(self.output, os.O_WRONLY), True
+            return
+        stream = sys.stderr if str(self.output) == "/dev/stderr" else sys.stdout
+        stream.flush()  # what was printed before comes before
+        try:
+            self._descriptor = stream.fileno()
+        except (io.UnsupportedOperation, AttributeError):  # it is no file, but an object of another program
+            return
+        # Where a shell appends, every write goes to the end, and nothing can be written over.
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode) and not _appends(self._descriptor):
+            self._rewritable = True
+            self._end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            sys.stdout.write(data.decode("utf-8"))
+            sys.stdout.flush()
+            return
+        if not self._rewritable:
+            self._broken = True  # half an entry cannot be taken back
+            _write_all(self._descriptor, data)
+            self._broken = False
+            return
+        closing = b"" if self.lines else _CLOSING
+        try:
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            _write_all(self._descriptor, data + closing)
+        except OSError:
+            with suppress(OSError):  # these bytes were there before, so that a full disk has room for them
+                os.lseek(self._descriptor, self._end, os.SEEK_SET)
+                if self.count:
+                    _write_all(self._descriptor, closing)
+                os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
+            raise
+        self._end += len(data)
+
+    def _close(self) -> None:
+        if self.count and not (self.lines or self._rewritable or self._broken):
+            with suppress(OSError):
+                if self._descriptor is None:
+                    sys.stdout.write(_CLOSING.decode())
+                    sys.stdout.flush()
+                else:
+                    _write_all(self._descriptor, _CLOSING)
+        if self._owned and self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _appends(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
