@@ -564,7 +564,9 @@ class TCMTrainer(Trainer):
                 stack.enter_context(run_lock(run_dir))
                 recover(run_dir)
             checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
-            return super().train(checkpoint, trial, ignore_keys_for_eval)
+            return super().train(
+                resume_from_checkpoint=checkpoint, trial=trial, ignore_keys_for_eval=ignore_keys_for_eval
+            )
 
     def _checkpoint_to_resume(self, wanted: str | bool | None) -> str | None:
         if not wanted:

@@ -15,6 +15,8 @@
 """The Trainer's API, given what Trainers are given: it works, or says what to pass before it trains."""
 
 import logging
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,3 +427,30 @@ def test_an_upload_without_token_ends_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(OSError):
         trainer_of(tmp_path, args=settings(tmp_path, push_to_hub=True), train_dataset=samples())
+
+
+@pytest.mark.parametrize("strategy", ["every_save", "all_checkpoints"])
+def test_what_is_uploaded_while_it_trains_is_complete(tmp_path, monkeypatch, strategy):
+    import huggingface_hub
+
+    pushed = []
+
+    def upload_folder(self, *, repo_id, folder_path, run_as_future=False, **settings):
+        names = {path.name for path in Path(folder_path).iterdir()}
+        pushed.append((Path(folder_path).name, settings.get("path_in_repo"), names))
+        job = Future()
+        job.set_result(None)
+        return job if run_as_future else None
+
+    def create_repo(self, repo_id, **settings):
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/tester/{repo_id}")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    args = settings(tmp_path, save_strategy="steps", save_steps=1, push_to_hub=True, hub_strategy=strategy)
+    trainer_of(tmp_path, args=args, train_dataset=samples()).train()
+    checkpoints = [entry for entry in pushed if entry[1] is not None]
+    assert len(pushed) - len(checkpoints) == 2 and len(checkpoints) == (2 if strategy == "all_checkpoints" else 0)
+    for name, place, names in checkpoints:
+        assert name == place and {"checkpoint_manifest.json", "trainer_state.json", "optimizer.pt"} <= names
+    assert all("model.safetensors" in names for _, _, names in pushed)
