@@ -31,6 +31,9 @@ PROMPT_TOKEN_IDS = {
     "Text": [49406, 4160, 49407],
 }
 
+CLIP_VOCABULARY_SIZE = 49408
+CLIP_END_TOKEN = 49407
+
 # Default settings of every detector. A detector that lives outside of this package adds its own entry through
 # `register_detector` of modeling_tcm.
 DETECTOR_DEFAULTS: dict[str, dict] = {
@@ -143,6 +146,18 @@ class CLIPResNetConfig(PreTrainedConfig):
             raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
 
 
+class _TowerClasses:
+    """Classes of the towers' configurations: the default ones of the class, and those that an instance has."""
+
+    def __get__(self, config, owner):
+        classes = {name: spec.config_class for name, spec in owner.sub_configs_defaults.items()}
+        towers = {name: getattr(config, name, None) for name in classes}
+        return {
+            name: type(tower) if isinstance(tower, PreTrainedConfig) else classes[name]
+            for name, tower in towers.items()
+        }
+
+
 @strict
 class TCMConfig(PreTrainedConfig):
     r"""
@@ -167,7 +182,7 @@ class TCMConfig(PreTrainedConfig):
         prompt_token_ids (`list[int]`, *optional*):
             The prompt's token ids with start and end token. Needed for a prompt other than the two above:
             `CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`. The ids index the
-            text tower's vocabulary, which may be smaller than CLIP's. An empty list leaves the context vectors alone,
+            text tower's vocabulary; where that is not CLIP's, of 49408 tokens, they are needed in any case. An empty list leaves the context vectors alone,
             without start and end token.
         num_context_vectors (`int`, *optional*, defaults to 4):
             Learned context vectors between the start token and the prompt (paper, eq. 3). Released: 4, 18 and 32.
@@ -199,6 +214,9 @@ class TCMConfig(PreTrainedConfig):
             Initial value of the per-channel scale of the context decoder's output.
         temperature (`float`, *optional*, defaults to 0.07):
             Temperature of the instance-language matching (paper, eq. 9).
+        scale_score_map (`bool`, *optional*, defaults to `False`):
+            Whether the matching map that is concatenated to the last feature map is the cosine over the temperature,
+            instead of the cosine; so it is in official checkpoints that have a `logit_scale`.
         auxiliary_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the matching map's loss (lambda in the paper); 0 leaves it out.
         auxiliary_negative_ratio (`float`, *optional*, defaults to 3.0):
@@ -219,6 +237,7 @@ class TCMConfig(PreTrainedConfig):
 
     model_type = "tcm"
     sub_configs_defaults = {"vision_config": CLIPResNetConfig, "text_config": CLIPTextConfig}
+    sub_configs = _TowerClasses()
     keys_to_ignore_at_inference = [
         "loss_dict",
         "score_map",
@@ -249,6 +268,7 @@ class TCMConfig(PreTrainedConfig):
     visual_prompt_scale_init: float | int = 1e-3
     context_scale_init: float | int = 1e-3
     temperature: float | int = 0.07
+    scale_score_map: bool = False
     auxiliary_loss_weight: float | int = 1.0
     auxiliary_negative_ratio: float | int = 3.0
     pyramid_channels: int = 256
@@ -259,14 +279,15 @@ class TCMConfig(PreTrainedConfig):
             # The installed pipeline serves every checkpoint. With this entry `pipeline()` would ask for permission to
             # run the copy that came with the checkpoint instead.
             kwargs.pop("custom_pipelines", None)
-        if isinstance(self.vision_config, dict):
-            self.vision_config = _vision_config(dict(self.vision_config))
-        if isinstance(self.text_config, dict):
-            self.text_config = CLIPTextConfig(**self.text_config)
+        # Here, where it is a plain ValueError, as a wrong argument of `from_pretrained` should be.
+        for labels in (kwargs.get("num_labels"), None if self.id2label is None else len(self.id2label)):
+            _check_labels(labels)
+        self.vision_config = _tower_config("vision_config", self.vision_config, (CLIPResNetConfig, CLIPVisionConfig))
+        self.text_config = _tower_config("text_config", self.text_config, (CLIPTextConfig,))
         if self.text_config is None:
             # CLIP RN50's text tower is that of ViT-B/32, projected to RN50's 1024-d space.
             self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
-        if self.prompt_token_ids is None:
+        if self.prompt_token_ids is None and self.text_config.vocab_size == CLIP_VOCABULARY_SIZE:
             self.prompt_token_ids = PROMPT_TOKEN_IDS.get(self.prompt)
         if self.detector in DETECTOR_DEFAULTS:
             # Unknown settings stay in, so that `validate_detector` can name them.
@@ -323,11 +344,7 @@ class TCMConfig(PreTrainedConfig):
 
     def validate_labels(self):
         """Part of `@strict`-powered validation."""
-        if self.num_labels != 1:
-            raise ValueError(
-                f"The detectors know one class, text: `num_labels` has to be 1, got {self.num_labels}. Leave it out, and "
-                'give the class another name by `id2label={0: "name"}`.'
-            )
+        _check_labels(self.num_labels)
 
     def validate_pyramid(self):
         """Part of `@strict`-powered validation."""
@@ -348,7 +365,9 @@ class TCMConfig(PreTrainedConfig):
             )
         if self.prompt_token_ids is None:
             raise ValueError(
-                f"No token ids are known for the `prompt` {self.prompt!r}: give them as `prompt_token_ids`, e.g. "
+                f"No token ids are known for the `prompt` {self.prompt!r} in a vocabulary of {self.text_config.vocab_size} "
+                "tokens: give them as `prompt_token_ids`, from the tokenizer of the text tower. CLIP's, of "
+                f"{CLIP_VOCABULARY_SIZE} tokens, is "
                 '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
             )
         _check_least(self, ("num_context_vectors",), 0)
@@ -367,6 +386,15 @@ class TCMConfig(PreTrainedConfig):
             raise ValueError(
                 "`prompt_token_ids` needs a start and an end token, or none at all beside learned context vectors, all of "
                 f"them below `text_config.vocab_size`={self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
+            )
+        ends = {
+            *self.prompt_token_ids[-1:],
+            *([CLIP_END_TOKEN] if self.text_config.vocab_size == CLIP_VOCABULARY_SIZE else []),
+        }
+        if ends & set(self.prompt_token_ids[:-1]):
+            raise ValueError(
+                f"`prompt_token_ids` {list(self.prompt_token_ids)} go on after their end token, as padded ones do; the "
+                "text embedding is read at the last one. Give them without padding."
             )
         length = len(self.prompt_token_ids) + self.num_context_vectors
         if length > self.text_config.max_position_embeddings:
@@ -390,6 +418,14 @@ class TCMConfig(PreTrainedConfig):
             raise ValueError(f"`temperature` has to be positive, got {self.temperature}.")
 
 
+def _check_labels(number: int | None) -> None:
+    if number not in (None, 1):
+        raise ValueError(
+            f"The detectors know one class, text: `num_labels` has to be 1, got {number!r}. Leave it out, and give the class "
+            'another name by `id2label={0: "name"}`.'
+        )
+
+
 def _check_least(config: PreTrainedConfig, names: tuple[str, ...], least: int = 1) -> None:
     """Raises a `ValueError` for the first of the fields that is smaller."""
     for name in names:
@@ -397,13 +433,17 @@ def _check_least(config: PreTrainedConfig, names: tuple[str, ...], least: int = 
             raise ValueError(f"`{name}` has to be at least {least}, got {getattr(config, name)}.")
 
 
-def _vision_config(values: dict) -> PreTrainedConfig:
-    """Builds the image tower's configuration of the type that its `model_type` names."""
-    model_type = values.pop("model_type", CLIPResNetConfig.model_type)
-    classes = {cls.model_type: cls for cls in (CLIPResNetConfig, CLIPVisionConfig)}
-    if model_type not in classes:
-        raise ValueError(f"Unknown `vision_config.model_type` {model_type!r}; known types: {sorted(classes)}.")
-    return classes[model_type](**values)
+def _tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
+    """Builds a tower's configuration of the type that its `model_type` names, by default the first one."""
+    if values is None:
+        return None
+    values = dict(values) if isinstance(values, dict) else values
+    by_type = {cls.model_type: cls for cls in classes}
+    is_built = isinstance(values, PreTrainedConfig)
+    model_type = values.model_type if is_built else values.pop("model_type", classes[0].model_type)
+    if not isinstance(model_type, str) or model_type not in by_type:
+        raise ValueError(f"Unknown `{name}.model_type` {model_type!r}; known types: {sorted(by_type)}.")
+    return values if is_built else by_type[model_type](**values)
 
 
 __all__ = ["CLIPResNetConfig", "TCMConfig"]

@@ -32,7 +32,8 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
 from ._version import __version__
 from .convert_card import CARD_NAME, model_card
-from .convert_layouts import ConversionError, detect_layout, infer_config, make_plan, pull
+from .convert_configuration import infer_config
+from .convert_layouts import ConversionError, detect_layout, make_plan, pull
 from .convert_reading import read_weights
 from .image_processing_tcm import TCMImageProcessor
 from .modeling_tcm import TCMForTextDetection
@@ -226,11 +227,17 @@ def convert_checkpoint(
     layout = detect_layout(weights)
     config = infer_config(weights, layout, config_fields)
     processor = _image_processor(config.detector, preset)
-    with torch.device("meta"):
-        model = TCMForTextDetection(config).eval()
-    expected = model.state_dict()
-    plan = make_plan(weights, layout, config, expected)
-    _initialize(model, plan.new)
+    try:
+        with torch.device("meta"):
+            model = TCMForTextDetection(config).eval()
+        expected = model.state_dict()
+        plan = make_plan(weights, layout, config, expected)
+        _initialize(model, plan.new)
+    except ConversionError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConversionError(f"{weights.name}: no model can be built with these sizes ({reason}).") from error
     initialized = model.state_dict()
     report = ConversionReport(
         source=weights.name,

@@ -183,10 +183,16 @@ def _differences(config, report) -> list[str]:
                 "A second decoder, which the formulas do not have, refines the text embedding by the picture, with a "
                 "learned scale for each channel."
             )
-        items.append(
-            "What is concatenated to the last feature map is the plain cosine of pixels and text, not the sigmoid of the "
-            f"cosine over the temperature ({config.temperature:g}), which only the auxiliary loss sees."
-        )
+        if config.scale_score_map:
+            items.append(
+                "What is concatenated to the last feature map is the cosine of pixels and text over the temperature, which "
+                f"was learned ({config.temperature:g}), and not its sigmoid."
+            )
+        else:
+            items.append(
+                "What is concatenated to the last feature map is the plain cosine of pixels and text, not the sigmoid of "
+                f"the cosine over the temperature ({config.temperature:g}), which only the auxiliary loss sees."
+            )
     if config.prompt_generator == "meta_query" and config.text_side:
         if "pix_w" in report.left_over:
             items.append(

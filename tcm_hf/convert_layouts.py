@@ -17,16 +17,13 @@ A layout is described from our side: for each of our weights, `source_name` says
 tensor that is absent is noticed, and what remains in the file is left over.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from .configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+from .configuration_tcm import TCMConfig
 
 
 class ConversionError(ValueError):
@@ -196,7 +193,7 @@ _TCM_DETECTORS = {
     ],
 }
 # Keys of the official heads that tell which detector it is.
-_HEAD_PREFIXES = {
+HEAD_PREFIXES = {
     "bbox_head.binarize.": "db",
     "bbox_head.threshold.": "db",
     "bbox_head.out_conv.": "pan",
@@ -262,12 +259,14 @@ class Weights:
     activation: str | None = None
 
     def shape(self, key: str, dimensions: int = 2) -> tuple[int, ...]:
-        """Shape of a tensor; a `ConversionError` that names it when it is absent or has other dimensions."""
+        """Shape of a tensor; a `ConversionError` that names it when it is absent, empty or has other dimensions."""
         if key not in self.tensors:
             raise ConversionError(f"{self.name} lacks the weight {key!r}. Get a complete copy of the checkpoint.")
         shape = tuple(self.tensors[key].shape)
         if len(shape) != dimensions:
             raise ConversionError(f"{self.name}: {key!r} has the shape {shape}, expected {dimensions} dimensions.")
+        if 0 in shape:
+            raise ConversionError(f"{self.name}: {key!r} is empty, its shape is {shape}.")
         return shape
 
     def has(self, *prefixes: str) -> bool:
@@ -276,8 +275,12 @@ class Weights:
 
     def count(self, pattern: str) -> int:
         """1 + the highest number that the pattern's group takes among the names."""
-        numbers = [int(m[1]) for key in self.tensors if (m := re.match(pattern, key))]
-        return max(numbers, default=-1) + 1
+        numbers = {int(m[1]) for key in self.tensors if (m := re.match(pattern, key))}
+        count = max(numbers, default=-1) + 1
+        if count > len(self.tensors):  # no model is built of what is not there
+            missing = next(number for number in range(count) if number not in numbers)
+            raise ConversionError(f"{self.name} has a weight of number {count - 1}, but none of number {missing}.")
+        return count
 
 
 def detect_layout(weights: Weights) -> Layout:
@@ -292,7 +295,7 @@ def detect_layout(weights: Weights) -> Layout:
         raise ConversionError(f"{name} already is in this package's layout; load it with `from_pretrained`.")
     if weights.clip_config is not None:
         return LAYOUTS["transformers"]
-    if has(*_HEAD_PREFIXES) and has("backbone."):
+    if has(*HEAD_PREFIXES) and has("backbone."):
         if not has("backbone.layer1.0.conv3.", "backbone.layer1.0.bn3.") or not has(
             "backbone.conv3.", "backbone.bn3."
         ):
@@ -342,224 +345,6 @@ def source_name(key: str, layout: Layout, detector: str) -> tuple[str, str] | No
                 name = template(match) if callable(template) else match.expand(template)
                 return source_prefix + name, operation
     return None
-
-
-# ---------------------------------------------------------------------- configuration
-
-
-def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMConfig:
-    """
-    The configuration that fits the shapes of the weights.
-
-    Args:
-        weights (`Weights`): the source.
-        layout (`Layout`): its layout.
-        overrides (`Mapping`): fields of `TCMConfig` that are given; dictionaries are merged into what is inferred.
-
-    Returns:
-        `TCMConfig`
-
-    Raises:
-        ConversionError: if a weight is absent that tells a size, or sizes contradict each other.
-    """
-    if overrides.get("fused_text"):
-        raise ConversionError("fused_text: convert with the text tower, and fuse the text of the loaded model then.")
-    unknown = sorted(set(overrides) - set(TCMConfig.__dataclass_fields__))
-    if unknown:
-        raise ConversionError(f"{', '.join(unknown)}: no such field of TCMConfig.")
-    for key, classes in (("text_config", [CLIPTextConfig]), ("vision_config", [CLIPResNetConfig, CLIPVisionConfig])):
-        known = set().union(*(cls.__dataclass_fields__ for cls in classes))
-        if unknown := sorted(set(overrides.get(key) or ()) - known):
-            raise ConversionError(f"{', '.join(unknown)}: no such field of {key}.")
-    fields = {}
-    if layout.trained_detector:
-        fields.update(_detector_fields(weights))
-        if overrides.get("detector", fields["detector"]) != fields["detector"]:
-            raise ConversionError(
-                f"{weights.name} holds the detector {fields['detector']!r}, not {overrides['detector']!r}."
-            )
-    text_side = overrides.get("text_side", fields.get("text_side", True))
-    if layout.name == "timm" and text_side:
-        raise ConversionError(
-            f"{weights.name} holds CLIP's image tower only, as timm keeps it, and so no text side. Pass text_side=False "
-            "(--no-text-side) for a detector without text side, or convert the weights of OpenAI or open_clip."
-        )
-    token_ids = overrides.get("prompt_token_ids")
-    if token_ids is None:
-        prompt = overrides.get("prompt", TCMConfig.__dataclass_fields__["prompt"].default)
-        token_ids = PROMPT_TOKEN_IDS.get(prompt)
-    prompt_given = bool({"prompt", "prompt_token_ids"} & set(overrides))
-    if layout.trained_detector and text_side and not prompt_given and _has_vectors_only(weights):
-        fields["prompt_token_ids"] = token_ids = []
-    if layout.name == "transformers":
-        fields.update(_transformers_fields(weights))
-    else:
-        vision_fields = (
-            _vit_fields(weights) if layout.name == "openai-vit" else _resnet_fields(weights, layout, text_side)
-        )
-        fields["vision_config"] = vision_fields
-        if text_side:
-            prefix = "text_encoder." if layout.name == "tcm" else ""
-            fields["text_config"] = _text_fields(weights, prefix, token_ids)
-    if layout.trained_detector and text_side:
-        fields.update(_prompt_fields(weights))
-        # The rows of the positional table tell whether all tokens are there, but for a prompt that was padded.
-        may_be_padded = prompt_given and ("contexts" in weights.tensors or overrides.get("num_context_vectors") == 0)
-        _check_positions(weights, fields, token_ids, may_be_padded)
-    for key, value in overrides.items():
-        fields[key] = {**fields.get(key, {}), **value} if isinstance(value, Mapping) else value
-    try:
-        return TCMConfig(**fields)
-    except StrictDataclassError as error:
-        raise ConversionError(f"{weights.name}: {' '.join(str(error).split())}") from None
-
-
-def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
-    def shape(key, dimensions=2):
-        return weights.shape(source_name(f"model.vision_tower.{key}", layout, "")[0], dimensions)
-
-    stages = {
-        "openai": r"visual\.layer{}\.(\d+)\.",
-        "tcm": r"backbone\.layer{}\.(\d+)\.",
-        "timm": r"stages\.{}\.(\d+)\.",
-    }
-    first = 0 if layout.name == "timm" else 1
-    fields = {
-        "model_type": CLIPResNetConfig.model_type,
-        "width": shape("stem.2.conv.weight", 4)[0],
-        "num_channels": shape("stem.0.conv.weight", 4)[1],
-        "depths": [weights.count(stages[layout.name].format(stage + first)) for stage in range(4)],
-    }
-    if embeds:
-        rows = shape("attention_pool.position_embedding")[0]
-        fields.update(
-            image_size=_table_side(weights, rows) * 32, projection_dim=shape("attention_pool.c_proj.weight")[0]
-        )
-    return fields
-
-
-def _vit_fields(weights: Weights) -> dict:
-    hidden_size, num_channels, patch_size, _ = weights.shape("visual.conv1.weight", 4)
-    rows = weights.shape("visual.positional_embedding")[0]
-    return {
-        "model_type": CLIPVisionConfig.model_type,
-        "hidden_size": hidden_size,
-        "num_channels": num_channels,
-        "patch_size": patch_size,
-        "image_size": _table_side(weights, rows) * patch_size,
-        "num_hidden_layers": weights.count(r"visual\.transformer\.resblocks\.(\d+)\."),
-        "num_attention_heads": max(1, hidden_size // 64),
-        "intermediate_size": weights.shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
-        "projection_dim": weights.shape("visual.proj")[1],
-        "hidden_act": weights.activation or "quick_gelu",
-    }
-
-
-def _table_side(weights: Weights, rows: int) -> int:
-    """Side of the square table of positions, of which one row more is for the first token."""
-    side = math.isqrt(max(rows - 1, 0))
-    if side < 1 or side * side != rows - 1:
-        raise ConversionError(
-            f"{weights.name}: the image tower's positional table has {rows} rows; expected 1 + a square number."
-        )
-    return side
-
-
-def _text_fields(weights: Weights, prefix: str, token_ids: list[int] | None) -> dict:
-    vocab_size, hidden_size = weights.shape(f"{prefix}token_embedding.weight")
-    fields = {
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "num_hidden_layers": weights.count(re.escape(prefix) + r"transformer\.resblocks\.(\d+)\."),
-        "num_attention_heads": max(1, hidden_size // 64),
-        "intermediate_size": weights.shape(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight")[0],
-        "max_position_embeddings": weights.shape(f"{prefix}positional_embedding")[0],
-        "projection_dim": weights.shape(f"{prefix}text_projection")[-1],
-        "hidden_act": weights.activation or "quick_gelu",
-    }
-    if token_ids:
-        fields.update(bos_token_id=token_ids[0], eos_token_id=token_ids[-1])
-    return fields
-
-
-def _transformers_fields(weights: Weights) -> dict:
-    config = weights.clip_config
-    fields = {}
-    for key, config_class in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
-        fields[key] = config_class(**(config.get(key) or {})).to_dict()
-        # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
-        fields[key]["projection_dim"] = weights.shape("visual_projection.weight")[0]
-    return fields
-
-
-def _detector_fields(weights: Weights) -> dict:
-    detector = next(name for prefix, name in _HEAD_PREFIXES.items() if weights.has(prefix))
-    shape = weights.shape
-    if detector == "db":
-        settings = {
-            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
-            "head_channels": shape("bbox_head.binarize.0.weight", 4)[0],
-        }
-    elif detector == "pan":
-        settings = {
-            "neck_channels": shape("neck.reduce_conv_c2.0.weight", 4)[0],
-            "num_enhancements": weights.count(r"neck\.fpems\.(\d+)\."),
-            "embedding_channels": shape("bbox_head.out_conv.weight", 4)[0] - 2,
-        }
-    else:
-        settings = {
-            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
-            "fourier_degree": (shape("bbox_head.out_conv_reg.weight", 4)[0] // 2 - 1) // 2,
-        }
-    return {
-        "detector": detector,
-        "detector_config": settings,
-        "text_side": weights.has("text_encoder.", "prompt_generator.", "context_decoder.", "visual_prompt_generator."),
-    }
-
-
-def _prompt_fields(weights: Weights) -> dict:
-    has, shape = weights.has, weights.shape
-    fields = {
-        "num_context_vectors": shape("contexts", 3)[1] if "contexts" in weights.tensors else 0,
-        "prompt_generator": None,
-        "visual_prompt": has("visual_prompt_generator."),
-        "context_decoder": has("context_decoder."),
-    }
-    if has("meta_query", "pix_w"):
-        fields["prompt_generator"] = "meta_query"
-    elif has("prompt_generator."):
-        fields["prompt_generator"] = "conditional"
-    for decoder in ("visual_prompt_generator", "context_decoder"):
-        if has(f"{decoder}."):
-            fields.update(
-                decoder_layers=weights.count(rf"{decoder}\.decoder\.(\d+)\."),
-                decoder_hidden_size=shape(f"{decoder}.text_proj.1.weight")[0],
-                decoder_ffn_dim=shape(f"{decoder}.decoder.0.mlp.0.weight")[0],
-            )
-    if "logit_scale" in weights.tensors:
-        # A learned temperature of the matching loss.
-        fields["temperature"] = float(torch.exp(-weights.tensors["logit_scale"].float()))
-    return fields
-
-
-def _has_vectors_only(weights: Weights) -> bool:
-    """Whether the text tower reads context vectors without any prompt, start or end token."""
-    return "contexts" in weights.tensors and (
-        weights.shape("contexts", 3)[1] == weights.shape("text_encoder.positional_embedding")[0]
-    )
-
-
-def _check_positions(weights: Weights, fields: dict, token_ids: list[int] | None, may_be_padded: bool) -> None:
-    """The official text tower has a position for each token: another number means that something is missing."""
-    rows = fields["text_config"]["max_position_embeddings"]
-    tokens, vectors = len(token_ids or ()), fields["num_context_vectors"]
-    if token_ids and (rows < tokens + vectors or (rows != tokens + vectors and not may_be_padded)):
-        raise ConversionError(
-            f"{weights.name}: 'text_encoder.positional_embedding' has {rows} rows, but the prompt's {tokens} tokens and "
-            f"the {vectors} context vectors of 'contexts' make {tokens + vectors}. Either a weight is missing, or the "
-            "model was trained with another prompt: then give its prompt_token_ids."
-        )
 
 
 # ---------------------------------------------------------------------- matching
@@ -623,6 +408,9 @@ def make_plan(weights: Weights, layout: Layout, config: TCMConfig, expected: Map
                 f"{name!r} has the shape {tuple(weights.tensors[name].shape)}, which gives {tuple(view.shape)} for {key!r} instead of {tuple(target.shape)}"
             )
             continue
+        if view.is_complex() or (target.is_floating_point() and not view.is_floating_point()):
+            problems.append(f"{name!r} holds numbers of the type {str(view.dtype).removeprefix('torch.')}")
+            continue
         plan.pulls[key] = found
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
@@ -648,6 +436,8 @@ def _is_unusable(projection_shape: tuple[int, ...], config: TCMConfig) -> bool:
 
 
 def _left_over_reason(key: str, weights: Weights, config: TCMConfig) -> str:
+    if key == "logit_scale" and config.scale_score_map:
+        return "the learned temperature of the matching, which the configuration has"
     if key == "pix_w" and config.text_side:
         return (
             f"its shape {weights.shape(key)} does not fit the text embedding's length {config.text_config.projection_dim}, so "

@@ -16,6 +16,9 @@
 import os
 
 from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPModel
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, has_file
 
 
@@ -51,6 +54,40 @@ def load_safetensors(load, source, *args, use_safetensors: bool | None = None, *
             f"If you trust its source, convert it once: `{load.__self__.__name__}.from_pretrained({name!r}, "
             f"use_safetensors=False).save_pretrained(directory)` writes {SAFE_WEIGHTS_NAME}."
         ) from None
+
+
+def load_clip(source: "str | os.PathLike | CLIPModel") -> CLIPModel:
+    """
+    Loads a CLIP model of transformers; nothing that is merely like one is taken for it.
+
+    Args:
+        source (`str`, `os.PathLike` or `CLIPModel`): the model, or its directory or Hub id.
+
+    Returns:
+        `CLIPModel`
+
+    Raises:
+        ValueError: if it is another model, or weights are missing.
+        OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
+    """
+    if isinstance(source, CLIPModel):
+        return source
+    if isinstance(source, nn.Module):
+        raise ValueError(f"`from_clip` takes a `CLIPModel` of transformers, got a {type(source).__name__}.")
+    model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    if model_type != CLIPModel.config_class.model_type:
+        # transformers would load it with a warning: with another tokenizer's vocabulary, or another architecture.
+        raise ValueError(
+            f"{source} holds a model of type {model_type!r}; `from_clip` takes CLIP models of transformers (type 'clip') only. "
+            "CLIP in the layouts of OpenAI, open_clip and timm is converted by `tcm-hf convert`."
+        )
+    clip, loading = load_safetensors(CLIPModel.from_pretrained, source)
+    if loading["missing_keys"]:
+        raise ValueError(
+            f"The checkpoint lacks weights of a CLIP model: {sorted(loading['missing_keys'])[:5]} and others. "
+            "`from_clip` needs a CLIP model in transformers' layout."
+        )
+    return clip
 
 
 def _find_pickle(name: str, load_kwargs: dict) -> str | None:

@@ -40,7 +40,7 @@ from .modeling_clip_resnet import (
     stride_mask,
 )
 from .modeling_folded import is_fast
-from .modeling_loading import load_safetensors
+from .modeling_loading import load_clip, load_safetensors
 from .modeling_tcm_db import DBDetector
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
@@ -83,7 +83,8 @@ class TCMModelOutput(ModelOutput):
             (batch, channels, H/32, W/32) the last of the feature maps.
         score_map (`torch.FloatTensor`, *optional*):
             (batch, 1, H/32, W/32) instance-language matching map: cosine of pixel and text embeddings, in -1..1. Over
-            the temperature it is the logit of eq. 9. `None` without text side.
+            the temperature it is the logit of eq. 9, which is what it holds with `config.scale_score_map`. `None` without
+            text side.
         text_embeddings (`torch.FloatTensor`, *optional*):
             (batch, 1, projection_dim) text embedding before L2 normalisation.
         visual_embeddings (`torch.FloatTensor`, *optional*):
@@ -561,6 +562,8 @@ class TCMModel(TCMPreTrainedModel):
             prompt, attentions = self.visual_prompt_generator(pixels, text_prompt, query_bias=query_bias)
             pixels = pixels + self.visual_prompt_scale * prompt
         score_map = _unit_vectors(pixels) @ _unit_vectors(text).transpose(1, 2)
+        if self.config.scale_score_map:
+            score_map = score_map / self.config.temperature
         score_map = as_map(score_map, height, width)
         dense = as_map(pixels, height, width)
         if mask is not None:
@@ -622,16 +625,11 @@ class TCMForTextDetection(TCMPreTrainedModel):
             `TCMForTextDetection`: with CLIP's text encoder frozen, as in the paper; `freeze_text_tower(False)` undoes it.
 
         Raises:
-            `ValueError`: where the directory does not hold a CLIP model of transformers' layout.
+            `ValueError`: where it is no CLIP model of transformers, or one whose vocabulary is not CLIP's and there are no
+                `prompt_token_ids`.
             `OSError`: where its weights are in a pickle file only; the message says how to convert it.
         """
-        if not isinstance(clip, CLIPModel):
-            clip, loading = load_safetensors(CLIPModel.from_pretrained, clip)
-            if loading["missing_keys"]:
-                raise ValueError(
-                    f"The checkpoint lacks weights of a CLIP model: {sorted(loading['missing_keys'])[:5]} and others. "
-                    "`from_clip` needs a CLIP model in transformers' layout."
-                )
+        clip = load_clip(clip)
         text_config, vision_config = clip.config.text_config.to_dict(), clip.config.vision_config.to_dict()
         # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
         text_config["projection_dim"] = vision_config["projection_dim"] = clip.config.projection_dim
@@ -710,7 +708,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
         with torch.autocast(self.device.type, enabled=False):
             loss_dict = self.detector.loss(maps, labels)
             if score_map is not None and self.config.auxiliary_loss_weight > 0:
-                matching_logits = score_map.float() / self.config.temperature
+                matching_logits = score_map.float()
+                if not self.config.scale_score_map:
+                    matching_logits = matching_logits / self.config.temperature
                 loss_dict["auxiliary"] = self.config.auxiliary_loss_weight * self.detector.auxiliary_loss(
                     matching_logits, labels
                 )

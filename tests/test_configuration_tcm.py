@@ -5,9 +5,18 @@ import re
 
 import pytest
 from tiny_model import tiny_config
-from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForObjectDetection,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    MetaClip2TextConfig,
+    SiglipTextConfig,
+    ViTConfig,
+)
 from transformers.configuration_utils import PreTrainedConfig
 
+from tcm_hf import TCMForTextDetection
 from tcm_hf.configuration_tcm import DETECTOR_DEFAULTS, PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
 
 
@@ -101,6 +110,51 @@ def test_configurations_of_the_towers_may_be_objects():
     assert config(text_config=text).text_config is text
 
 
+def test_classes_of_the_towers():
+    assert TCMConfig.sub_configs == {"vision_config": CLIPResNetConfig, "text_config": CLIPTextConfig}
+    for vision, expected in ((None, CLIPResNetConfig), (VIT, CLIPVisionConfig)):
+        tcm = config(**({"vision_config": vision} if vision else {}))
+        assert tcm.sub_configs == {"vision_config": expected, "text_config": CLIPTextConfig}
+        assert all(type(getattr(tcm, name)) is cls for name, cls in tcm.sub_configs.items())
+        assert TCMConfig.from_dict(tcm.to_dict()).sub_configs["vision_config"] is expected
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+@pytest.mark.parametrize(
+    "name, tower",
+    [("text_config", SiglipTextConfig), ("text_config", MetaClip2TextConfig), ("vision_config", ViTConfig)],
+)
+def test_other_towers_are_refused(name, tower, as_object):
+    tower = tower() if as_object else tower().to_dict()
+    model_type = tower.model_type if as_object else tower["model_type"]
+    with pytest.raises(ValueError, match=rf"Unknown `{name}.model_type` '{model_type}'; known types: .*clip_"):
+        config(**{name: tower})
+
+
+def test_ids_are_of_their_vocabulary():
+    text = {"projection_dim": 1024}
+    assert TCMConfig(text_config=text).prompt_token_ids[0] == 49406
+    with pytest.raises(Exception, match="No token ids are known.*vocabulary of 901629.*`prompt_token_ids`"):
+        TCMConfig(text_config={**text, "vocab_size": 901629})
+    assert TCMConfig(text_config={**text, "vocab_size": 901629}, prompt_token_ids=[0, 7, 2]).prompt_token_ids == [
+        0,
+        7,
+        2,
+    ]
+    assert not TCMConfig(text_config={**text, "vocab_size": 901629}, text_side=False).text_side
+
+
+@pytest.mark.parametrize("auto", [AutoConfig, AutoModelForObjectDetection, TCMConfig])
+def test_number_of_labels(auto, tmp_path):
+    TCMForTextDetection(config()).save_pretrained(tmp_path)
+    for wrong in ({"num_labels": 5}, {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}):
+        with pytest.raises(ValueError, match="one class, text: `num_labels` has to be 1, got [25]"):
+            auto.from_pretrained(tmp_path, **wrong)
+    named = auto.from_pretrained(tmp_path, num_labels=1, id2label={0: "word"}, label2id={"word": 0})
+    named = getattr(named, "config", named)
+    assert (named.id2label, named.label2id, named.num_labels) == ({0: "word"}, {"word": 0}, 1)
+
+
 def test_instances_share_nothing():
     first, second = config(), config()
     first.detector_config["neck_channels"] = 1
@@ -136,6 +190,7 @@ def test_prompts():
         ({"prompt": "signs", "prompt_token_ids": None}, "`prompt` 'signs'.*`prompt_token_ids`"),
         ({"prompt_token_ids": [0, 100]}, "`prompt_token_ids`.*`text_config.vocab_size`=100"),
         ({"prompt_token_ids": [0]}, "start and an end"),
+        ({"prompt_token_ids": [0, 7, 99, 99]}, "go on after their end token.*without padding"),
         ({"num_context_vectors": 13}, "`num_context_vectors`=13.*together 17.*=16"),
         ({"vision_config": {"projection_dim": 64}}, "`text_config.projection_dim`=32.*=64"),
         ({"vision_config": {"model_type": "swin"}}, "`vision_config.model_type` 'swin'.*clip_resnet"),

@@ -9,7 +9,15 @@ from safetensors.torch import load_file, save_file
 from tiny_model import tiny_config
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import (
+    AutoModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+    MetaClip2Config,
+    SiglipConfig,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tcm_hf import TCMForTextDetection, TCMModel, register_detector
@@ -611,6 +619,33 @@ def test_from_clip_wants_a_clip_model(clip, tmp_path):
     save_file({name: x for name, x in weights.items() if name not in lost}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=f"lacks weights of a CLIP model.*{lost[0]}.*transformers' layout"):
         TCMForTextDetection.from_clip(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["metaclip_2", "siglip", "none"])
+def test_from_clip_takes_nothing_that_is_like_a_clip_model(kind, clip, tmp_path):
+    fields = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    other = {
+        "vision_config": {**fields, "image_size": 32, "patch_size": 16},
+        "text_config": {**fields, "vocab_size": 50000},
+    }
+    if kind == "none":
+        clip.save_pretrained(tmp_path)
+        (tmp_path / "config.json").write_text("{}")
+    else:
+        config = MetaClip2Config(**other) if kind == "metaclip_2" else SiglipConfig(**other)
+        other = AutoModel.from_config(config)
+        other.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=f"`CLIPModel` of transformers, got a {type(other).__name__}"):
+            TCMForTextDetection.from_clip(other)
+    with pytest.raises(
+        ValueError, match=f"type {'None' if kind == 'none' else repr(kind)}; `from_clip` takes CLIP models"
+    ):
+        TCMForTextDetection.from_clip(tmp_path)
+
+
+def test_from_clip_with_another_vocabulary(clip):
+    with pytest.raises(Exception, match="No token ids are known.*vocabulary of 100 tokens.*`prompt_token_ids`"):
+        TCMForTextDetection.from_clip(clip)
 
 
 # Detectors of one's own

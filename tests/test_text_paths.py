@@ -22,7 +22,7 @@ import torch
 from clip_layouts import HIDDEN, LENGTH, TOKENS
 
 from tcm_hf import TCMForTextDetection
-from tcm_hf.convert import convert_checkpoint
+from tcm_hf.convert import ConversionError, convert_checkpoint
 
 
 def layer_norm(x, state, name):
@@ -131,20 +131,52 @@ def test_two_classes(conditional, tmp_path):
             np.testing.assert_allclose(row, expected, rtol=0, atol=2e-6)
 
 
-def test_learned_scale_of_the_matching_map(tmp_path):
-    """The matching loss reads exp(scale) times the cosine; the detector reads the cosine in any case."""
-    logits = []
-    for scale in (None, math.log(1 / 0.07), 3.0):
-        state = clip_layouts.tcm()
-        if scale is not None:
-            state["logit_scale"] = torch.tensor(scale)
-        folder = tmp_path / str(scale)
-        folder.mkdir()
-        model, _ = converted(state, folder, prompt_token_ids=TOKENS)
-        assert model.config.temperature == pytest.approx(0.07 if scale is None else math.exp(-scale))
-        with torch.inference_mode():
-            score_map = model(torch.ones(1, 3, 64, 64)).score_map
-        assert score_map.abs().max() <= 1
-        logits.append(score_map / model.config.temperature)
-    assert torch.allclose(logits[0], logits[1], rtol=1e-5)
-    assert torch.allclose(logits[2], logits[0] * 0.07 * math.exp(3.0), rtol=1e-5)
+@pytest.mark.parametrize("token_ids", [[0, 6, 99], [0, 6, 99, 0, 0], [0, 6, 99, 99, 99]])
+@pytest.mark.parametrize("contexts", [0, 4])
+def test_padded_prompt(contexts, token_ids, tmp_path):
+    """The text tower has a position for each token, padding included, which has no influence."""
+    state = clip_layouts.tcm(contexts=contexts)
+    state.add("text_encoder.positional_embedding", 5 + contexts, HIDDEN)
+    fields = {"prompt_token_ids": token_ids}
+    if not contexts:
+        # Without them there might as well be a weight missing; the error names what else is to be said.
+        if len(token_ids) == 3:
+            with pytest.raises(
+                ConversionError, match="5 rows.*prompt_token_ids, without padding, and num_context_vectors=0"
+            ):
+                converted(state, tmp_path, **fields)
+        fields["num_context_vectors"] = 0
+    model, weights = converted(state, tmp_path, **fields)
+    assert list(model.config.prompt_token_ids) == [0, 6, 99] and model.config.num_context_vectors == contexts
+    image = torch.randn(1, LENGTH, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        ours = model.embed_text(image)[0, 0].numpy()
+    offset = reference_prompt_offset(weights, image[0].double().numpy())
+    np.testing.assert_allclose(ours, reference_text_embedding(weights, [0, 6, 99, 0, 0], offset), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [None, math.log(1 / 0.07), 3.0])
+def test_learned_scale_of_the_matching_map(scale, tmp_path):
+    """Where there is a learned scale, the detector sees exp(scale) times the cosine, as the matching loss does."""
+    state = clip_layouts.tcm()
+    if scale is not None:
+        state["logit_scale"] = torch.tensor(scale)
+    torch.save(dict(state), tmp_path / "official.pth")
+    report = convert_checkpoint(tmp_path / "official.pth", tmp_path / "model", prompt_token_ids=TOKENS)
+    model = TCMForTextDetection.from_pretrained(tmp_path / "model")
+    assert model.config.temperature == pytest.approx(0.07 if scale is None else math.exp(-scale))
+    assert "unknown" not in "".join(report.left_over.values()) and ("logit_scale" in report.left_over) == bool(scale)
+    seen = []
+    model.detector.auxiliary_loss = lambda logits, labels: seen.append(logits) or logits.sum()
+    maps = {name: torch.zeros(1, 64, 64) for name in ("shrink_map", "threshold_map")}
+    maps |= {name: torch.ones(1, 64, 64) for name in ("shrink_mask", "threshold_mask")}
+    with torch.inference_mode():
+        outputs = model.model(torch.ones(1, 3, 64, 64))
+        model(torch.ones(1, 3, 64, 64), labels=maps)
+    pixels, text = outputs.visual_embeddings[0].double(), outputs.text_embeddings[0, 0].double()
+    cosine = torch.einsum("chw,c->hw", pixels, text) / (pixels.norm(dim=0) * text.norm())
+    factor = 1 if scale is None else math.exp(scale)
+    for map_ in (outputs.score_map[0, 0], outputs.feature_maps[-1][0, -1]):
+        torch.testing.assert_close(map_.double(), cosine * factor, rtol=1e-5, atol=1e-6)
+    logits = cosine / 0.07 if scale is None else cosine * factor
+    torch.testing.assert_close(seen[0][0, 0].double(), logits, rtol=1e-5, atol=1e-5)
