@@ -76,6 +76,7 @@ _SETTINGS: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
         "a whole number of pixels or an object of them, such as {'shortest_edge': 1024, 'longest_edge': 2048}",
     ),
     ("resample",): (lambda value: is_int(value) and value in range(6), "a number of PIL.Image.Resampling, 0 to 5"),
+    ("max_upscale",): (lambda value: is_number(value) and value >= 1, "a finite number of at least 1"),
     ("rescale_factor",): (lambda value: is_number(value) and value > 0, "a finite number above 0"),
     ("image_mean",): (_are_numbers, "a finite number or a list of one for each channel"),
     ("image_std",): (

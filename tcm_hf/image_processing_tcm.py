@@ -121,6 +121,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     do_upscale (`bool`, *optional*, defaults to `self.do_upscale`):
         Whether pictures smaller than `size` are enlarged.
+    max_upscale (`float`, *optional*, defaults to `self.max_upscale`):
+        Largest factor by which `do_upscale` enlarges.
     size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
         Padded heights and widths are multiples of this number of pixels.
     resize_backend (`str`, *optional*, defaults to `self.resize_backend`):
@@ -134,6 +136,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     """
 
     do_upscale: bool | None
+    max_upscale: float | None
     size_divisor: int | None
     resize_backend: str | None
     max_pixels: int | None
@@ -163,6 +166,9 @@ class TCMImageProcessor(PilBackend):
             `int` is a shortest edge without a limit on the longest.
         do_upscale (`bool`, *optional*, defaults to `False`):
             Whether pictures smaller than `size` are enlarged. `height` and `width` always are exact.
+        max_upscale (`float`, *optional*):
+            Largest factor by which `do_upscale` enlarges, for detectors that find small text better in enlarged
+            pictures, and large text worse; at least 1. No limit by default.
         resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`):
             Resampling filter.
         resize_backend (`str`, *optional*, defaults to `"pillow"`):
@@ -208,6 +214,7 @@ class TCMImageProcessor(PilBackend):
     size = {"shortest_edge": 1024, "longest_edge": 2048}
     default_to_square = False
     do_upscale = False
+    max_upscale = None
     resample = PILImageResampling.BILINEAR
     resize_backend = "pillow"
     max_pixels = DEFAULT_MAX_PIXELS
@@ -268,7 +275,12 @@ class TCMImageProcessor(PilBackend):
         return super().preprocess(images, *args, **kwargs)
 
     def get_resized_size(
-        self, height: int, width: int, size: dict[str, int] | None = None, do_upscale: bool | None = None
+        self,
+        height: int,
+        width: int,
+        size: dict[str, int] | None = None,
+        do_upscale: bool | None = None,
+        max_upscale: float | None = None,
     ) -> tuple[int, int]:
         """
         Size in pixels that a picture gets, before padding.
@@ -278,6 +290,7 @@ class TCMImageProcessor(PilBackend):
             width (`int`): its width in pixels.
             size (`dict[str, int]`, *optional*, defaults to `self.size`): limits, see the class.
             do_upscale (`bool`, *optional*, defaults to `self.do_upscale`): see the class.
+            max_upscale (`float`, *optional*, defaults to `self.max_upscale`): see the class.
 
         Returns:
             `tuple[int, int]`: height and width, at least 1.
@@ -301,12 +314,12 @@ class TCMImageProcessor(PilBackend):
                 "size needs the keys 'shortest_edge' and/or 'longest_edge', 'max_height' and 'max_width', or 'height' "
                 f"and 'width', got {sorted(size)}"
             )
-        scale = min(limits) if do_upscale else min(*limits, 1.0)
+        max_upscale = self.max_upscale if max_upscale is None else max_upscale
+        largest = 1.0 if not do_upscale else math.inf if max_upscale is None else max_upscale
+        scale = min(*limits, largest)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
-    def reduction_warning(
-        self, height: int, width: int, size: dict[str, int] | None = None, do_upscale: bool | None = None
-    ) -> str | None:
+    def reduction_warning(self, height: int, width: int, size: dict[str, int] | None = None) -> str | None:
         """
         Tells when a long picture is reduced so much that its text most likely gets lost.
 
@@ -314,12 +327,12 @@ class TCMImageProcessor(PilBackend):
         lower than 8 then, less than detectors can read. Pictures of other shapes have larger text when they are larger.
 
         Args:
-            height, width, size, do_upscale: see [`~TCMImageProcessor.get_resized_size`].
+            height, width, size: see [`~TCMImageProcessor.get_resized_size`].
 
         Returns:
             `str`, *optional*: one line that says what to do.
         """
-        new_height, new_width = self.get_resized_size(height, width, size, do_upscale)
+        new_height, new_width = self.get_resized_size(height, width, size)
         scale = min(new_height / height, new_width / width)
         if scale >= MIN_SCALE_OF_LONG_PICTURES or max(height, width) <= LONG_PICTURE * min(height, width):
             return None
@@ -360,6 +373,7 @@ class TCMImageProcessor(PilBackend):
         do_resize: bool | None,
         size: SizeDict | None,
         do_upscale: bool | None,
+        max_upscale: float | None,
         resample: PILImageResampling | int | None,
         resize_backend: str | None,
         max_pixels: int | None,
@@ -385,14 +399,14 @@ class TCMImageProcessor(PilBackend):
             elif image.mode not in ("L", "LA", "RGB", "RGBA"):
                 raise ValueError(f"{name} has mode {image.mode}; leave do_convert_rgb on for it")
             if do_resize:
-                height, width = self.get_resized_size(image.height, image.width, size, do_upscale)
+                height, width = self.get_resized_size(image.height, image.width, size, do_upscale, max_upscale)
                 if max_pixels is not None and height * width > max_pixels:
                     raise ValueError(
                         f"{name} would be resized from {image.width} x {image.height} to {width} x {height} pixels (width x "
                         f"height), more than max_pixels={max_pixels}; give size a longest_edge, or raise max_pixels"
                     )
                 _log_size_once(image.size, (width, height), size, do_upscale)
-                if warning := self.reduction_warning(image.height, image.width, size, do_upscale):
+                if warning := self.reduction_warning(image.height, image.width, size):
                     logger.warning("%s: %s", name, warning)
                 if (width, height) != image.size:
                     image = resize(image, (width, height), resample, resize_backend)

@@ -65,6 +65,19 @@ def test_resized_size(before, size, do_upscale, after):
         assert (mask.any(1).sum(), mask.any(0).sum()) == after
 
 
+def test_enlarging_has_a_limit():
+    processor = TCMImageProcessor(size={"shortest_edge": 1024, "longest_edge": 2048}, do_upscale=True, max_upscale=1.5)
+    assert processor.get_resized_size(640, 960) == (960, 1440)
+    assert processor.get_resized_size(720, 1280) == (1024, 1820)  # the shortest edge comes first
+    assert processor.get_resized_size(3000, 4000) == (1024, 1365)
+    assert processor.get_resized_size(640, 960, max_upscale=1) == processor.get_resized_size(640, 960, do_upscale=False)
+    image = np.zeros((100, 160, 3), np.uint8)
+    assert processor(image)["pixel_mask"][0].sum() == 150 * 240
+    assert processor(image, max_upscale=2.0)["pixel_mask"][0].sum() == 200 * 320
+    with pytest.raises(ValueError, match="max_upscale must be a finite number of at least 1"):
+        TCMImageProcessor(max_upscale=0.5)
+
+
 def test_int_size_is_the_shortest_edge():
     assert dict(TCMImageProcessor(size=64).size) == {"shortest_edge": 64}
     assert TCMImageProcessor()(np.zeros((100, 200, 3), np.uint8), size=32)["pixel_mask"][0].shape == (32, 64)
