@@ -30,6 +30,7 @@ from PIL import Image
 from transformers import pipeline
 
 import tcm_hf
+from tcm_hf.checkpoints import find_checkpoint
 from tcm_hf.data.formats import load_record, read_dataset
 from tcm_hf.metrics import TextDetectionEvaluator
 
@@ -63,7 +64,9 @@ def add_model_arguments(parser):
 def evaluate(records, protocol, arguments):
     """Detects text in the pictures of the records, and prints the figures of the protocol as JSON, one object a line."""
     detector = pipeline(
-        "text-detection", model=arguments.model, dtype=torch.bfloat16 if arguments.bf16 else torch.float32
+        "text-detection",
+        model=find_checkpoint(arguments.model),
+        dtype=torch.bfloat16 if arguments.bf16 else torch.float32,
     )
     settings = {
         name: getattr(arguments, name)

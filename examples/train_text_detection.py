@@ -18,7 +18,7 @@ Trains or fine-tunes TCM for text detection with the Trainer of transformers.
 Data come from the Hub (`--dataset_name`), from a folder that `tcm-hf prepare` wrote (`--train_dir`), or in ICDAR 2015's
 form:
 
-    python examples/train_text_detection.py --model_name_or_path tcm_hf/checkpoints/tcm-tiny \
+    python examples/train_text_detection.py --model_name_or_path tcm-tiny \
         --image_dir icdar2015/images --gt_dir icdar2015/gt --holdout_last_digit 1 --output_dir runs/icdar2015 \
         --max_steps 2000 --eval_strategy steps --eval_steps 500 --save_steps 500 --per_device_train_batch_size 8
 

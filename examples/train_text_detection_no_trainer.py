@@ -19,7 +19,7 @@ It is what `train_text_detection.py` does with the Trainer, spelled out, for tho
 arguments of model and data are the same:
 
     accelerate launch --num_processes 2 examples/train_text_detection_no_trainer.py \
-        --model_name_or_path tcm_hf/checkpoints/tcm-tiny --image_dir icdar2015/images --gt_dir icdar2015/gt \
+        --model_name_or_path tcm-tiny --image_dir icdar2015/images --gt_dir icdar2015/gt \
         --holdout_last_digit 1 --output_dir runs/icdar2015 --max_train_steps 2000 --checkpointing_steps 500
 
 A run on n processes is the run of one process with an n times larger batch: order of samples, loss and BatchNorm statistics

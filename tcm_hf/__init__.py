@@ -16,13 +16,12 @@
 Importing the package registers TCM with transformers' Auto classes and the `"text-detection"` pipeline task.
 """
 
-from pathlib import Path
-
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 from transformers.models.auto import image_processing_auto
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
+from .checkpoints import checkpoint_names, checkpoint_path
 from .configuration_tcm import CLIPResNetConfig, TCMConfig
 from .image_processing_tcm import TCMImageProcessor, register_decoder
 from .modeling_tcm import (
@@ -37,8 +36,8 @@ from .pipeline_text_detection import TextDetectionPipeline
 from .visualization import draw_detections
 
 
-#: Directory of the checkpoint that comes with the package.
-DEFAULT_CHECKPOINT = str(Path(__file__).parent / "checkpoints" / "tcm-tiny")
+#: Directory of the checkpoint that is used where none is named.
+DEFAULT_CHECKPOINT = checkpoint_path()
 
 
 def _register() -> None:
@@ -79,6 +78,8 @@ __all__ = [
     "TCMTextDetectionOutput",
     "TextDetectionPipeline",
     "__version__",
+    "checkpoint_names",
+    "checkpoint_path",
     "draw_detections",
     "register_decoder",
     "register_detector",

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import fraction, nonnegative, positive, positive_int, size
+from .checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from .image_loading import IMAGE_SUFFIXES
 from .interruption import interruptible
 from .output_files import check_output_file, exclusive, make_output_folder, naming, printable
@@ -161,7 +162,9 @@ def _add_detect(commands) -> None:
         help="files, addresses (http, https), directories, quoted patterns",
     )
     parser.add_argument(
-        "--model", metavar="DIR_OR_ID", help="checkpoint directory or Hub id (default: the bundled one)"
+        "--model",
+        metavar="MODEL",
+        help=f"checkpoint directory, Hub id, or one of the package: {', '.join(checkpoint_names())} (default: {DEFAULT})",
     )
     parser.add_argument(
         "--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)"
@@ -465,12 +468,15 @@ def load_pipeline(arguments: argparse.Namespace):
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    if arguments.model is not None and not os.path.isdir(arguments.model):
+    model = DEFAULT if arguments.model is None else arguments.model
+    checkpoint = find_checkpoint(model)
+    if not os.path.isdir(checkpoint):
         try:
-            validate_repo_id(arguments.model)
+            validate_repo_id(checkpoint)
         except HFValidationError as error:
             raise UsageError(
-                f"cannot load model {arguments.model!r}: there is no such directory, and a Hub id has the form OWNER/NAME"
+                f"cannot load model {model!r}: there is no such directory, a Hub id has the form OWNER/NAME, and the "
+                f"checkpoints of the package are {', '.join(checkpoint_names())}"
             ) from error
 
     from transformers import pipeline
@@ -495,10 +501,9 @@ def load_pipeline(arguments: argparse.Namespace):
     }
     options = {key: value for key, value in options.items() if value is not None}
     try:
-        return pipeline("text-detection", model=arguments.model or tcm_hf.DEFAULT_CHECKPOINT, **options)
+        return pipeline("text-detection", model=checkpoint, **options)
     except Exception as error:  # a checkpoint's files can be damaged in any way
-        model = "the bundled model" if arguments.model is None else f"model {arguments.model!r}"
-        raise UsageError(f"cannot load {model}: {_one_line(error)}") from error
+        raise UsageError(f"cannot load model {model!r}: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

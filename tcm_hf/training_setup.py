@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from .checkpoints import find_checkpoint
 from .configuration_tcm import TCMConfig
 from .data.augment import TextAugmentation
 from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
@@ -58,7 +59,10 @@ class ModelArguments:
     """What is trained."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Checkpoint of this package to start from: a directory or a Hub id."}
+        default=None,
+        metadata={
+            "help": "Checkpoint to start from: a directory, a Hub id, or a name such as tcm-tiny, in the package."
+        },
     )
     config_name: str | None = field(
         default=None, metadata={"help": "JSON file of a TCMConfig; trains a new model from scratch."}
@@ -219,7 +223,7 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
         # Optimizers need full-precision weights, also when the checkpoint is stored in half precision. Another detector's
         # layers may have the names of the stored ones and other shapes.
         model = TCMForTextDetection.from_pretrained(
-            arguments.model_name_or_path,
+            find_checkpoint(arguments.model_name_or_path),
             dtype=torch.float32,
             ignore_mismatched_sizes=arguments.detector is not None,
             **changes,
@@ -294,6 +298,7 @@ def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMCo
     source = arguments.image_processor_name or arguments.model_name_or_path
     if source is None:
         return TCMImageProcessor(detector=config.detector, **changes)
+    source = find_checkpoint(source)
     hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
     processor = TCMImageProcessor.from_pretrained(source, **changes, **hub)
     if processor.detector != config.detector:

@@ -320,7 +320,7 @@ def test_loading_options(photos, tmp_path, capsys):
 def test_device_that_this_torch_lacks(photos, capsys):
     assert cli.main(["detect", str(photos / "a"), "--device", "cuda"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and "error: cannot load the bundled model: " in err
+    assert out == "" and len(err.splitlines()) == 1 and "error: cannot load model 'tcm-tiny': " in err
 
 
 @pytest.mark.parametrize("command", ["detect", "evaluate"])

@@ -70,7 +70,9 @@ def test_enlarging_has_a_limit():
     assert processor.get_resized_size(640, 960) == (960, 1440)
     assert processor.get_resized_size(720, 1280) == (1024, 1820)  # the shortest edge comes first
     assert processor.get_resized_size(3000, 4000) == (1024, 1365)
-    assert processor.get_resized_size(640, 960, max_upscale=1) == processor.get_resized_size(640, 960, do_upscale=False)
+    assert processor.get_resized_size(640, 960, max_upscale=1) == processor.get_resized_size(
+        640, 960, do_upscale=False
+    )
     image = np.zeros((100, 160, 3), np.uint8)
     assert processor(image)["pixel_mask"][0].sum() == 150 * 240
     assert processor(image, max_upscale=2.0)["pixel_mask"][0].sum() == 200 * 320

@@ -87,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_source_options(parser.add_argument_group("ground truth"))
     model = parser.add_argument_group("detecting on the spot")
-    model.add_argument("--model", metavar="DIR_OR_ID", help="checkpoint directory or Hub id")
+    model.add_argument(
+        "--model", metavar="MODEL", help="checkpoint directory, Hub id, or a name such as tcm-tiny, in the package"
+    )
     model.add_argument("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
     model.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
     model.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
