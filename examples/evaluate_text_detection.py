@@ -57,6 +57,7 @@ def add_model_arguments(parser):
         "--unclip_ratio", type=float, help="how far regions grow back; defaults to the checkpoint's own"
     )
     parser.add_argument("--shape", default="quad", choices=("polygon", "quad", "box"))
+    parser.add_argument("--allow_outside", action="store_true", help="open pictures outside of the data set's folder")
     parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16")
     parser.add_argument("--sweep", action="store_true", help="print a table of score thresholds instead")
 
@@ -98,7 +99,9 @@ def print_result(result, seconds, **extra):
 
 def main():
     arguments = parse_arguments()
-    options = {} if arguments.split is None else {"split": arguments.split}
+    options = {"allow_outside": arguments.allow_outside}
+    if arguments.split is not None:
+        options["split"] = arguments.split
     evaluate(read_dataset(arguments.format, arguments.dataset, **options), arguments.protocol, arguments)
 
 

@@ -169,6 +169,37 @@ def test_folders_that_are_links(tmp_path):
     assert len(list(read_dataset("icdar2015", tmp_path / "named", annotations=tmp_path / "elsewhere"))) == 3
 
 
+def test_backgrounds_of_rendered_words(tmp_path, capsys):
+    from tcm_hf.cli import main
+
+    save_pictures(tmp_path / "private", ["secret"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "private" / "secret.jpg")
+    command = ["synthesize", str(tmp_path / "out"), "--count", "1", "--backgrounds", str(tmp_path / "set")]
+    assert main(command) == 1
+    assert "a.jpg' leads outside of the data set" in capsys.readouterr().err
+    assert main([*command, "--allow-outside", "--workers", "1"]) == 0
+
+
+def test_training_reads_nothing_outside(tmp_path):
+    from tcm_hf.training_setup import DataArguments, read_records
+
+    save_pictures(tmp_path / "private", ["img_1"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "img_1.jpg").symlink_to(tmp_path / "private" / "img_1.jpg")
+    (tmp_path / "set" / "metadata.jsonl").write_text(hub_line(QUADS[0]))
+    with pytest.raises(AnnotationError, match="leads outside of the data set.*--allow-outside"):
+        read_records(DataArguments(train_dir=str(tmp_path / "set")))
+    records, _ = read_records(DataArguments(train_dir=str(tmp_path / "set"), allow_outside=True))
+    assert load_image(records[0].image).shape == (480, 640, 3)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(FileNotFoundError, match="nor a parquet file"):
+        read_dataset("hub", tmp_path)
+
+
 # Names without encoding
 
 

@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "metadata.jsonl that outlines it (default: generated backgrounds)",
     )
     parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="open photos outside of --backgrounds, which its metadata.jsonl or links lead to; only if you trust it",
+    )
+    parser.add_argument(
         "--words", metavar="FILE", help="UTF-8 list of words (default: /usr/share/dict/words, or built-in words)"
     )
     parser.add_argument(
@@ -135,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     words = load_words(arguments.words) if arguments.words else None
     if words is None and arguments.script == "latin":
         words = default_words()
-    backgrounds = _backgrounds(arguments.backgrounds) if arguments.backgrounds else []
+    backgrounds = _backgrounds(arguments.backgrounds, arguments.allow_outside) if arguments.backgrounds else []
     folders = arguments.fonts or FONT_DIRECTORIES
     missing = [folder for folder in arguments.fonts or [] if not Path(folder).is_dir()]
     if missing:
@@ -218,21 +223,19 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--max-words must be at least 1, got {arguments.max_words}")
 
 
-def _backgrounds(folder: str) -> list:
+def _backgrounds(folder: str, allow_outside: bool = False) -> list:
     """Photos of a folder; with annotation, if it has one."""
     from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
-    from .formats import read_dataset
+    from .formats import SourceFolders, read_dataset
+    from .formats.files import find_files
 
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"--backgrounds: folder not found: {root}")
     if (root / METADATA_NAME).is_file():
-        return list(read_dataset("hub", root))
-    paths = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+        return list(read_dataset("hub", root, allow_outside=allow_outside))
+    folders = SourceFolders(root, allow_outside=allow_outside)
+    paths = sorted(find_files([root], IMAGE_SUFFIXES, folders=folders))
     if not paths:
         raise ValueError(f"--backgrounds: no picture ({', '.join(IMAGE_SUFFIXES)}) in {root}")
     if passed_over := count_passed_over([root]):

@@ -112,11 +112,11 @@ class SourceFolders:
             return self._at_address(name, where)
         if self.listed or self.allow_outside:
             return self.check(name, where)
-        for root in self.roots:
-            path = None if root.startswith("hf://") else self.join(root, name)
-            if path is not None:
-                return self.check(path, where)
-        raise self.outside(name, where)
+        paths = [self.join(root, name) for root in self.roots if not root.startswith("hf://")]
+        paths = [path for path in paths if path is not None]
+        if not paths:
+            raise self.outside(name, where)
+        return self.check(next((path for path in paths if path.exists()), paths[0]), where)
 
     def _at_address(self, name: str, where: str) -> str | bytes:
         *archives, last = name.split("::")

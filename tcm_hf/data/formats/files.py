@@ -269,9 +269,9 @@ def checked(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
             float: "a number",
             Mapping: "an object",
         }
-        wanted = " or ".join(
-            names[kind] for kind in kinds if kind in names and (kind is not float or int not in kinds)
-        )
+        # Any number is meant where both kinds are allowed; 0 and 1 stand for false and true.
+        left_out = int if float in kinds or bool in kinds else None
+        wanted = " or ".join(names[kind] for kind in kinds if kind in names and kind is not left_out)
         raise AnnotationError(f"{where}: expected {wanted}, got {shortened(value)}; correct it or check the format")
     return value
 

@@ -197,7 +197,7 @@ def load_hub_dataset(
     if path.is_dir():
         # `datasets` opens all of these but pictures, which are checked when they are needed.
         folders = SourceFolders(path, allow_outside=options.allow_outside)
-        files = [Path(entry.path) for entry in walk(path, folders)]
+        files = [Path(entry.path) for entry in walk(path, folders) if entry.is_file()]
         files = [file if file.suffix.lower() in IMAGE_SUFFIXES else folders.check(file) for file in files]
     else:
         files = [path] if path.is_file() else []
@@ -478,7 +478,7 @@ def record_from_row(
         json_outline(_as_list(polygon), f"{where}.{polygons_column}[{index}]")
         for index, polygon in enumerate(member(_as_lists(row), polygons_column, list, where))
     ]
-    ignore = _per_outline(row, ignore_column, (bool, int, float), where, polygons_column, len(polygons), spread=True)
+    ignore = _per_outline(row, ignore_column, (bool, int), where, polygons_column, len(polygons), spread=True)
     for index, flag in enumerate(ignore or []):
         if flag is None or flag not in (0, 1):
             raise AnnotationError(f"{where}.{ignore_column}[{index}]: {shortened(flag)} is neither true nor false")

@@ -258,11 +258,11 @@ def _merged(records: Iterable[TextRecord], on_error) -> Iterator[TextRecord]:
             on_error(error)
             continue
         if first.languages is not None or record.languages is not None:
-            first.languages = [
-                name for part in (first, record) for name in part.languages or [None] * len(part.polygons)
-            ]
-        first.polygons, first.ignore = first.polygons + record.polygons, first.ignore + record.ignore
-        first.texts = first.texts + record.texts
+            first.languages = first.languages or [None] * len(first.polygons)
+            first.languages.extend(record.languages or [None] * len(record.polygons))
+        first.polygons.extend(record.polygons)
+        first.ignore.extend(record.ignore)
+        first.texts.extend(record.texts)
     return iter(merged.values())
 
 
