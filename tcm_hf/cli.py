@@ -15,7 +15,6 @@
 
 # Only the standard library here: torch and transformers are imported by the command that needs them.
 import argparse
-import errno
 import glob
 import importlib
 import inspect
@@ -35,13 +34,12 @@ from .arguments import fraction, nonnegative, positive, positive_int, size
 from .checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from .image_loading import IMAGE_SUFFIXES
 from .interruption import interruptible
-from .output_files import check_output_file, exclusive, make_output_folder, naming, printable
+from .output_files import DISK_FULL, check_output_file, exclusive, make_output_folder, naming, printable
 from .result_writer import ResultWriteError, ResultWriter
 
 
 # Below this many pictures a progress bar is only noise.
 MIN_IMAGES_FOR_PROGRESS = 4
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Commands that live beside what they do. Each module has `add_arguments(parser)` and `run(arguments) -> int`, its
 # docstring is the command's description, and a ValueError or OSError of `run` is a mistake of the user.
 COMMAND_MODULES = {
@@ -512,7 +510,7 @@ def _one_line(error: Exception) -> str:
         text = text.rsplit("Error: ", 1)[-1]
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         # Whatever writes to a file names it; `print` does not.
-        text = f"cannot write to standard output ({error.strerror})" if error.errno in _DISK_ERRORS else text
+        text = f"cannot write to standard output ({error.strerror})" if error.errno in DISK_FULL else text
     return printable(" ".join(text.split()))
 
 

@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +28,7 @@ from typing import TextIO
 
 # Written to by their descriptor: where a shell redirects them to a file, opening their name would empty it.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems say that cannot lock.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -249,13 +250,21 @@ def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Errors of the system say that this file or folder cannot be written to."""
+def naming(path: str | Path, only: Container[int] | None = None) -> Iterator[None]:
+    """
+    Errors of the system say that this file or folder cannot be written to.
+
+    Args:
+        path (`str` or `Path`): the file or folder.
+        only (`Container[int]`, *optional*): numbers of errors, such as [`DISK_FULL`], where the block also reads.
+    """
     try:
         yield
     except OSError as error:
         if isinstance(error.__cause__, OSError) and str(error).startswith("cannot write to "):
             raise  # it is named already
+        if only is not None and error.errno not in only:
+            raise
         named = type(error)(f"cannot write to {str(path)!r} ({error.strerror or error})")
         named.errno = error.errno
         raise named from error

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .output_files import exclusive
+from .output_files import DISK_FULL, exclusive, naming
 
 
 # Beside the folder: the one that is being made, and where two folders cannot be exchanged, the one that was there.
@@ -54,8 +54,10 @@ def output_folder(path: str | Path) -> Iterator[Path]:
         recover_folder(output)
         new, old = _beside(output)
         try:
-            new.mkdir()
-            yield new
+            with naming(path):
+                new.mkdir()
+            with naming(path, only=DISK_FULL):
+                yield new
             if not output.exists():
                 os.rename(new, output)
             elif not _exchange(new, output):

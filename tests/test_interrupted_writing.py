@@ -482,3 +482,26 @@ def test_inspect_on_a_full_disk(source, tmp_path):
     assert code == 1 and re.search(r"out/\d+_img_\d+.jpg", in_one_line(err, "inspect"))
     assert 5 < len(files) < 60 and all(name.endswith(".jpg") for name in files)
     assert code_after == 0 and len(content(done / "out")) == 60, err_after
+
+
+@pytest.mark.parametrize("size", ["8k", "200k", "7m", "14m"])
+def test_convert_on_a_full_disk(clip_directory, tmp_path, size):
+    argv = ("convert", clip_directory, tmp_path / "disk" / "model", "--no-text-side")
+    ((code, err, files), (code_after, err_after, _)), done = on_full_disk(tmp_path, size, *argv)
+    assert code == 1 and files == []
+    assert f"cannot write to '{tmp_path / 'disk' / 'model'}' (No space left on device)" in in_one_line(err, "convert")
+    assert code_after == 0 and (done / "model" / "model.safetensors").is_file(), err_after
+    assert os.listdir(done) == ["model"]
+
+
+@pytest.mark.parametrize("option, name", [("--output", "report.json"), ("--gallery", "index.html")])
+def test_evaluate_on_a_full_disk(source, tmp_path, option, name):
+    results = tmp_path / "results"
+    results.mkdir()
+    for number in range(60):
+        (results / f"res_img_{number:02d}.txt").write_text("0,0,9,0,9,9,0,9\n")
+    place = tmp_path / "disk" / ("report.json" if option == "--output" else "gallery")
+    argv = ("evaluate", results, "--ground-truth", source, option, place)
+    ((code, err, files), (code_after, err_after, _)), done = on_full_disk(tmp_path, "4k", *argv)
+    assert code == 1 and name in in_one_line(err, "evaluate") and "No space left" in err and files == []
+    assert code_after == 0 and [path.name for path in done.rglob(name)] == [name], err_after
