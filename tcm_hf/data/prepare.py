@@ -505,7 +505,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Writes a benchmark as a folder that datasets.load_dataset('imagefolder', data_dir=OUT) loads: pictures and "
         "metadata.jsonl (polygons, ignore, text, width, height), with report.json. A run that was killed goes on where it "
-        "was. Nothing is downloaded.",
+        "was; a second one on the same OUT is refused while it writes. Nothing is downloaded.",
     )
     parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below")
     parser.add_argument("source", metavar="SRC", type=Path, help="folder or annotation file")
@@ -524,7 +524,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shard-size", type=float, default=SHARD_MEGABYTES, metavar="MB", help="default: %(default)s")
     parser.add_argument(
-        "--overwrite", action="store_true", help="remove what an earlier run made in OUT, and its parquet"
+        "--overwrite",
+        action="store_true",
+        help="remove what an earlier run made in OUT, and its parquet, once SRC could be read",
     )
 
 

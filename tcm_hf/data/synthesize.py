@@ -16,7 +16,8 @@ Renders pictures with text, and their word outlines, as a dataset folder for pre
 
 OUT gets pictures and metadata.jsonl (file_name, polygons, ignore, text, width, height), which
 datasets.load_dataset("imagefolder", data_dir=OUT) loads. Picture number n depends on the seed and n only, on any number of
-workers. A run that was stopped goes on where it was; a larger --count adds to a finished folder. Training needs no such
+workers. A run that was stopped goes on where it was, and a second one on OUT is refused while it writes; a larger --count adds
+to a finished folder. Training needs no such
 folder: tcm_hf.data.synthetic renders while it trains.
 
   tcm-hf synthesize out --count 10000 --size 640 640 --seed 1
