@@ -17,6 +17,7 @@ import numpy as np
 
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
+    check_settings,
     check_shape,
     offset_in_whole_pixels,
     outline_in_shape,
@@ -226,10 +227,20 @@ def decode_db(
         ValueError: if the map has another shape, holds NaN or values outside [0, 1], or a setting is out of range.
     """
     check_shape(shape)
-    if not unclip_ratio >= 0:
+    check_settings(
+        max_candidates,
+        mask_threshold=mask_threshold,
+        score_threshold=score_threshold,
+        unclip_ratio=unclip_ratio,
+        min_size=min_size,
+        epsilon_ratio=epsilon_ratio or 0.0,
+        seed_share=seed_share,
+        seed_gap=seed_gap,
+    )
+    if unclip_ratio < 0:
         raise ValueError(f"`unclip_ratio` must not be negative, got {unclip_ratio}")
-    if max_candidates < 1:
-        raise ValueError(f"`max_candidates` must be at least 1, got {max_candidates}")
+    if epsilon_ratio and epsilon_ratio < 0:
+        raise ValueError(f"`epsilon_ratio` must not be negative, got {epsilon_ratio}")
     if seed_threshold is not None and not 0 <= seed_threshold <= 1:
         raise ValueError(f"`seed_threshold` must be in [0, 1], got {seed_threshold}")
     if not 0 <= seed_share <= 1:

@@ -15,10 +15,11 @@
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
-from .polygons import check_shape, outline_in_shape, warn_of_limit
+from .polygons import check_settings, check_shape, outline_in_shape, warn_of_limit
 
 
 try:
@@ -68,6 +69,10 @@ def _check_maps(level_maps) -> list[np.ndarray]:
                 f"the map of stride {stride} holds NaN or infinite values: the image or the weights are corrupt"
             )
         levels.append(maps)
+    if len({len(maps) for maps in levels}) > 1:
+        raise ValueError(
+            f"`level_maps` must have one number of channels, that of one Fourier degree, got {[len(m) for m in levels]}"
+        )
     return levels
 
 
@@ -149,13 +154,17 @@ def _suppress(contours: np.ndarray, scores: np.ndarray, groups: np.ndarray, thre
     # Valid geometries, made when they are needed: few are.
     geometries = np.full(len(order), None, dtype=object)
 
+    # A tree of the bounding boxes (a diagonal has the same one): with all pairs, small text costs time without end.
+    diagonals = shapely.linestrings(np.stack([low, high], axis=1))
+    tree = shapely.STRtree(diagonals)
     alive = np.ones(len(order), dtype=bool)
     kept = []
     for best in range(len(order)):
         if not alive[best]:
             continue
         kept.append(best)
-        rivals = best + 1 + np.flatnonzero(alive[best + 1 :] & (groups[best + 1 :] == groups[best]))
+        rivals = tree.query(diagonals[best])
+        rivals = np.sort(rivals[(rivals > best) & alive[rivals] & (groups[rivals] == groups[best])])
         # No more than the common part of the bounding boxes is shared.
         shared = np.minimum(high[rivals], high[best]) - np.maximum(low[rivals], low[best])
         shared = np.prod(np.maximum(shared, 0), axis=1)
@@ -223,11 +232,12 @@ def decode_fce(
         ValueError: if a map has another shape or holds NaN, or a setting is out of range.
     """
     check_shape(shape)
-    if num_points < 3:
-        raise ValueError(f"`num_points` must be at least 3, got {num_points}")
-    if max_candidates < 1:
-        raise ValueError(f"`max_candidates` must be at least 1, got {max_candidates}")
-    if not (alpha >= 0 and beta >= 0):
+    check_settings(
+        max_candidates, score_threshold=score_threshold, alpha=alpha, beta=beta, nms_threshold=nms_threshold
+    )
+    if not isinstance(num_points, Integral) or num_points < 3:
+        raise ValueError(f"`num_points` must be at least 3 and whole, got {num_points!r}")
+    if alpha < 0 or beta < 0:
         raise ValueError(f"`alpha` and `beta` must not be negative, got {alpha} and {beta}")
 
     scores, regions, coefficients = [], [], []

@@ -15,7 +15,7 @@
 
 import numpy as np
 
-from .polygons import check_shape, outline_in_shape, polygon_area, repair_polygon, warn_of_limit
+from .polygons import check_settings, check_shape, outline_in_shape, polygon_area, repair_polygon, warn_of_limit
 
 
 try:
@@ -159,10 +159,16 @@ def decode_pan(
         ValueError: if the maps have another shape or hold NaN, or a setting is out of range.
     """
     check_shape(shape)
-    if not max_distance >= 0:
+    check_settings(
+        max_candidates,
+        mask_threshold=mask_threshold,
+        kernel_threshold=kernel_threshold,
+        score_threshold=score_threshold,
+        max_distance=max_distance,
+        min_area=min_area,
+    )
+    if max_distance < 0:
         raise ValueError(f"`max_distance` must not be negative, got {max_distance}")
-    if max_candidates < 1:
-        raise ValueError(f"`max_candidates` must be at least 1, got {max_candidates}")
     maps = _check_maps(maps)
     polygons, scores = [], []
     probabilities = _sigmoid(maps[0])

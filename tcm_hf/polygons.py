@@ -13,7 +13,9 @@
 # limitations under the License.
 """Geometry of text polygons: numpy arrays of shape `(n, 2)`, x to the right, y downwards, in pixels."""
 
+import math
 import warnings
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -27,22 +29,27 @@ except ImportError as error:  # pragma: no cover
 # Segments per quarter circle of a round join: the chord stays within 0.5 % of the offset distance.
 ROUND_JOIN_SEGMENTS = 8
 
+# Of annotations, in pixels: no picture is that large, and lines that are sampled over more would take all memory.
+MAX_COORDINATE = 10_000_000
+
 # Shapes in which decoders describe a text.
 SHAPES = ("polygon", "quad", "box")
 
 
-def as_polygon(points) -> np.ndarray:
+def as_polygon(points, max_coordinate: float | None = None) -> np.ndarray:
     """
     Checks and converts the points of one polygon.
 
     Args:
         points (array-like of shape `(n, 2)` or flat `(2 * n,)`): Points in pixels, n >= 3.
+        max_coordinate (`float`, *optional*): Largest value of a coordinate, whatever its sign; no limit by default.
 
     Returns:
         `np.ndarray`: float64 array of shape `(n, 2)`.
 
     Raises:
-        ValueError: if there are fewer than three points, the shape is another one, or a coordinate is not finite.
+        ValueError: if there are fewer than three points, the shape is another one, or a coordinate is not finite or
+            beyond `max_coordinate`.
     """
     polygon = np.asarray(points, dtype=np.float64)
     if polygon.ndim == 1 and polygon.size % 2 == 0:
@@ -51,6 +58,8 @@ def as_polygon(points) -> np.ndarray:
         raise ValueError(f"a polygon needs at least 3 points as an (n, 2) array, got shape {np.shape(points)}")
     if not np.isfinite(polygon).all():
         raise ValueError("a polygon has a coordinate that is not finite (NaN or infinity); remove or repair it")
+    if max_coordinate is not None and np.abs(polygon).max() > max_coordinate:
+        raise ValueError(f"a polygon has a coordinate beyond {max_coordinate:,} pixels; remove or repair it")
     return polygon
 
 
@@ -270,6 +279,15 @@ def warn_of_limit(max_candidates: int) -> None:
         "it for dense pages",
         stacklevel=3,
     )
+
+
+def check_settings(max_candidates: int, **numbers: float) -> None:
+    """Raises a `ValueError` if `max_candidates` is no count, or one of the other settings of a decoder no finite number."""
+    if not isinstance(max_candidates, Integral) or max_candidates < 1:
+        raise ValueError(f"`max_candidates` must be at least 1 and whole, got {max_candidates!r}")
+    for name, value in numbers.items():
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(f"`{name}` must be a finite number, got {value!r}")
 
 
 def check_shape(shape: str) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import hypothesis
 import pytest
+
+
+# Elsewhere, every run draws other examples; a run that decides what lands must not fail by chance.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 SHARED = Path(os.environ.get("TCM_HF_SHARED", Path(__file__).resolve().parents[2] / "shared"))

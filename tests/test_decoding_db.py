@@ -383,3 +383,37 @@ def test_bad_input_is_named():
         decode_db(np.zeros((4, 4)), seed_share=-0.1)
     with pytest.raises(ValueError, match="seed_gap"):
         decode_db(np.zeros((4, 4)), seed_gap=-0.1)
+
+
+@pytest.mark.parametrize("whole_pixels", [False, True])
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (1, 1), (2, 2), (1, 50), (50, 1)])
+def test_maps_without_room_for_text(shape, whole_pixels):
+    for value in (0.0, 1.0):
+        for seed in (None, 0.5):
+            found, scores = decode_db(np.full(shape, value), seed_threshold=seed, whole_pixels=whole_pixels)
+            assert found == [] and scores.shape == (0,)
+
+
+@pytest.mark.parametrize("whole_pixels", [False, True])
+def test_a_map_that_is_all_text_is_one(whole_pixels):
+    for seed in (None, 0.5):
+        (found,), scores = decode_db(np.ones((40, 60)), shape="box", seed_threshold=seed, whole_pixels=whole_pixels)
+        distance = 59 * 39 * 1.5 / (2 * (59 + 39))
+        expected = (-distance, -distance, 59 + distance, 39 + distance)
+        assert bounding_box(found) == pytest.approx(expected, abs=0.51 if whole_pixels else 1e-3)
+        assert scores == [1.0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mask_threshold", "score_threshold", "unclip_ratio", "min_size", "epsilon_ratio", "seed_share", "seed_gap", "max_candidates"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1"])
+def test_settings_that_are_no_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        decode_db(np.ones((8, 8)), **{name: value})
+
+
+def test_negative_epsilon_ratio():
+    with pytest.raises(ValueError, match="`epsilon_ratio` must not be negative"):
+        decode_db(np.ones((8, 8)), epsilon_ratio=-0.1)

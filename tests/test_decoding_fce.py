@@ -1,6 +1,7 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 import inspect
 import json
+import time
 import warnings
 
 import numpy as np
@@ -332,3 +333,38 @@ def test_own_detector_of_several_levels():
     for stride in ((), (8, 0)):
         with pytest.raises(ValueError, match="stride"):
             register_decoder("levels", decode, {}, stride=stride)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 40), (1, 1), (8, 400)])
+def test_maps_without_room_for_text(size):
+    for coefficient in (0.0, 1e30, 3e38):
+        levels = empty_maps(*size)
+        for maps in levels:
+            maps[[1, 3]], maps[4:] = 20, coefficient  # every cell tells a point or a line
+        found, scores = decode_fce(levels)
+        assert found == [] and scores.shape == (0,)
+
+
+def test_small_text_everywhere_takes_no_time_without_end():
+    levels = empty_maps(512, 512)
+    for maps, stride in zip(levels, STRIDES):
+        maps[[1, 3]] = 20
+        maps[4 + 3] = maps[9 + 3] = 0.3 * 8 / stride  # the real and imaginary part of frequency 1
+    start = time.process_time()
+    found, _ = decode_fce(levels, max_candidates=100_000)
+    # One circle for each cell of the finest level; those of the others lie on some of them.
+    assert len(found) == 64 * 64
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "alpha", "beta", "nms_threshold", "num_points", "max_candidates"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None])
+def test_settings_that_are_no_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        decode_fce(empty_maps(64, 64), **{name: value})
+
+
+def test_levels_of_different_degrees_are_refused():
+    levels = empty_maps(64, 64)
+    with pytest.raises(ValueError, match="one number of channels"):
+        decode_fce([levels[0], levels[1], empty_maps(64, 64, degree=3)[2]])

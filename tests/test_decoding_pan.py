@@ -222,3 +222,24 @@ def test_image_processor_decodes_at_stride_4():
     assert len(processor.post_process_text_detection(outputs, threshold=0.9999)[0]["polygons"]) == 0
     with pytest.raises(TypeError, match="unclip_ratio"):
         processor.post_process_text_detection(outputs, unclip_ratio=1.5)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (1, 1), (2, 2), (1, 50), (50, 1)])
+def test_maps_without_room_for_text(shape):
+    for value in (-9.0, 9.0, 3e38):
+        found, scores = decode_pan(np.full((6, *shape), value, dtype=np.float32))
+        assert found == [] and scores.shape == (0,)
+
+
+def test_a_map_that_is_all_text_is_one():
+    (found,), scores = decode_pan(np.full((6, 40, 60), 3e38, dtype=np.float32), shape="box")
+    assert bounding_box(found) == (0, 0, 59, 39) and scores == [1.0]
+
+
+@pytest.mark.parametrize(
+    "name", ["mask_threshold", "kernel_threshold", "score_threshold", "max_distance", "min_area", "max_candidates"]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None])
+def test_settings_that_are_no_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        decode_pan(np.zeros((6, 8, 8)), **{name: value})

@@ -205,6 +205,8 @@ def test_bad_input_is_named():
         build_db_targets([good, good], [False], 80, 120)
     with pytest.raises(ValueError, match=r"polygons\[1\].*not finite"):
         build_db_targets([good, good * np.nan], [False, False], 80, 120)
+    with pytest.raises(ValueError, match=r"polygons\[0\].*beyond 10,000,000 pixels"):
+        build_db_targets([good * 1e9], [False], 80, 120)
     with pytest.raises(ValueError, match=r"polygons\[0\].*at least 3 points"):
         build_db_targets([good[:2]], [True], 80, 120)
     with pytest.raises(ValueError, match="shrink_ratio"):

@@ -18,7 +18,15 @@ import math
 import cv2
 import numpy as np
 
-from ..polygons import as_polygon, clip_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
+from ..polygons import (
+    MAX_COORDINATE,
+    as_polygon,
+    clip_polygon,
+    offset_polygon,
+    polygon_area,
+    polygon_perimeter,
+    repair_polygon,
+)
 
 
 def _fill(canvas: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
@@ -152,7 +160,7 @@ def build_db_targets(
 
     for index, (points, ignored) in enumerate(zip(polygons, ignore)):
         try:
-            polygon = as_polygon(points)
+            polygon = as_polygon(points, MAX_COORDINATE)
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
         (xmin, ymin), (xmax, ymax) = polygon.min(axis=0), polygon.max(axis=0)

@@ -16,7 +16,7 @@
 import cv2
 import numpy as np
 
-from ..polygons import as_polygon, polygon_area, polygon_perimeter, repair_polygon, resample_polygon
+from ..polygons import MAX_COORDINATE, as_polygon, polygon_area, polygon_perimeter, repair_polygon, resample_polygon
 
 
 # Pixels per cell of the three levels; the coarsest is also that of the matching map.
@@ -267,7 +267,7 @@ def build_fce_targets(
 
     for index, (points, ignored) in enumerate(zip(polygons, ignore)):
         try:
-            polygon = as_polygon(points)
+            polygon = as_polygon(points, MAX_COORDINATE)
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
         ignored = bool(ignored) or (polygon_area(polygon) == 0 and not repair_polygon(polygon))

@@ -16,7 +16,15 @@
 import cv2
 import numpy as np
 
-from ..polygons import as_polygon, clip_polygon, offset_polygon, polygon_area, polygon_perimeter, repair_polygon
+from ..polygons import (
+    MAX_COORDINATE,
+    as_polygon,
+    clip_polygon,
+    offset_polygon,
+    polygon_area,
+    polygon_perimeter,
+    repair_polygon,
+)
 
 
 def _visible_area(polygon: np.ndarray, height: int, width: int) -> float:
@@ -71,7 +79,7 @@ def build_pan_targets(
     instance = 0
     for index, (points, ignored) in enumerate(zip(polygons, ignore)):
         try:
-            polygon = as_polygon(points)
+            polygon = as_polygon(points, MAX_COORDINATE)
         except ValueError as error:
             raise ValueError(f"polygons[{index}]: {error}") from None
         # The maps are drawn from whole pixels, as in the published targets.
