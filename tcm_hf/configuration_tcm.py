@@ -21,6 +21,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .sharing import SharingMixin, saved_pipelines
+
 
 # CLIP's byte-pair ids of the prompts that TCM's paper and its released models use. CLIP's tokenizer gives the same
 # ids; they are spelled out so that a model can be built without any tokenizer file.
@@ -159,7 +161,7 @@ class _TowerClasses:
 
 
 @strict
-class TCMConfig(PreTrainedConfig):
+class TCMConfig(SharingMixin, PreTrainedConfig):
     r"""
     Configuration of TCM and FastTCM ("Turning a CLIP Model into a Scene Text Detector", CVPR 2023; "... into a Scene
     Text Spotter", TPAMI 2024). Every choice and every ablation of the papers is a field. The defaults are TCM-DB on
@@ -245,6 +247,7 @@ class TCMConfig(PreTrainedConfig):
         "visual_embeddings",
         "hidden_states",
         "attentions",
+        "visual_prompt_attentions",
     ]
 
     text_config: dict | PreTrainedConfig | None = None
@@ -298,6 +301,26 @@ class TCMConfig(PreTrainedConfig):
             self.id2label = {0: "text"}
             self.label2id = {"text": 0}
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """
+        Saves the configuration, see [`~transformers.PreTrainedConfig.save_pretrained`]. It names the pipelines whose code
+        is in the directory, also those that the configuration in its place named.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): the directory; it is made when it does not exist.
+        """
+        own = getattr(self, "custom_pipelines", None)
+        kept = saved_pipelines(save_directory, own)
+        if kept:
+            self.custom_pipelines = kept
+        elif own is not None:
+            del self.custom_pipelines
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            if own is None and kept:
+                del self.custom_pipelines
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):

@@ -35,6 +35,7 @@ from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, 
 from .image_processing_settings import check_backend, check_number, check_settings
 from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
 from .polygons import reading_order as sort_in_reading_order
+from .sharing import ProcessorSharingMixin
 
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     decoding: dict | None
 
 
-class TCMImageProcessor(PilBackend):
+class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     r"""
     Prepares pictures for TCM and turns the model's outputs into text polygons.
 

@@ -48,10 +48,18 @@ def balanced_cross_entropy(
     loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
     if weight is not None:
         loss = loss * weight
+    negative_loss = (loss * negative).flatten()
+    if torch.compiler.is_compiling():
+        # The same with numbers that stay tensors, so that it is all one graph; sorting takes longer than `topk`.
+        num_positive = positive.sum().floor()
+        num_negative = torch.where(num_positive > 0, (num_positive * negative_ratio).floor(), negatives_without_text)
+        num_negative = torch.minimum(negative.sum().floor(), num_negative)
+        hardest = torch.arange(negative_loss.numel(), device=loss.device) < num_negative
+        negative_loss = negative_loss.sort(descending=True).values * hardest
+        return ((loss * positive).sum() + negative_loss.sum()) / (num_positive + num_negative + eps)
     num_positive = int(positive.sum())
     num_negative = int(num_positive * negative_ratio) if num_positive else negatives_without_text
     num_negative = min(int(negative.sum()), num_negative)
-    negative_loss = (loss * negative).flatten()
     if num_negative < negative_loss.numel():
         negative_loss = negative_loss.topk(num_negative, sorted=False).values
     return ((loss * positive).sum() + negative_loss.sum()) / (num_positive + num_negative + eps)

@@ -32,6 +32,8 @@ from .modeling_folded import DerivedWeights, FoldedConvolution, has_fused_convol
 
 # Queries of one head whose attention weights `plain_attention` holds.
 QUERIES_AT_A_TIME = 1024
+# PyTorch 2.6 does not tell export and compilation apart; a compiled graph with masks is right, too.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 @dataclass
@@ -43,12 +45,32 @@ class TowerOutput:
         global_embedding (`torch.Tensor` or `None`): (batch, projection_dim); `None` without attention pooling.
         dense_embeddings (`torch.Tensor` or `None`): (batch, projection_dim, H/32, W/32).
         hidden_states (`tuple[torch.Tensor, ...]`): outputs of the stem and the stages, or of the ViT's layers.
+        attentions (`tuple[torch.Tensor or None, ...]`):
+            Attention weights of the attention pooling, or of the ViT's layers, where they are asked for.
     """
 
     feature_maps: tuple[torch.Tensor, ...]
     global_embedding: torch.Tensor | None
     dense_embeddings: torch.Tensor | None
     hidden_states: tuple[torch.Tensor, ...]
+    attentions: tuple[torch.Tensor | None, ...] = ()
+
+
+def is_exporting() -> bool:
+    """
+    Whether the forward pass is being recorded, for other inputs than the one at hand: `torch.export`, `torch.onnx.export`
+    and `torch.jit.trace`. What is decided in Python now holds for all of them.
+    """
+    return torch.jit.is_tracing() or _is_exporting()
+
+
+def crop_map(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The first rows and columns of a map (..., h, w)."""
+    if not is_exporting():
+        return x[..., :height, :width]
+    # A copy: `torch.export` asks of a slice whether it is the whole map, and refuses sizes with another answer.
+    rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
+    return x.index_select(-2, rows).index_select(-1, columns)
 
 
 def round_up(length: int, stride: int = 32) -> int:
@@ -164,7 +186,7 @@ def resample_positions(
     Returns:
         `torch.Tensor`: (batch or 1, height * width, channels) in the table's dtype.
     """
-    side = round(table.shape[0] ** 0.5)
+    side = round(int(table.shape[0]) ** 0.5)
     if image_sizes is None:
         cells = torch.tensor([[height, width]], device=table.device)
     else:
@@ -418,6 +440,11 @@ class CLIPResNetAttentionPool(nn.Module):
         if mask is None:
             grid = pool(grid)
         else:
+            if is_exporting():
+                # One more square of padding, which nothing attends to: `torch.export` takes maps of one square for a
+                # case of its own, and would refuse them.
+                grow = [0, self.config.attention_reduction] * 2
+                grid, mask = nn.functional.pad(grid, grow), nn.functional.pad(mask, grow)
             # Means of the picture's cells alone: padding must not change them.
             share = pool(mask)
             grid, mask = pool(grid * mask) / share.clamp(min=1e-6), (share > 0).to(mask.dtype)
@@ -432,16 +459,22 @@ class CLIPResNetAttentionPool(nn.Module):
         return layer(tokens)
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None = None, image_sizes: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor, ...]:
         """
         Args:
             x (`torch.Tensor`): (batch, channels, h, w), zero where there is padding.
             mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels.
+            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
 
         Returns:
-            `tuple`: global embedding (batch, projection_dim) and dense embeddings (batch, projection_dim, h, w).
+            `tuple`: global embedding (batch, projection_dim) and dense embeddings (batch, projection_dim, h, w); with
+            `output_attentions` also the attention weights, or `None` where the implementation gives none.
         """
         height, width = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
@@ -464,10 +497,11 @@ class CLIPResNetAttentionPool(nn.Module):
         bias = padding_bias(memory_mask, tokens.dtype, leading=1)
         projected = [self._project("q_proj", tokens), self._project("k_proj", memory), self._project("v_proj", memory)]
         implementation = self.config._attn_implementation
-        tokens, _ = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
+        tokens, weights = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
         tokens = self._project("c_proj", tokens)
         dense = as_map(tokens[:, 1:], height, width)
-        return tokens[:, 0], dense if mask is None else dense * mask
+        outputs = tokens[:, 0], dense if mask is None else dense * mask
+        return (*outputs, weights) if output_attentions else outputs
 
 
 class CLIPResNetTower(nn.Module):
@@ -504,11 +538,14 @@ class CLIPResNetTower(nn.Module):
         """The layer that reads the picture."""
         return self.stem[0].conv
 
-    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
+    def forward(
+        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, output_attentions: bool = False
+    ) -> TowerOutput:
         """
         Args:
             pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
 
         Returns:
             `TowerOutput`
@@ -536,7 +573,11 @@ class CLIPResNetTower(nn.Module):
             feature_maps.append(x)
         hidden_states += feature_maps
         global_embedding = dense_embeddings = None
+        attentions = ()
         if self.attention_pool is not None:
             mask = masks[4].tensor(x) if isinstance(masks[4], CellMask) else masks[4]
-            global_embedding, dense_embeddings = self.attention_pool(x, mask, None if mask is None else image_sizes)
-        return TowerOutput(tuple(feature_maps), global_embedding, dense_embeddings, tuple(hidden_states))
+            sizes = None if mask is None else image_sizes
+            global_embedding, dense_embeddings, *attentions = self.attention_pool(x, mask, sizes, output_attentions)
+        return TowerOutput(
+            tuple(feature_maps), global_embedding, dense_embeddings, tuple(hidden_states), tuple(attentions)
+        )

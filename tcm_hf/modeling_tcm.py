@@ -17,15 +17,16 @@
 Text Spotter" (Yu et al., TPAMI 2024).
 """
 
+import difflib
+import inspect
 import os
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import CLIPModel
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
@@ -35,21 +36,27 @@ from .modeling_clip_resnet import (
     CLIPResNetTower,
     as_map,
     cell_mask,
+    is_exporting,
     padding_bias,
     round_up,
     stride_mask,
 )
 from .modeling_folded import is_fast
 from .modeling_loading import load_clip, load_safetensors
+from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput
 from .modeling_tcm_db import DBDetector
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
 from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
+from .sharing import SharingMixin
 
 
 logger = logging.get_logger(__name__)
 
 DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector, "fce": FCEDetector, "pan": PANDetector}
+
+# What transformers may pass to every model.
+IGNORED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {"return_dict", "return_loss", "use_cache"}
 
 # Where a checkpoint's own code has the classes that transformers' Auto classes load without this package.
 AUTO_MAP = {
@@ -73,79 +80,7 @@ def register_detector(name: str, detector_class: type[nn.Module], defaults: dict
     DETECTOR_DEFAULTS[name] = dict(defaults or {})
 
 
-@dataclass
-class TCMModelOutput(ModelOutput):
-    """
-    Output of `TCMModel`.
-
-    Args:
-        last_hidden_state (`torch.FloatTensor`):
-            (batch, channels, H/32, W/32) the last of the feature maps.
-        score_map (`torch.FloatTensor`, *optional*):
-            (batch, 1, H/32, W/32) instance-language matching map: cosine of pixel and text embeddings, in -1..1. Over
-            the temperature it is the logit of eq. 9, which is what it holds with `config.scale_score_map`. `None` without
-            text side.
-        text_embeddings (`torch.FloatTensor`, *optional*):
-            (batch, 1, projection_dim) text embedding before L2 normalisation.
-        visual_embeddings (`torch.FloatTensor`, *optional*):
-            (batch, projection_dim, H/32, W/32) dense embeddings with the visual prompt added.
-        global_embedding (`torch.FloatTensor`, *optional*):
-            (batch, projection_dim) the image's global embedding.
-        feature_maps (`tuple[torch.FloatTensor, ...]`):
-            Four maps at strides 4, 8, 16 and 32; the score map is concatenated to the last one.
-        image_sizes (`torch.LongTensor`, *optional*):
-            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`.
-        hidden_states (`tuple[torch.FloatTensor, ...]`, *optional*):
-            With `output_hidden_states=True`: the outputs of the image tower's stem and stages, or of a ViT's layers.
-        attentions (`tuple[torch.FloatTensor, ...]`, *optional*):
-            With `output_attentions=True` and `attn_implementation="eager"`: the pixels' self-attention weights in the
-            layers of the visual prompt generator, (batch, heads, pixels, pixels) each.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    score_map: torch.FloatTensor | None = None
-    text_embeddings: torch.FloatTensor | None = None
-    visual_embeddings: torch.FloatTensor | None = None
-    global_embedding: torch.FloatTensor | None = None
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
-    image_sizes: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-@dataclass
-class TCMTextDetectionOutput(ModelOutput):
-    """
-    Output of `TCMForTextDetection`.
-
-    Args:
-        loss (`torch.FloatTensor`, *optional*):
-            With `labels`: the sum of the detector's terms and of the weighted auxiliary loss.
-        loss_dict (`dict[str, torch.FloatTensor]`, *optional*):
-            With `labels`: every term of the loss, already weighted.
-        logits (`torch.FloatTensor` or a tuple of them):
-            The detector's maps before any activation. DB: (batch, 1, H, W), the probability map's logits.
-            PAN: (batch, 6, H/4, W/4), see `PANDetector.forward`.
-            FCE: three maps at strides 8, 16 and 32, see `FCEDetector.forward`.
-        image_sizes (`torch.LongTensor`, *optional*):
-            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`; `None` where
-            nothing is padded.
-        score_map, text_embeddings, visual_embeddings, hidden_states, attentions:
-            As in `TCMModelOutput`.
-    """
-
-    loss: torch.FloatTensor | None = None
-    loss_dict: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | tuple[torch.FloatTensor, ...] | None = None
-    image_sizes: torch.LongTensor | None = None
-    score_map: torch.FloatTensor | None = None
-    text_embeddings: torch.FloatTensor | None = None
-    visual_embeddings: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-class TCMPreTrainedModel(PreTrainedModel):
+class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     """
     Weights initialisation, loading and saving of TCM's models.
 
@@ -203,6 +138,7 @@ class TCMPreTrainedModel(PreTrainedModel):
         # Those of another size come with both sizes.
         mismatched = {key if isinstance(key, str) else key[0] for key in loading_info["mismatched_keys"]}
         model.missing_weights = tuple(sorted(mismatched | set(loading_info["missing_keys"])))
+        model.card_source = None if model.missing_weights else str(pretrained_model_name_or_path)
         try:
             model.check_running_statistics()
         except ValueError as error:
@@ -237,11 +173,6 @@ class TCMPreTrainedModel(PreTrainedModel):
         if type(self).__module__ == __name__ and self.is_remote_code():
             # transformers names only the class that is saved; the code that goes with it has all of them.
             self.config.auto_map = dict(AUTO_MAP)
-        pipelines = getattr(self.config, "custom_pipelines", None) or {}
-        # Only a pipeline saves its own code, so without it the checkpoint must not name it.
-        files = [os.path.join(save_directory, entry["impl"].split(".")[0] + ".py") for entry in pipelines.values()]
-        if pipelines and not all(map(os.path.isfile, files)):
-            del self.config.custom_pipelines
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def optimize_for_inference(self) -> "TCMPreTrainedModel":
@@ -276,6 +207,7 @@ class TCMPreTrainedModel(PreTrainedModel):
     def train(self, mode: bool = True):
         if mode:
             self.missing_weights = ()  # from here on they are learned
+            self.card_source = None  # and the card tells of other weights
             for module in self.modules():
                 if getattr(module, "folded", None) is not None:
                     module.prepare_inference()  # forgets what was folded
@@ -337,6 +269,23 @@ def _selected(hidden_states: tuple[torch.Tensor, ...], selection: "bool | int | 
     indices = [selection] if isinstance(selection, int) else selection
     kept = {i % len(hidden_states) for i in indices if -len(hidden_states) <= i < len(hidden_states)}
     return tuple(x if i in kept else None for i, x in enumerate(hidden_states))
+
+
+def _weights(attentions: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor, ...]:
+    """The attention weights; implementations other than eager attention give none."""
+    return tuple(weights for weights in attentions if weights is not None)
+
+
+def _refuse_unknown(model: PreTrainedModel, arguments: dict) -> None:
+    """Raises a TypeError for what is no argument of a model's forward pass: a misspelt mask would have no effect."""
+    for name in arguments:
+        if name not in IGNORED_ARGUMENTS:
+            known = list(inspect.signature(type(model).forward).parameters)[1:-1]
+            close = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"{type(model).__name__}.forward() got an unexpected keyword argument {name!r}; "
+                + (f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}.")
+            )
 
 
 class TCMModel(TCMPreTrainedModel):
@@ -465,12 +414,19 @@ class TCMModel(TCMPreTrainedModel):
             output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
                 Whether to return the image tower's hidden states, or which of them; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
-                Whether to return the visual prompt generator's attention weights; needs
+                Whether to return the attention weights of the image tower and of the visual prompt generator; needs
                 `attn_implementation="eager"`. Defaults to the configuration's.
+            kwargs:
+                What transformers passes to every model, such as `num_items_in_batch`, has no effect.
 
         Returns:
             `TCMModelOutput`
+
+        Raises:
+            TypeError: if there is an unknown argument.
+            ValueError: if `pixel_values` or `pixel_mask` has the wrong shape.
         """
+        _refuse_unknown(self, kwargs)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
@@ -494,9 +450,13 @@ class TCMModel(TCMPreTrainedModel):
                 )
             pixel_mask = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
             image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
-        elif height % 32 or width % 32:
-            sizes = torch.tensor([[height, width]], device=pixel_values.device)
-            image_sizes = sizes.expand(pixel_values.shape[0], -1)
+        elif is_exporting() or height % 32 or width % 32:
+            # An exported graph serves all sizes, so it cannot leave the masks out where this one needs none. In operations,
+            # because a tensor of the two numbers would be a constant of `torch.jit.trace`.
+            batch = pixel_values.shape[:1]
+            image_sizes = torch.stack(
+                [torch.full(batch, n, dtype=torch.long, device=pixel_values.device) for n in (height, width)], dim=1
+            )
         cell_sizes = image_sizes
         if is_fast(self, pixel_values):
             pixel_values, cell_sizes = self._pad_in_place(pixel_values, image_sizes)
@@ -508,12 +468,12 @@ class TCMModel(TCMPreTrainedModel):
             padding = (0, round_up(width) - width, 0, round_up(height) - height)
             pixel_values = nn.functional.pad(pixel_values.to(self.dtype), padding)
 
-        vision = self.vision_tower(pixel_values, image_sizes)
+        vision = self.vision_tower(pixel_values, image_sizes, output_attentions=bool(output_attentions))
         feature_maps = vision.feature_maps
         text = dense = score_map = None
-        attentions = ()
+        prompt_attentions = ()
         if self.config.text_side:
-            text, dense, score_map, attentions = self._match(
+            text, dense, score_map, prompt_attentions = self._match(
                 vision.global_embedding, vision.dense_embeddings, cell_sizes
             )
             feature_maps = (*feature_maps[:-1], torch.cat([feature_maps[-1], score_map], dim=1))
@@ -526,7 +486,8 @@ class TCMModel(TCMPreTrainedModel):
             feature_maps=feature_maps,
             image_sizes=image_sizes,
             hidden_states=_selected(vision.hidden_states, output_hidden_states),
-            attentions=tuple(x for x in attentions if x is not None) if output_attentions else None,
+            attentions=_weights(vision.attentions) if output_attentions else None,
+            visual_prompt_attentions=_weights(prompt_attentions) if output_attentions else None,
         )
 
     def _pad_in_place(self, pixel_values, image_sizes):
@@ -673,10 +634,17 @@ class TCMForTextDetection(TCMPreTrainedModel):
                 Whether to return the image tower's hidden states, or which of them; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
                 Whether to return attention weights; see `TCMModel.forward`.
+            kwargs:
+                What transformers passes to every model, such as `num_items_in_batch`, has no effect.
 
         Returns:
             `TCMTextDetectionOutput`
+
+        Raises:
+            TypeError: if there is an unknown argument.
+            ValueError: if `pixel_values`, `pixel_mask` or one of the `labels` has the wrong shape or is missing.
         """
+        _refuse_unknown(self, kwargs)
         outputs = self.model(
             pixel_values,
             pixel_mask,
@@ -699,6 +667,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
             visual_embeddings=outputs.visual_embeddings,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            visual_prompt_attentions=outputs.visual_prompt_attentions,
         )
 
     def _loss(self, maps, score_map, labels, pixel_mask, height, width):

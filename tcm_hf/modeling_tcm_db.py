@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from .losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
-from .modeling_clip_resnet import CellMask, cell_mask, masked, round_up, stride_mask
+from .modeling_clip_resnet import CellMask, cell_mask, crop_map, masked, round_up, stride_mask
 from .modeling_folded import DerivedWeights, FoldedConvolution, convolution, fold, is_fast, is_plain
 
 
@@ -375,4 +375,4 @@ class DBDetector(nn.Module):
 
     def crop(self, logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Cuts the logits to the input's own height and width in pixels."""
-        return logits[..., :height, :width]
+        return crop_map(logits, height, width)

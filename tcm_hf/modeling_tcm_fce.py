@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from .losses import balanced_cross_entropy, per_image_balanced_cross_entropy
-from .modeling_clip_resnet import round_up, stride_mask
+from .modeling_clip_resnet import crop_map, round_up, stride_mask
 
 
 # Pixels per cell of the three levels.
@@ -182,16 +182,22 @@ class FCEDetector(nn.Module):
         center_loss = _mean(center_losses, text_cells) + 0.5 * _mean(center_losses, other_cells)
         center_loss = center_loss * text_cells.any()
 
-        predicted = logits[:, CLASS_CHANNELS:].movedim(1, -1)[text_cells]
-        wanted = target[:, 3:].movedim(1, -1)[text_cells]
+        # Cells outside of the centre region count half.
+        weights = text_cells * (1 + center_region) / 2
+        predicted, wanted = logits[:, CLASS_CHANNELS:].movedim(1, -1), target[:, 3:].movedim(1, -1)
+        if torch.compiler.is_compiling():
+            # All cells, so that it is one graph: how many of them have text is known only when it runs.
+            predicted, wanted, weights = predicted.flatten(0, 2), wanted.flatten(0, 2), weights.flatten()
+            num_cells = text_cells.sum().clamp(min=1)
+        else:
+            predicted, wanted, weights = predicted[text_cells], wanted[text_cells], weights[text_cells]
+            num_cells = max(len(weights), 1)
         distances = nn.functional.smooth_l1_loss(
             fourier_contours(predicted, settings["num_points"]),
             fourier_contours(wanted, settings["num_points"]),
             reduction="none",
         )
-        # Cells outside of the centre region count half.
-        weights = (1 + center_region[text_cells]) / 2
-        regression_loss = (weights[:, None] * distances.mean(2)).sum(0) / max(len(weights), 1)
+        regression_loss = (weights[:, None] * distances.mean(2)).sum(0) / num_cells
         return text_loss, center_loss, regression_loss
 
     def auxiliary_loss(self, matching_logits: torch.Tensor, labels: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -263,7 +269,7 @@ class FCEDetector(nn.Module):
     def crop(self, logits: tuple[torch.Tensor, ...], height: int, width: int) -> tuple[torch.Tensor, ...]:
         """Cuts the logits to the cells that the input's own height and width in pixels touch."""
         return tuple(
-            x[..., : round_up(height, stride) // stride, : round_up(width, stride) // stride]
+            crop_map(x, round_up(height, stride) // stride, round_up(width, stride) // stride)
             for x, stride in zip(logits, STRIDES)
         )
 

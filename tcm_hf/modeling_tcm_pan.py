@@ -18,7 +18,7 @@ Aggregation Network" (Wang et al., ICCV 2019) on the feature maps of TCM."""
 import torch
 from torch import nn
 
-from .modeling_clip_resnet import round_up, stride_mask
+from .modeling_clip_resnet import crop_map, round_up, stride_mask
 
 
 # Pixels of the picture for each cell of PAN's maps.
@@ -292,6 +292,11 @@ class PANDetector(nn.Module):
         Returns:
             `dict`: `text`, `kernel`, `aggregation` and `discrimination`, fp32 scalars.
         """
+        if torch.compiler.is_compiling():
+            # Sizes of tensors depend on how many texts there are.
+            torch._dynamo.graph_break(
+                msg="PAN's loss cannot be one graph: compile for training with fullgraph=False, or call without labels"
+            )
         settings = self.settings
         logits = maps["logits"].float()
         text, kernels, mask = (labels[name][:, ::STRIDE, ::STRIDE] for name in ("text_map", "kernel_map", "text_mask"))
@@ -363,4 +368,4 @@ class PANDetector(nn.Module):
 
     def crop(self, logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Cuts the logits to the cells that see the input's own height and width in pixels."""
-        return logits[..., : (height + STRIDE - 1) // STRIDE, : (width + STRIDE - 1) // STRIDE]
+        return crop_map(logits, round_up(height, STRIDE) // STRIDE, round_up(width, STRIDE) // STRIDE)

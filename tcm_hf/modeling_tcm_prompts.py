@@ -105,11 +105,14 @@ class CLIPViTTower(nn.Module):
         """The layer that reads the picture."""
         return self.vision_model.embeddings.patch_embedding
 
-    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> TowerOutput:
+    def forward(
+        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, output_attentions: bool = False
+    ) -> TowerOutput:
         """
         Args:
             pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
 
         Returns:
             `TowerOutput`; `hidden_states` are the token sequences of the ViT's layers.
@@ -121,9 +124,16 @@ class CLIPViTTower(nn.Module):
             mask = stride_mask(image_sizes, height, width, self.patch_size, tokens.dtype)
         tokens = self.vision_model.pre_layrnorm(tokens)
         bias = padding_bias(mask, tokens.dtype, leading=1)
-        hidden_states = [tokens]
+        hidden_states, attentions = [tokens], []
         for layer in self.vision_model.encoder.layers:
-            tokens = layer(tokens, bias)
+            if output_attentions:
+                # What the layer does, which itself drops the weights.
+                attended, weights = layer.self_attn(hidden_states=layer.layer_norm1(tokens), attention_mask=bias)
+                tokens = tokens + attended
+                tokens = tokens + layer.mlp(layer.layer_norm2(tokens))
+                attentions.append(weights)
+            else:
+                tokens = layer(tokens, bias)
             hidden_states.append(tokens)
 
         grid = as_map(tokens[:, 1:], height, width)
@@ -144,7 +154,7 @@ class CLIPViTTower(nn.Module):
             if mask is not None:
                 dense = dense * mask
             dense = nn.functional.avg_pool2d(dense, 32 // self.patch_size)
-        return TowerOutput(tuple(feature_maps), global_embedding, dense, tuple(hidden_states))
+        return TowerOutput(tuple(feature_maps), global_embedding, dense, tuple(hidden_states), tuple(attentions))
 
 
 class TCMTextTower(nn.Module):

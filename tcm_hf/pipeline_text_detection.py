@@ -24,6 +24,7 @@ from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
+from .sharing import SharingMixin
 
 
 _UNSET = object()
@@ -41,7 +42,7 @@ def _numbered(sources: Iterable) -> Iterator[_Numbered]:
     return (_Numbered(index, source) for index, source in enumerate(sources))
 
 
-class TextDetectionPipeline(Pipeline):
+class TextDetectionPipeline(SharingMixin, Pipeline):
     """
     Finds text in pictures with any model that was trained as [`TCMForTextDetection`].
 
@@ -79,6 +80,11 @@ class TextDetectionPipeline(Pipeline):
         super().__init__(model, *args, **kwargs)
         if self.device.type == "cpu" and hasattr(self.model, "optimize_for_inference"):
             self.model.optimize_for_inference()
+
+    @property
+    def card_source(self) -> str | None:
+        """The model card is that of the model."""
+        return getattr(self.model, "card_source", None)
 
     def _sanitize_parameters(
         self, timeout=_UNSET, max_pixels=None, size=None, do_upscale=None, reading_order=None, **decoding

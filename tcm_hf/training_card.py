@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The model card that a training run writes: what was trained on what, and what was measured."""
+"""The model card of a trained model: what it is, how it is used, what was trained on what, and what was measured."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 logger = logging.getLogger(__name__)
 
 # Stands at a written card's end, with a digest of the rest, by which a card that somebody edited is known.
-_MARK = "<!-- Written by tcm_hf's training, which writes it anew unless it is edited: {digest} -->\n"
+TRAINING_MARK = "<!-- Written by tcm_hf's training, which writes it anew unless it is edited: {digest} -->\n"
 
 _TEMPLATE = """---
 {metadata}
@@ -48,15 +48,16 @@ detector("photo.jpg", reading_order=True)
 ## Results
 
 {results}
-
+{training}
+Papers: *Turning a CLIP Model into a Scene Text Detector* (CVPR 2023), *Turning a CLIP Model into a Scene Text Spotter*
+(TPAMI 2024). {package}
+"""
+_TRAINING = """
 ## Training
 
 | | |
 |---|---|
-{training}
-
-Papers: *Turning a CLIP Model into a Scene Text Detector* (CVPR 2023), *Turning a CLIP Model into a Scene Text Spotter*
-(TPAMI 2024). Trained with the package `tcm_hf`.
+{rows}
 """
 
 
@@ -72,14 +73,115 @@ def is_own_card(path: str | os.PathLike) -> bool:
         path (`str` or `os.PathLike`): the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return is_unedited(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return True
     except ValueError:  # no UTF-8: not ours
         return False
-    pattern = re.escape(_MARK.strip()).replace(re.escape("{digest}"), "([0-9a-f]{16})")
+
+
+def with_mark(text: str, mark: str = TRAINING_MARK) -> str:
+    """A card with the mark of who wrote it at its end."""
+    return text.rstrip() + "\n\n" + mark.format(digest=_digest(text.rstrip()))
+
+
+def is_unedited(text: str, mark: str = TRAINING_MARK) -> bool:
+    """Whether a card ends with a mark and nobody has edited it."""
+    pattern = re.escape(mark.strip()).replace(re.escape("{digest}"), "([0-9a-f]{16})")
     marks = re.findall(pattern, text)
     return len(marks) == 1 and marks[0] == _digest(text[: text.rindex("<!--")].rstrip())
+
+
+def model_card_text(
+    config,
+    *,
+    repository: str,
+    training: dict[str, object] | None = None,
+    metrics: dict[str, float] | None = None,
+    protocol: str | None = None,
+    start: str | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+) -> str:
+    """
+    The text of a model card.
+
+    Args:
+        config (`TCMConfig` or `None`): the model's configuration, as far as it is known.
+        repository (`str`): Hub id of the model.
+        training (`dict[str, object]`, *optional*): rows of the table of settings; by default nothing is told of a training.
+        protocol (`str`, *optional*): by which the figures were measured, as far as it is known.
+        metrics, start, dataset, license: see [`write_model_card`].
+
+    Returns:
+        `str`: Markdown with the Hub's metadata in front.
+    """
+    method = "TCM"
+    if config is not None and not config.text_side:
+        method = "the baseline without text side"
+    elif config is not None and config.prompt_generator == "meta_query":
+        method = "FastTCM"
+    if config is not None:
+        method += f" with the {config.detector.upper()} detector"
+    results = []
+    # Protocols that divide by nothing give NaN where nothing was found; the metadata has no such value.
+    measured = metrics is not None and all(
+        math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall")
+    )
+    if measured:
+        for name in ("hmean", "precision", "recall"):
+            results.append(
+                EvalResult(
+                    task_type="object-detection",
+                    task_name="Text detection",
+                    dataset_type=dataset or "unknown",
+                    dataset_name=dataset or "validation pictures of the run",
+                    metric_type=name,
+                    metric_name=name if protocol is None else f"{name} ({protocol})",
+                    metric_value=round(metrics[f"eval_{name}"], 4),
+                )
+            )
+    hub_start = start if start is not None and not os.path.exists(start) and start.count("/") == 1 else None
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="object-detection",
+        license=license,
+        base_model=hub_start,
+        datasets=[dataset] if dataset and not os.path.exists(dataset) else None,
+        tags=["text-detection", "scene-text-detection", "tcm"],
+        metrics=["hmean"] if measured else None,
+        model_name=repository.split("/")[-1] if measured else None,
+        eval_results=results or None,
+    )
+    if measured:
+        images = metrics.get("eval_num_images")
+        table = [
+            "Measured by the run itself"
+            + (f", by the protocol `{protocol}`" if protocol else "")
+            + (f", on {int(images)} pictures" if images else "")
+            + " that it was not trained on. Where checkpoints were chosen by the same pictures, figures are optimistic.",
+            "",
+            "| hmean | precision | recall |",
+            "|---|---|---|",
+            "| " + " | ".join(f"{metrics[f'eval_{name}']:.4f}" for name in ("hmean", "precision", "recall")) + " |",
+        ]
+    else:
+        table = ["Nothing was measured: evaluate the model on your own data before you rely on it."]
+    rows = origin = ""
+    if training is not None:
+        origin = f" It was fine-tuned from `{start}`." if start else " It was trained from scratch."
+        rows = _TRAINING.format(
+            rows="\n".join(f"| {name} | {value} |" for name, value in training.items() if value is not None)
+        )
+    return _TEMPLATE.format(
+        metadata=data.to_yaml(),
+        title=repository.split("/")[-1],
+        introduction=f"A detector of scene text: {method}. It gives polygons of texts and does not read them.{origin}",
+        repository=repository,
+        results="\n".join(table),
+        training=rows,
+        package="Trained with the package `tcm_hf`." if training is not None else "Made with the package `tcm_hf`.",
+    )
 
 
 def write_model_card(
@@ -118,63 +220,17 @@ def write_model_card(
             "%s was written or edited by hand and is kept: see to it that its figures are those of this run", path
         )
         return ModelCard(path.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True)
-    repository = repository or Path(output_dir).resolve().name
-    method = "TCM" if config.text_side else "the baseline without text side"
-    if config.text_side and config.prompt_generator == "meta_query":
-        method = "FastTCM"
-    results = []
-    # Protocols that divide by nothing give NaN where nothing was found; the metadata has no such value.
-    measured = metrics is not None and all(
-        math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall")
-    )
-    if measured:
-        for name in ("hmean", "precision", "recall"):
-            results.append(
-                EvalResult(
-                    task_type="object-detection",
-                    task_name="Text detection",
-                    dataset_type=dataset or "unknown",
-                    dataset_name=dataset or "validation pictures of the run",
-                    metric_type=name,
-                    metric_name=f"{name} ({protocol})",
-                    metric_value=round(metrics[f"eval_{name}"], 4),
-                )
-            )
-    hub_start = start if start is not None and not os.path.exists(start) and start.count("/") == 1 else None
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="object-detection",
+    text = model_card_text(
+        config,
+        repository=repository or Path(output_dir).resolve().name,
+        training=training,
+        metrics=metrics,
+        protocol=protocol,
+        start=start,
+        dataset=dataset,
         license=license,
-        base_model=hub_start,
-        datasets=[dataset] if dataset and not os.path.exists(dataset) else None,
-        tags=["text-detection", "scene-text-detection", "tcm"],
-        metrics=["hmean"] if measured else None,
-        model_name=repository.split("/")[-1] if measured else None,
-        eval_results=results or None,
     )
-    if measured:
-        images = metrics.get("eval_num_images")
-        table = [
-            f"Measured by the run itself, by the protocol `{protocol}`"
-            + (f", on {int(images)} pictures" if images else "")
-            + " that it was not trained on. Where checkpoints were chosen by the same pictures, figures are optimistic.",
-            "",
-            "| hmean | precision | recall |",
-            "|---|---|---|",
-            "| " + " | ".join(f"{metrics[f'eval_{name}']:.4f}" for name in ("hmean", "precision", "recall")) + " |",
-        ]
-    else:
-        table = ["Nothing was measured: evaluate the model on your own data before you rely on it."]
-    origin = f" It was fine-tuned from `{start}`." if start else " It was trained from scratch."
-    text = _TEMPLATE.format(
-        metadata=data.to_yaml(),
-        title=repository.split("/")[-1],
-        introduction=f"A detector of scene text: {method} with the {config.detector.upper()} detector.{origin}",
-        repository=repository,
-        results="\n".join(table),
-        training="\n".join(f"| {name} | {value} |" for name, value in training.items() if value is not None),
-    )
-    text = text.rstrip() + "\n\n" + _MARK.format(digest=_digest(text.rstrip()))
+    text = with_mark(text)
     card = ModelCard(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")

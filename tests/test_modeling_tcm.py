@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_model import tiny_config
+from tiny_model import VIT, tiny_config
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
@@ -27,16 +27,6 @@ from tcm_hf.modeling_tcm_db import DBDetector
 from tcm_hf.modeling_tcm_prompts import PromptAttention
 
 
-VIT = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 64,
-    "patch_size": 16,
-    "projection_dim": 32,
-}
 TOWERS = {"resnet": {}, "vit": {"vision_config": VIT, "pyramid_channels": 16}}
 ABLATIONS = {
     "tcm": {},
@@ -147,14 +137,53 @@ def test_hidden_states_by_index():
     assert len(model(x).hidden_states) == 5 and model(x, output_hidden_states=False).hidden_states is None
 
 
-def test_attention_weights():
-    model = random_model(attn_implementation="eager", decoder_layers=2)
-    mask = masked((64, 96), (64, 96), (64, 40))
-    attentions = model(torch.randn(2, 3, 64, 96), mask, output_attentions=True).attentions
-    assert [tuple(x.shape) for x in attentions] == [(2, 2, 6, 6)] * 2
-    torch.testing.assert_close(attentions[0].sum(-1), torch.ones(2, 2, 6))
-    # The second picture has two columns of cells, so that its third is never looked at.
-    assert (attentions[0][1].unflatten(-1, (2, 3))[..., 2] == 0).all()
+@everywhere
+def test_attention_weights(tower):
+    model = random_model(tower, attn_implementation="eager", decoder_layers=2)
+    x, mask = torch.randn(2, 3, 64, 96), masked((64, 96), (64, 96), (64, 40))
+    outputs = model(x, mask, output_attentions=True, output_hidden_states=True)
+    prompts = outputs.visual_prompt_attentions
+    assert [tuple(weights.shape) for weights in prompts] == [(2, 2, 6, 6)] * 2
+    # The image tower's: a ViT has them in every layer, a ResNet in its attention pooling alone.
+    shape, columns = ((2, 4, 7, 7), 3) if tower == "resnet" else ((2, 2, 25, 25), 6)
+    assert [tuple(weights.shape) for weights in outputs.attentions] == [shape] * (1 if tower == "resnet" else 2)
+    if tower == "vit":
+        assert (
+            len(outputs.attentions) == len(outputs.hidden_states) - 1 == model.config.vision_config.num_hidden_layers
+        )
+        assert {len(state[0]) for state in outputs.hidden_states} == {25}
+    for weights, first, last in ((prompts[0], 0, 2), (outputs.attentions[0], 1, columns // 2 + columns % 2)):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        # The second picture ends with its second column of cells, so that what comes after is never looked at.
+        cells = weights[1, :, :, first:].unflatten(-1, (-1, 3 if first == 0 else columns))
+        assert (cells[..., last:] == 0).all() and (cells[..., :last] > 0).all()
+    # Asking for them changes nothing else.
+    torch.testing.assert_close(outputs.logits, model(x, mask).logits)
+    torch.testing.assert_close(outputs.hidden_states, model(x, mask, output_hidden_states=True).hidden_states)
+    assert random_model(tower)(x, output_attentions=True).attentions == ()
+    assert model(x, output_attentions=True, return_dict=False)
+
+
+def test_no_attention_without_text_side():
+    outputs = random_model(attn_implementation="eager", text_side=False)(
+        torch.randn(1, 3, 32, 32), output_attentions=True
+    )
+    assert outputs.attentions == outputs.visual_prompt_attentions == ()
+
+
+@pytest.mark.parametrize("model_class", [TCMForTextDetection, TCMModel])
+def test_unknown_arguments_are_refused(model_class):
+    model, x = random_model(model_class=model_class), torch.randn(1, 3, 32, 32)
+    mask = masked((32, 32), (20, 32))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pixel_maks'; did you mean 'pixel_mask'"):
+        model(x, pixel_maks=mask)
+    for name in ("label", "output_hidden_state", "images", "interpolate_pos_encoding"):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            model(x, **{name: None})
+    # What transformers passes to every model.
+    expected = model(x, mask)
+    outputs = model(x, pixel_mask=mask, num_items_in_batch=torch.tensor(1), return_dict=True, use_cache=False)
+    assert all(torch.equal(outputs[name], expected[name]) for name in ("score_map", "text_embeddings"))
 
 
 def test_unusable_input():
@@ -550,37 +579,6 @@ def test_offloaded_weights(tower, tmp_path):
     assert {weight.device.type for weight in offloaded.model.parameters()} == {"meta"}
     with torch.no_grad():
         torch.testing.assert_close(offloaded(x).logits, model(x).logits, rtol=1e-4, atol=1e-5)
-
-
-def test_export_with_free_sizes():
-    model = random_model("vit")
-    batch = torch.export.Dim("batch")
-    height, width = (32 * torch.export.Dim(name, max=40) for name in ("rows", "columns"))
-    exported = torch.export.export(
-        model,
-        (),
-        {"pixel_values": torch.randn(2, 3, 96, 160), "pixel_mask": torch.ones(2, 96, 160, dtype=torch.long)},
-        dynamic_shapes={
-            "pixel_values": {0: batch, 2: height, 3: width},
-            "pixel_mask": {0: batch, 1: height, 2: width},
-        },
-    ).module()
-    for size in ((64, 64), (96, 128)):
-        inputs = {"pixel_values": torch.randn(1, 3, *size), "pixel_mask": masked(size, (50, 40))}
-        with torch.no_grad():
-            torch.testing.assert_close(exported(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
-
-
-def test_compile_in_one_graph():
-    model = random_model()
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    try:
-        for size in ((64, 96), (96, 64)):
-            x = torch.randn(2, 3, *size)
-            with torch.no_grad():
-                torch.testing.assert_close(compiled(x).logits, model(x).logits)
-    finally:
-        torch._dynamo.reset()
 
 
 # CLIP models as a start

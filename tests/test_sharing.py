@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_model import tiny_config
@@ -59,6 +60,86 @@ pipe.push_to_hub("tester/whole")
 pipe.model.push_to_hub("tester/parts")
 pipe.image_processor.push_to_hub("parts")
 report["parts_revision"] = pipe.model.push_to_hub("tester/parts", revision="next").oid
+"""
+
+PUSH_ONTO = """
+import shutil
+from huggingface_hub import HfApi, ModelCard, ModelCardData
+from tcm_hf import TCMForTextDetection, TCMImageProcessor, TextDetectionPipeline
+from tcm_hf.training_card import write_model_card
+from transformers import pipeline
+import tcm_hf
+checkpoint, trained = arguments["checkpoint"], Path(arguments["directory"])
+pipe = pipeline("text-detection", model=checkpoint)
+api = HfApi()
+
+def put(repository, name, text):
+    api.create_repo(repository, exist_ok=True)
+    api.upload_file(path_or_fileobj=text.encode(), path_in_repo=name, repo_id=repository)
+
+pipe.push_to_hub("tester/whole_again")
+put("tester/whole_again", "README.md", "---\\r\\nlicense: mit\\r\\n---\\r\\nMine.\\r\\n")
+pipe.model.push_to_hub("tester/whole_again")
+pipe.image_processor.push_to_hub("tester/whole_again")
+pipe.push_to_hub("tester/whole_again")
+pipe.model.push_to_hub("tester/whole_again")
+pipe.model.push_to_hub("tester/whole_again", revision="next", tags=["asked"])
+pipe.push_to_hub("tester/whole_config")
+pipe.model.config.push_to_hub("tester/whole_config")
+pipe.push_to_hub("tester/saved")
+pipe.model.save_pretrained("saved", push_to_hub=True, repo_id="tester/saved")
+put("tester/no_code", "config.json", Path(checkpoint, "config.json").read_text())
+pipe.model.push_to_hub("tester/no_code")
+
+# What training leaves.
+shutil.copytree(checkpoint, trained)
+write_model_card(
+    trained, pipe.model.config, training={"steps": 7}, license="mit", dataset="me/words",
+    metrics={"eval_hmean": 0.5, "eval_precision": 0.6, "eval_recall": 0.4},
+)
+report["card"] = (trained / "README.md").read_text() + "![Words](shown.png) ![](../config.json)\\n"
+(trained / "README.md").write_text(report["card"])
+(trained / "shown.png").write_text("a picture")
+model = TCMForTextDetection.from_pretrained(trained)
+processor = TCMImageProcessor.from_pretrained(trained)
+model.push_to_hub("tester/trained_model")
+processor.push_to_hub("tester/trained_processor")
+pipeline("text-detection", model=str(trained)).push_to_hub("tester/trained_pipeline")
+description = (
+    "This is the model card of a \\N{HUGGING FACE} transformers model that has been pushed on the Hub. This model card has "
+    "been automatically generated."
+)
+template = ModelCard.from_template(ModelCardData(library_name="transformers", tags=[]), model_description=description)
+put("tester/template", "README.md", str(template))
+model.push_to_hub("tester/template")
+TCMImageProcessor().push_to_hub("tester/processor_first")
+model.push_to_hub("tester/processor_first")
+TCMImageProcessor().push_to_hub("tester/processor_first")
+# A checkpoint on the way has no card.
+state = {"log_history": [{"step": 1, "eval_hmean": 0.1}, {"step": 2, "eval_hmean": 0.71234, "eval_precision": 0.8, "eval_recall": 0.6}, {"step": 2, "loss": 1.0}]}
+shutil.copytree(checkpoint, "checkpoint-2")
+Path("checkpoint-2", "trainer_state.json").write_text(json.dumps(state))
+TCMForTextDetection.from_pretrained("checkpoint-2").push_to_hub("tester/checkpoint")
+TCMForTextDetection.from_pretrained("checkpoint-2").train().push_to_hub("tester/trained_on")
+# Trained and published twice; a processor from elsewhere in between.
+shutil.copytree(checkpoint, "twice")
+report["twice"] = []
+for steps in (10, 20):
+    write_model_card("twice", pipe.model.config, training={"steps": steps})
+    report["twice"].append(Path("twice", "README.md").read_text())
+    processor.push_to_hub("tester/twice" if steps == 20 else "tester/once")
+    model = TCMForTextDetection.from_pretrained("twice")
+    model.push_to_hub("tester/twice")
+    if steps == 10:
+        model.push_to_hub("tester/processor_last")
+        processor.push_to_hub("tester/processor_last")
+# A card that push_to_hub made up, and somebody edited.
+TCMForTextDetection(pipe.model.config).push_to_hub("tester/edited")
+report["edited"] = Path(api.hf_hub_download("tester/edited", "README.md")).read_text().replace("Nothing was", "Much was")
+put("tester/edited", "README.md", report["edited"])
+model.push_to_hub("tester/edited")
+other = TCMForTextDetection.from_pretrained(trained, detector="pan", ignore_mismatched_sizes=True)
+other.push_to_hub("tester/other_detector")
 """
 
 USE_WITH_PACKAGE = """
@@ -179,6 +260,7 @@ def hub(checkpoint):
 @pytest.fixture(scope="module")
 def published(hub, checkpoint, tmp_path_factory) -> dict:
     report = run(PRELUDE + PUBLISH, tmp_path_factory.mktemp("publish"), hub, directory=str(checkpoint))
+    report["directory"] = str(checkpoint)
     config = (checkpoint / "config.json").read_bytes()
     hub.commit("tester/pickle", {"config.json": config, "pytorch_model.bin": b"not to be read"})
     hub.commit("tester/empty", {"config.json": config})
@@ -338,6 +420,42 @@ def test_detector_on_a_base_model(pipe, tmp_path):
         assert torch.equal(model.model.state_dict()[key], value), key
 
 
+@pytest.mark.parametrize("save", ["model", "configuration", "processor"])
+def test_saving_over_a_whole_checkpoint_keeps_its_pipeline(save, checkpoint, pipe, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(checkpoint, whole)
+    (whole / "README.md").write_text("My card.")
+    saved = {"model": pipe.model, "configuration": pipe.model.config, "processor": pipe.image_processor}[save]
+    saved.save_pretrained(whole)
+    assert (
+        read_json(whole / "config.json")["custom_pipelines"]
+        == read_json(checkpoint / "config.json")["custom_pipelines"]
+    )
+    assert (whole / "README.md").read_text() == "My card."
+    assert not hasattr(pipe.model.config, "custom_pipelines")
+    # Without its code a pipeline is not named, nor is that of another kind of model, or one outside of the directory.
+    (whole / "pipeline_text_detection.py").rename(whole / "other.py")
+    saved.save_pretrained(whole)
+    assert ("custom_pipelines" in read_json(whole / "config.json")) == (save == "processor")
+    for changes in (
+        {"model_type": "bert"},
+        {"custom_pipelines": {"x": {"impl": "../other.X"}, "y": {"impl": 3}, "z": 3}},
+    ):
+        config = {"model_type": "tcm", "custom_pipelines": {"text-detection": {"impl": "other.X"}}, **changes}
+        (whole / "config.json").write_text(json.dumps(config))
+        pipe.model.config.save_pretrained(whole)
+        assert "custom_pipelines" not in read_json(whole / "config.json")
+
+
+def test_processor_does_not_save_where_it_came_from(checkpoint, tmp_path):
+    processor = TCMImageProcessor.from_pretrained(checkpoint)
+    processor.save_pretrained(tmp_path)
+    assert processor.card_source == str(checkpoint)
+    assert (tmp_path / "preprocessor_config.json").read_bytes() == (
+        checkpoint / "preprocessor_config.json"
+    ).read_bytes()
+
+
 # ---------------------------------------------------------------------- the Hub, and other processes
 
 
@@ -353,6 +471,44 @@ def test_published_files(published, hub, checkpoint):
     assert config.pop("custom_pipelines") == read_json(checkpoint / "config.json")["custom_pipelines"]
     assert config == parts_config
     assert hub.branches["tester/parts"]["next"] == published["parts_revision"]
+    # A card that tells what it is, although nothing but the weights is known.
+    for name, files in (("whole", whole), ("parts", parts)):
+        card = ModelCard(files["README.md"].decode())
+        assert card.data.pipeline_tag == "object-detection" and card.data.library_name == "transformers"
+        assert {"text-detection", "scene-text-detection", "tcm"} <= set(card.data.tags)
+        assert "TCM with the DB detector" in card.text and f'model="tester/{name}"' in card.text
+        assert "Nothing was measured" in card.text and "More Information Needed" not in card.text
+
+
+def test_pushing_keeps_what_a_repository_has(published, hub, tmp_path):
+    whole = json.loads(hub.files("tester/whole")["config.json"])
+    report = run(
+        PRELUDE + PUSH_ONTO, tmp_path, hub, directory=str(tmp_path / "trained"), checkpoint=published["directory"]
+    )
+    for name in ("tester/whole_again", "tester/whole_config", "tester/saved"):
+        assert json.loads(hub.files(name)["config.json"])["custom_pipelines"] == whole["custom_pipelines"], name
+    branch = hub.files("tester/whole_again", "next")
+    assert json.loads(branch["config.json"])["custom_pipelines"] == whole["custom_pipelines"]
+    # A pipeline whose code is not there is not named.
+    assert "custom_pipelines" not in json.loads(hub.files("tester/no_code")["config.json"])
+    # A card that somebody wrote stays as it is, to the byte, but for the tags that are asked for.
+    assert hub.files("tester/whole_again")["README.md"] == b"---\r\nlicense: mit\r\n---\r\nMine.\r\n"
+    assert ModelCard(branch["README.md"].decode()).data.tags == ["asked"] and b"Mine." in branch["README.md"]
+    # That of training goes with what it is about.
+    for name in ("model", "processor", "pipeline"):
+        assert hub.files(f"tester/trained_{name}")["README.md"] == report["card"].encode(), name
+        assert hub.files(f"tester/trained_{name}")["shown.png"] == b"a picture", name
+    # Also where transformers had put its empty one, or the processor was first, which knows no model.
+    for name in ("tester/template", "tester/processor_first"):
+        assert hub.files(name)["README.md"] == report["card"].encode(), name
+    assert hub.files("tester/twice")["README.md"].decode() == report["twice"][1]
+    assert hub.files("tester/processor_last")["README.md"].decode() == report["twice"][0]
+    assert hub.files("tester/edited")["README.md"].decode() == report["edited"]
+    # Figures that training left are told, and cards of other weights are not.
+    card = ModelCard(hub.files("tester/checkpoint")["README.md"].decode())
+    assert [(result.metric_name, result.metric_value) for result in card.data.eval_results][0] == ("hmean", 0.7123)
+    for name in ("tester/trained_on", "tester/other_detector"):
+        assert "Nothing was measured" in hub.files(name)["README.md"].decode(), name
 
 
 def test_hub_with_package(published, hub, picture, expected, tmp_path):

@@ -22,6 +22,18 @@ from tcm_hf.modeling_tcm import TCMForTextDetection, TCMTextDetectionOutput
 from tcm_hf.pipeline_text_detection import TextDetectionPipeline
 
 
+VIT = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 16,
+    "projection_dim": 32,
+}
+
+
 def tiny_config() -> TCMConfig:
     return TCMConfig(
         vision_config={"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "image_size": 64},
@@ -44,6 +56,26 @@ def tiny_config() -> TCMConfig:
         decoder_ffn_dim=64,
         detector_config={"neck_channels": 32, "head_channels": 16},
     )
+
+
+def tiny_detector(tower: str = "resnet", detector: str = "db", **fields) -> TCMForTextDetection:
+    """
+    A random model of any tower and detector, each of whose weights, scales and running statistics matters. The ResNet's
+    attention pooling looks at means over squares, as the bundled checkpoint's does.
+    """
+    torch.manual_seed(0)
+    values = {**tiny_config().to_dict(), "context_scale_init": 0.8, "visual_prompt_scale_init": 0.7}
+    values["vision_config"]["attention_reduction"] = 2
+    if tower == "vit":
+        values.update(vision_config=dict(VIT), pyramid_channels=16)
+    if detector != "db":
+        values.update(detector=detector, detector_config={"neck_channels": 16})
+    model = TCMForTextDetection(TCMConfig(**{**values, **fields}))
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.add_(0.2 * torch.rand_like(tensor))
+    return model.eval()
 
 
 def tiny_pipeline(shortest_edge: int = 96, **kwargs) -> TextDetectionPipeline:
