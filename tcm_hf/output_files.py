@@ -28,6 +28,8 @@ from typing import TextIO
 
 # Written to by their descriptor: where a shell redirects them to a file, opening their name would empty it.
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+# The lock's file inside of a folder; it does not count as content.
+LOCK_NAME = ".lock"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems say that cannot lock.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -200,11 +202,15 @@ def _acquire_lock(target: Path):
     from filelock import FileLock, Timeout
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    file = target.with_name(f".{target.name}.lock")
-    if target.is_dir() and not os.access(target.parent, os.W_OK):
-        file = target / ".lock"
+    beside = target.with_name(f".{target.name}.lock")
     for _ in range(1000):
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            handle, file = _open_lock(beside)
+        except OSError:
+            # The file of another user is a lock, too.
+            if not target.is_dir() or os.path.lexists(beside):
+                raise
+            handle, file = _open_lock(target / LOCK_NAME)
         try:
             # A lock that is nothing but a file would outlive a process that is killed.
             lock = FileLock(file, timeout=0, fallback_to_soft=False)
@@ -225,6 +231,10 @@ def _acquire_lock(target: Path):
         finally:
             os.close(handle)
     return None, file
+
+
+def _open_lock(file: Path) -> tuple[int, Path]:
+    return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), file
 
 
 def printable(text: str) -> str:

@@ -120,6 +120,41 @@ def test_file_systems_without_locks_are_told(tmp_path, monkeypatch, code):
     assert os.listdir(tmp_path) == []
 
 
+def refuse_parent(parent, monkeypatch):
+    """Nothing can be made in a folder, as root and as others."""
+    real = os.open
+
+    def refusing(path, flags, *arguments, **options):
+        if os.path.dirname(os.fspath(path)) == str(parent) and flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+def test_a_folder_in_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):
+    """Such as the mount point of a container."""
+    from PIL import ImageFont
+
+    from tcm_hf import cli
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "fonts").mkdir()
+    (tmp_path / "fonts" / "letters.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
+    refuse_parent(tmp_path, monkeypatch)
+    with exclusive(tmp_path / "out"):
+        assert os.listdir(tmp_path / "out") == [".lock"]
+        with pytest.raises(BlockingIOError), exclusive(tmp_path / "out"):
+            pass
+    assert os.listdir(tmp_path / "out") == []
+    with pytest.raises(PermissionError, match="cannot write to .*absent"), exclusive(tmp_path / "absent"):
+        pass
+    options = ["--count", "1", "--size", "64", "64", "--workers", "1", "--quiet", "--fonts", str(tmp_path / "fonts")]
+    for _ in range(2):
+        assert cli.main(["synthesize", str(tmp_path / "out"), *options]) == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["images", "metadata.jsonl", "synthesize.json"]
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot write to .*file/out"), exclusive(tmp_path / "file" / "out"):

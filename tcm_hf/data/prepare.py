@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over, open_image
-from ..output_files import NamedFile, exclusive, naming, printable, replacing
+from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
 from .formats import AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
 from .formats.files import SPLIT_SYNONYMS
@@ -301,7 +301,7 @@ def _finished_report(root: Path, settings: dict) -> dict | None:
         raise FileExistsError(
             f"{root} holds a data set made with other settings; choose another folder, or --overwrite"
         )
-    if any(root.iterdir()):
+    if any(path.name != LOCK_NAME for path in root.iterdir()):
         raise FileExistsError(f"{root} is not empty and no unfinished run; choose another folder")
     return None
 

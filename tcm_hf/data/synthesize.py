@@ -45,7 +45,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..output_files import NamedFile, exclusive, naming, replacing
+from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing
 
 
 METADATA_NAME = "metadata.jsonl"
@@ -364,7 +364,7 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
         _compare(root, _noted_settings((root / REPORT_NAME).read_bytes(), root / REPORT_NAME), settings)
         _write_text(journal, head + (root / METADATA_NAME).read_text(encoding="utf-8"))
         return True
-    elif root.is_dir() and any(root.iterdir()):
+    elif root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
     # Without a row no picture counts, so the settings may change; a stopped run can have drawn some ahead.
     _check_backgrounds(backgrounds)
