@@ -41,6 +41,7 @@ _COMPANION_SUFFIXES = frozenset(
 CHANNEL_COUNTS = (1, 2, 3, 4)  # gray; gray and alpha; RGB; RGBA
 # 8192 x 6144, a phone's 50 megapixels. The hungriest format (JPEG 2000) takes 25 bytes for each while it is decoded.
 DEFAULT_MAX_PIXELS = 50_331_648
+MAX_SIDE = 2**20  # rows take memory by themselves, and lines of pixels are no pictures
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file
 MAX_DOWNLOAD_BYTES = 256 * 2**20
 MAX_REDIRECTS = 10
@@ -97,7 +98,7 @@ def load_rgb_image(
             (of a PIL image, its current frame). Transparency is composited as [`convert_to_rgb`] does. Samples of 16
             bits are scaled to 8. Arrays have the shape `(height, width)`, `(height, width, channels)` or
             `(channels, height, width)` with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels. Integer arrays
-            hold 0..255 or 0..65535, float arrays 0..1 or 0..255; what is outside of the smaller range by
+            hold 0..255 or 0..65535, float arrays also 0..1; what is outside of the smaller range by
             at most half of the range, as after bicubic resizing, is clamped.
         index (`int`, *optional*):
             Place of the picture in the caller's list, for messages.
@@ -108,7 +109,7 @@ def load_rgb_image(
             Seconds that a download may take in all, `None` for no limit. It may have 256 MiB at most.
         max_pixels (`int`, *optional*, defaults to 50331648):
             Largest width times height, by the header, before anything is decoded; `None` for no limit but Pillow's own
-            (`PIL.Image.MAX_IMAGE_PIXELS`).
+            (`PIL.Image.MAX_IMAGE_PIXELS`). With a limit, no side may be longer than 1,048,576 pixels.
 
     Returns:
         `PIL.Image.Image`: in mode RGB, decoded.
@@ -341,6 +342,10 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> Non
     width, height = size
     if width < 1 or height < 1:
         raise ImageReadError(f"{name} has no pixels (width x height = {width} x {height}); drop it")
+    if max_pixels is not None and max(width, height) > MAX_SIDE:
+        raise ImageReadError(
+            f"{name} has {width} x {height} pixels (width x height), more than {MAX_SIDE} on a side; cut it into pieces"
+        )
     if max_pixels is not None and width * height > max_pixels:
         raise ImageReadError(
             f"{name} has {width} x {height} pixels (width x height), more than max_pixels={max_pixels}; make it smaller, "
@@ -576,9 +581,9 @@ def _to_uint8(array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
     step = max(1, BAND_VALUES // (array.size // len(pieces)))
     for start in range(0, len(pieces), step):
         piece = pieces[start : start + step]
-        if full == 65535:
-            piece = piece >> 8
-        elif array.dtype.kind == "f":
+        if array.dtype.kind != "f":
+            piece = piece >> 8 if full == 65535 else piece
+        else:
             piece = np.multiply(piece, 255 / full, dtype=np.float32, casting="same_kind")
             piece = np.rint(piece, out=piece)
         results[start : start + step] = np.clip(piece, 0, 255)
@@ -601,9 +606,9 @@ def _value_range(array: np.ndarray, low: float, high: float, name: str) -> int:
     # Nearly black frames are no mistake where they are integers, or were.
     if fits(255) and (not is_float or high >= DARKEST_WHITE * 255 or bool((array == np.rint(array)).all())):
         return 255
-    if not is_float and low >= 0 and DARKEST_WHITE * 65535 <= high <= 65535:
+    if low >= 0 and DARKEST_WHITE * 65535 <= high <= 65535:
         return 65535
-    expected = "0..1 or 0..255" if is_float else "0..255 or 0..65535"
+    expected = f"{'0..1, ' if is_float else ''}0..255 or 0..65535"
     raise ImageReadError(
         f"{name} has {array.dtype} values from {low:g} to {high:g}; expected {expected}: scale it to one of these, and pass "
         "it before normalization"

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import shared_path
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from tcm_hf.cli import main
 from tcm_hf.data.formats import parse_ctw1500
@@ -139,3 +140,82 @@ def test_hub_keyerror(tmp_path):
 def test_ctw1500_utf16be_ampersand(tmp_path):
     instances = parse_ctw1500(shared_path("cases/ctw1500_utf16be_ampersand.xml"))
     assert len(instances.polygons) == 1 and instances.polygons[0].shape == (14, 2) and "&" in instances.texts[0]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    from transformers import pipeline
+
+    return pipeline("text-detection")
+
+
+def test_01_file_names_that_are_no_utf8(tmp_path, capsys):
+    shared_path("cases/01_gbk_file_name.sh")  # makes the same file
+    folder = os.fsencode(tmp_path / "case01")
+    os.mkdir(folder)
+    try:
+        Image.new("RGB", (64, 48)).save(tmp_path / "plain.png")
+        shutil.copyfile(os.fsencode(tmp_path / "plain.png"), folder + b"/x\xb3\xb5.png")
+    except OSError:
+        pytest.skip("this file system has only UTF-8 names")
+    for name in ("case01.json", "case01.jsonl"):
+        assert main(["detect", str(tmp_path / "case01"), "--output", str(tmp_path / name)]) == 0
+        entries = json.loads((tmp_path / name).read_text(encoding="utf-8").replace("\n", ""))
+        (entry,) = entries if isinstance(entries, list) else [entries]
+        assert os.fsencode(entry["image"]).endswith(b"x\xb3\xb5.png") and entry["detections"] == []
+        assert "\\udcb3\\udcb5" in (tmp_path / name).read_text()
+
+
+def test_02_float_overshoot(detector):
+    shared_path("cases/02_float_overshoot.py")
+    picture = Path(__file__).parents[1] / "examples" / "sample.jpg"
+    values = np.asarray(Image.open(picture).convert("RGB")).astype("float32")
+    values /= values.max()
+    expected = len(detector(values))
+    assert expected > 3
+    for factor in (1.00001, 1.001):
+        assert len(detector(values * np.float32(factor))) == expected
+
+
+@pytest.mark.parametrize("color", [0, 255])
+def test_04_letters_on_transparency(detector, color):
+    shared_path("cases/04_white_on_transparent.py")
+    image = Image.new("RGBA", (640, 480), (color,) * 3 + (0,))
+    pen = ImageDraw.Draw(image)
+    pen.text((60, 60), "HARBOR", fill=(color,) * 3 + (255,), font=ImageFont.load_default(size=60))
+    assert len(detector(image)) == 1
+
+
+def test_13_panorama(detector, caplog):
+    shared_path("cases/13_panorama.py")
+    image = Image.new("RGB", (30000, 500), "white")
+    pen = ImageDraw.Draw(image)
+    for index in range(30):
+        pen.text((index * 1000 + 100, 200), f"GATE {index}", fill=0, font=ImageFont.load_default(size=80))
+    detector(image)
+    (record,) = [record for record in caplog.records if record.name.startswith("tcm_hf")]
+    message = record.getMessage()
+    assert record.levelname == "WARNING" and "30000 x 500" in message and "2048 x 34" in message
+    assert "longest_edge" in message
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_14_full_disk_of_detect(tmp_path, capsys):
+    shared_path("cases/14_full_disk.sh")
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    assert main(["detect", str(tmp_path / "a.png"), "--output", "/dev/full"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tcm-hf detect: error: cannot write to ") and "No space left on device" in line
+
+
+def test_png_178000000x1(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copyfile(shared_path("cases/png_178000000x1_memoryerror.png"), folder / "b.png")
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (64, 48)).save(folder / name)
+    assert main(["detect", str(folder), "--output", str(tmp_path / "out.json")]) == 1
+    entries = json.loads((tmp_path / "out.json").read_text())
+    assert ["error" in entry for entry in entries] == [False, True, False]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "b.png" in line and "178000000 x 1 pixels" in line and entries[1]["error"] in line

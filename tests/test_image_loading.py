@@ -98,6 +98,12 @@ def test_values_of_no_range_are_refused_and_never_black():
         load_rgb_image(torch.full((3, 8, 8), float("nan"), dtype=torch.bfloat16))
 
 
+def test_16_bits_as_floats():
+    for kind in (np.float32, np.float64):
+        picture = np.asarray(load_rgb_image(PICTURE.astype(kind) * 257))
+        np.testing.assert_array_equal(picture, PICTURE)
+
+
 def test_black_frames_are_pictures():
     for value, kind in ((0, np.float32), (0, np.int32), (0, np.uint16), (3, np.float32), (5, np.uint16)):
         picture = np.asarray(load_rgb_image(np.full((8, 9), value, kind)))
@@ -230,7 +236,8 @@ def declared(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "size", [(178_000_000, 1), (1, 178_000_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 9)]
+    "size",
+    [(178_000_000, 1), (2**21, 1), (1, 2**21), (1, 178_000_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 9)],
 )
 def test_absurd_sizes_are_refused_by_the_header(size, recwarn):
     start = time.monotonic()
