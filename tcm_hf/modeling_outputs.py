@@ -95,3 +95,19 @@ class TCMTextDetectionOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     visual_prompt_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def selected_states(hidden_states: tuple[torch.Tensor, ...], selection: "bool | int | list[int]"):
+    """The hidden states that `output_hidden_states` asks for; where it is indices, `None` stands for all others."""
+    if not selection:
+        return None
+    if selection is True:
+        return hidden_states
+    indices = [selection] if isinstance(selection, int) else selection
+    kept = {i % len(hidden_states) for i in indices if -len(hidden_states) <= i < len(hidden_states)}
+    return tuple(x if i in kept else None for i, x in enumerate(hidden_states))
+
+
+def given_weights(attentions: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor, ...]:
+    """The attention weights; implementations other than eager attention give none."""
+    return tuple(weights for weights in attentions if weights is not None)

@@ -43,7 +43,7 @@ from .modeling_clip_resnet import (
 )
 from .modeling_folded import is_fast
 from .modeling_loading import load_clip, load_safetensors
-from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput
+from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights, selected_states
 from .modeling_tcm_db import DBDetector
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
@@ -255,25 +255,14 @@ class BimodalProjection(nn.Linear):
         super().__init__(channels, channels, bias=False)
 
 
+def _constant(value: torch.Tensor) -> nn.Parameter:
+    """A tensor that is saved and not trained. No buffer: where a model is spread over devices, accelerate forgets these."""
+    return nn.Parameter(value, requires_grad=False)
+
+
 def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
     """L2 normalisation of the last axis, in fp32: in fp16 the zeros of padding would become NaN."""
     return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
-
-
-def _selected(hidden_states: tuple[torch.Tensor, ...], selection: "bool | int | list[int]"):
-    """The hidden states that `output_hidden_states` asks for; where it is indices, `None` stands for all others."""
-    if not selection:
-        return None
-    if selection is True:
-        return hidden_states
-    indices = [selection] if isinstance(selection, int) else selection
-    kept = {i % len(hidden_states) for i in indices if -len(hidden_states) <= i < len(hidden_states)}
-    return tuple(x if i in kept else None for i, x in enumerate(hidden_states))
-
-
-def _weights(attentions: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor, ...]:
-    """The attention weights; implementations other than eager attention give none."""
-    return tuple(weights for weights in attentions if weights is not None)
 
 
 def _refuse_unknown(model: PreTrainedModel, arguments: dict) -> None:
@@ -311,7 +300,7 @@ class TCMModel(TCMPreTrainedModel):
             self.channels[-1] += 1
             channels = config.vision_config.projection_dim
             if config.fused_text:
-                self.text_embedding = nn.Buffer(torch.zeros(1, 1, channels))
+                self.text_embedding = _constant(torch.zeros(1, 1, channels))
             else:
                 self.text_tower = TCMTextTower(config)
                 if config.prompt_generator is not None:
@@ -366,7 +355,7 @@ class TCMModel(TCMPreTrainedModel):
             return
         with torch.no_grad():
             self.text_tower.eval()
-            self.text_embedding = nn.Buffer(self._constant_text().clone())
+            self.text_embedding = _constant(self._constant_text().clone())
         self.text_tower = self.prompt_generator = self.meta_query = None
         self.config.fused_text = True
 
@@ -485,9 +474,9 @@ class TCMModel(TCMPreTrainedModel):
             global_embedding=vision.global_embedding,
             feature_maps=feature_maps,
             image_sizes=image_sizes,
-            hidden_states=_selected(vision.hidden_states, output_hidden_states),
-            attentions=_weights(vision.attentions) if output_attentions else None,
-            visual_prompt_attentions=_weights(prompt_attentions) if output_attentions else None,
+            hidden_states=selected_states(vision.hidden_states, output_hidden_states),
+            attentions=given_weights(vision.attentions) if output_attentions else None,
+            visual_prompt_attentions=given_weights(prompt_attentions) if output_attentions else None,
         )
 
     def _pad_in_place(self, pixel_values, image_sizes):

@@ -581,6 +581,32 @@ def test_offloaded_weights(tower, tmp_path):
         torch.testing.assert_close(offloaded(x).logits, model(x).logits, rtol=1e-4, atol=1e-5)
 
 
+@everywhere
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize("fused", [False, True])
+def test_weights_spread_by_size(tower, share, fused, tmp_path):
+    """Half-precision weights, of which memory holds a part: as `device_map="auto"` does where a device is too small."""
+    model, x = random_model(tower, prompt_generator="meta_query"), torch.randn(1, 3, 50, 75)
+    if fused:
+        model.model.fuse_text()
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.copy_(value.half())
+        expected = model(x).logits
+    size = model.get_memory_footprint()
+    model.half().save_pretrained(tmp_path)
+    spread = TCMForTextDetection.from_pretrained(
+        tmp_path,
+        device_map="auto",
+        max_memory={"cpu": int(share * size)},
+        offload_folder=tmp_path / "offload",
+        dtype=torch.float32,
+    )
+    assert set(spread.hf_device_map.values()) == {"cpu", "disk"} or share < 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(spread(x).logits, expected, rtol=1e-3, atol=1e-3)
+
+
 # CLIP models as a start
 
 
