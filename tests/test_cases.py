@@ -66,6 +66,19 @@ def test_08_eight_numbers_only(tmp_path):
     assert row["text"] == [""] and row["ignore"] == [False]
 
 
+def test_09_onnx_non_multiple_of_32(tmp_path):
+    pytest.importorskip("onnxscript", reason="the exporter to ONNX needs onnxscript")
+    pytest.importorskip("onnxruntime", reason="running ONNX files needs onnxruntime")
+    script = shared_path("cases/09_onnx_non_multiple_of_32.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ORT_DISABLE_TELEMETRY": "1"}
+    result = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    # Each size, and how far its largest logit is off.
+    lines = [line for line in result.stdout.splitlines() if line.startswith("(1, 3, ")]
+    assert len(lines) == 2
+    assert all(float(line.rpartition(" ")[2]) < 1e-3 for line in lines), lines
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_14_full_disk(tmp_path):
     """The commands for data sets; what was written before stays usable."""
