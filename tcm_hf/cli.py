@@ -333,6 +333,8 @@ def _detect(arguments: argparse.Namespace) -> int:
     inputs = find_images(arguments.inputs)
     # The places for the results first: the model takes long to load, and the pictures longer.
     if arguments.output is not None:
+        if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
+            raise UsageError(f"--output {str(arguments.output)!r} is one of the pictures; name another file")
         try:
             check_output_file(arguments.output)
         except OSError as error:

@@ -17,6 +17,7 @@ import base64
 import binascii
 import io
 import math
+import numbers
 import os
 import socket
 import threading
@@ -41,6 +42,7 @@ _COMPANION_SUFFIXES = frozenset(
 CHANNEL_COUNTS = (1, 2, 3, 4)  # gray; gray and alpha; RGB; RGBA
 # 8192 x 6144, a phone's 50 megapixels. The hungriest format (JPEG 2000) takes 25 bytes for each while it is decoded.
 DEFAULT_MAX_PIXELS = 50_331_648
+START_OF_SCAN, MAX_SCANS = b"\xff\xda", 100  # encoders make about 10
 MAX_SIDE = 2**20  # rows take memory by themselves, and lines of pixels are no pictures
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file
 MAX_DOWNLOAD_BYTES = 256 * 2**20
@@ -263,6 +265,8 @@ def convert_to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     if image.mode == "RGB" and not has_alpha:
         return image
     with _reading(name, f"cannot be converted from mode {image.mode} to RGB", "convert it first"):
+        if image.mode == "La":  # Pillow turns it into no other mode
+            image = image.convert("LA")
         if not has_alpha:
             return image.convert("RGB")
         image = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -357,6 +361,8 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
     """Decodes the pixels of an opened image and turns it upright."""
     _check_size(image.size, name, max_pixels)
     with _reading(name, "is truncated or damaged"), _without_warnings():
+        if image.info.get("progressive") and getattr(image, "fp", None) is not None:
+            _check_scans(image.fp, name)
         image.load()
     _check_size(image.size, name, max_pixels)  # icons tell another size than the picture inside of them has
     try:
@@ -369,6 +375,18 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
     for key in ORIENTATION_KEYS:  # or it would be turned again when it is read again
         image.info.pop(key, None)
     return image
+
+
+def _check_scans(file, name: str) -> None:
+    """Every scan of a progressive JPEG goes over the whole picture, so that thousands of empty ones take hours."""
+    position, scans, last = file.tell(), 0, b""
+    file.seek(0)
+    while part := file.read(2**20):
+        scans += (last + part).count(START_OF_SCAN)
+        last = part[-1:]
+    file.seek(position)
+    if scans > MAX_SCANS:
+        raise ImageReadError(f"{name} has {scans} scans, more than {MAX_SCANS} of a progressive JPEG; save it anew")
 
 
 def _read_limited(file, name: str) -> io.BytesIO:
@@ -415,8 +433,10 @@ def _download(url: str, name: str, timeout: float | None) -> bytes:
     It runs in a thread of its own, since looking a name up cannot be limited, and the HTTP client limits each wait for
     data, but not their sum: a server that sends a byte of its headers now and then would hold it for hours.
     """
-    if timeout is not None and not timeout > 0:
-        raise ImageReadError(f"{name}: timeout must be a positive number of seconds, or None, got {timeout}")
+    if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout > 0):
+        raise ImageReadError(f"{name}: timeout must be a positive number of seconds, or None, got {timeout!r}")
+    if timeout is not None and timeout > threading.TIMEOUT_MAX:
+        timeout = None
     outcome: list[bytes | Exception] = []
     streams, stopped = [], threading.Event()
 

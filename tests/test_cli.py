@@ -358,6 +358,7 @@ def test_usage_errors(run, photos, capsys, tmp_path):
         [photos / "a", "--unclip-ratio", "-1"],
         [photos / "a", "--unclip-ratio", "nan"],
         [photos / "a", "--output", tmp_path],
+        [photos / "a", "--output", photos / "b" / ".." / "a" / "photo.png"],
         [photos / "a", "--draw", photos / "b" / "notes.txt"],
     ):
         code, entries, err = run(*arguments)

@@ -182,6 +182,9 @@ def test_opaque_and_empty_pictures_keep_what_they_were():
     opaque = Image.fromarray(np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)]))
     np.testing.assert_array_equal(np.asarray(convert_to_rgb(opaque)), PICTURE)
     assert np.asarray(convert_to_rgb(Image.new("RGBA", (4, 4), (9, 9, 9, 0)))).min() == 255
+    for mode in ("La", "RGBa"):  # premultiplied
+        image = letters(0, (0, 0, 0, 0)).convert(mode.upper() if mode == "RGBa" else "LA").convert(mode)
+        assert contrast(convert_to_rgb(image), letters(0, (0, 0, 0, 0))) > 60
     faint = letters(255, (255, 255, 255, 0))
     faint.putalpha(faint.getchannel("A").point(lambda a: a // 4))  # transparent everywhere, as a watermark is
     gray = np.asarray(convert_to_rgb(faint).convert("L"))
@@ -256,6 +259,21 @@ def test_an_icon_tells_another_size_than_it_has(tmp_path):
     )
     with pytest.raises(ImageReadError, match="300 x 300 pixels"):
         load_rgb_image(header + large, max_pixels=300 * 300 - 1)
+
+
+def test_scans_of_a_jpeg_are_limited(tmp_path):
+    data = encoded(Image.fromarray(PICTURE), "JPEG", progressive=True)
+    start, end = data.rfind(b"\xff\xda"), len(data) - 2
+    count = data.count(b"\xff\xda")
+    for scans in (image_loading.MAX_SCANS, image_loading.MAX_SCANS + 1):
+        many = data[:end] + data[start:end] * (scans - count) + data[end:]
+        path = tmp_path / "scans.jpg"
+        path.write_bytes(many)
+        for source in (many, path, Image.open(path)):
+            if scans > image_loading.MAX_SCANS:
+                assert f"has {scans} scans" in load_rgb_image_error(source)
+            else:
+                assert load_rgb_image(source).size == (53, 37)
 
 
 def test_postscript_is_not_run(tmp_path, monkeypatch):
@@ -414,7 +432,7 @@ def test_looking_a_name_up_counts(monkeypatch):
     assert time.monotonic() - start < 1.5
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "4"])
 def test_wrong_timeouts(timeout):
     assert "timeout must be" in load_rgb_image_error("http://127.0.0.1:9/", timeout=timeout)
 
