@@ -495,7 +495,7 @@ def load_pipeline(arguments: argparse.Namespace):
         "max_pixels": getattr(arguments, "max_pixels", None),
         "reading_order": arguments.reading_order or None,
         "device": arguments.device,
-        "trust_remote_code": arguments.trust_remote_code or None,
+        "trust_remote_code": arguments.trust_remote_code,  # without a value transformers would ask on the terminal
         # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
         "pipeline_class": None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
     }
@@ -503,7 +503,28 @@ def load_pipeline(arguments: argparse.Namespace):
     try:
         return pipeline("text-detection", model=checkpoint, **options)
     except Exception as error:  # a checkpoint's files can be damaged in any way
-        raise UsageError(f"cannot load model {model!r}: {_one_line(error)}") from error
+        raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or _one_line(error)}") from error
+
+
+def _wrong_file(checkpoint: str) -> str | None:
+    """What is wrong in a file of a model's directory that transformers reads before any class of this package."""
+    for name in ("config.json", "preprocessor_config.json") if os.path.isdir(checkpoint) else ():
+        path = os.path.join(checkpoint, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except OSError:
+            continue
+        except (ValueError, RecursionError) as error:
+            return printable(f"{path} is no JSON ({error})")
+        if not isinstance(content, dict):
+            return f"{path} has to hold an object"
+        for field, kind in (("model_type", str), ("image_processor_type", str), ("auto_map", dict)):
+            if not isinstance(content.get(field, kind()), kind):
+                return f"{path}: {field!r} has a wrong type"
+        if not all(isinstance(value, str) for value in content.get("auto_map", {}).values()):
+            return f"{path}: 'auto_map' has to give names of classes"
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -13,13 +13,19 @@
 # limitations under the License.
 """Configurations of TCM and of CLIP's ResNet tower."""
 
+import math
+import os
+import re
+from contextlib import contextmanager
 from dataclasses import fields
 
-from huggingface_hub.dataclasses import strict
+import torch
+from huggingface_hub.dataclasses import strict, type_validator
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .sharing import SharingMixin, saved_pipelines
 
@@ -146,6 +152,65 @@ class CLIPResNetConfig(PreTrainedConfig):
             raise ValueError(f"`attention_reduction` has to be at least 1 cell, got {self.attention_reduction}.")
         if self.image_size < 32:
             raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
+
+
+_COMMON_TYPES = {
+    "architectures": list[str] | None,
+    "output_hidden_states": bool | int | list[int] | None,
+    "output_attentions": bool | None,
+    "return_dict": bool | None,
+    "chunk_size_feed_forward": int,
+    "is_encoder_decoder": bool,
+    "id2label": dict[int, str] | None,
+    "label2id": dict[str, int] | dict[str, str] | None,
+    "problem_type": str | None,
+    "dtype": torch.dtype | str | None,
+}
+_TOWER_SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "projection_dim", "image_size"),
+    *("patch_size", "num_channels", "vocab_size", "max_position_embeddings"),
+)
+# What wrong values in a file make transformers and the checks raise.
+_WRONG_VALUES = (
+    StrictDataclassError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+# Beyond what any network has; it would only take time and memory.
+_MOST_LAYERS = 1000
+_LARGEST = 2**24
+
+
+@contextmanager
+def naming_file(source, file: str):
+    """
+    Makes what is wrong in a file of a checkpoint one line that names it.
+
+    Args:
+        source (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
+        file (`str`): name of the file.
+
+    Raises:
+        ValueError: for what is wrong.
+    """
+    try:
+        yield
+    except _WRONG_VALUES as error:
+        text = _one_line(error)
+        raise ValueError(text if file in text else f"{os.path.join(str(source), file)}: {text}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """The reason alone: `@strict` puts the field or the validator before it, in a line of its own."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"\S{120,}", lambda match: f"{match[0][:60]}...", text)
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    text = re.sub(r"^Class validation error for validator '\w+': \w+: ", "", text)
+    return re.sub(r"^Validation error for field '(\w+)': \w+: ", r"`\1`: ", text)
 
 
 class _TowerClasses:
@@ -282,6 +347,15 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             # The installed pipeline serves every checkpoint. With this entry `pipeline()` would ask for permission to
             # run the copy that came with the checkpoint instead.
             kwargs.pop("custom_pipelines", None)
+        model_type = kwargs.pop("model_type", type(self).model_type)
+        if model_type != type(self).model_type:
+            raise ValueError(f"`model_type` has to be {type(self).model_type!r}, got {model_type!r}.")
+        if isinstance(self.dtype, str):
+            self.dtype = getattr(torch, self.dtype, self.dtype)
+        if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
+            raise ValueError(
+                f"`dtype` has to be a floating-point type of PyTorch, such as 'float32', got {self.dtype!r}."
+            )
         # Here, where it is a plain ValueError, as a wrong argument of `from_pretrained` should be.
         for labels in (kwargs.get("num_labels"), None if self.id2label is None else len(self.id2label)):
             _check_labels(labels)
@@ -323,6 +397,25 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 del self.custom_pipelines
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+        """
+        Loads a saved configuration, see [`~transformers.PreTrainedConfig.from_pretrained`].
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
+            kwargs: fields that replace the saved ones, and what transformers takes.
+
+        Returns:
+            `TCMConfig`
+
+        Raises:
+            ValueError: if a field is wrong; the message names the file and the field.
+            OSError: if there is no such file, or it is no JSON.
+        """
+        with naming_file(pretrained_model_name_or_path, CONFIG_NAME):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """
         Builds the configuration from a saved one, see [`~transformers.PreTrainedConfig.from_dict`].
@@ -340,7 +433,11 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 config_dict.pop(dependent, None)
         if isinstance(changes.get("detector_config"), dict):
             changes["detector_config"] = {**(config_dict.get("detector_config") or {}), **changes["detector_config"]}
-        return super().from_dict({**config_dict, **changes}, **kwargs)
+        config_dict = {**config_dict, **changes}
+        if "name_or_path" not in kwargs:
+            return super().from_dict(config_dict, **kwargs)
+        with naming_file(kwargs["name_or_path"], CONFIG_NAME):  # the Auto classes tell where it is from
+            return super().from_dict(config_dict, **kwargs)
 
     def validate_detector(self):
         """Part of `@strict`-powered validation."""
@@ -355,6 +452,13 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 f"Unknown settings {unknown} in `detector_config` of detector {self.detector!r}; known settings: "
                 f"{sorted(DETECTOR_DEFAULTS[self.detector])}."
             )
+        for name, default in DETECTOR_DEFAULTS[self.detector].items():
+            value = self.detector_config.get(name, default)
+            # Those without a default are numbers in the detectors of this package; others have what they like there.
+            kinds = (int, float, type(None)) if default is None else (int, float)
+            is_number = type(default) in (int, float) or (default is None and self.detector in _LEAST_SETTINGS)
+            if is_number and name not in _LEAST_SETTINGS.get(self.detector, {}) and type(value) not in kinds:
+                raise ValueError(f"`{name}` of `detector_config` has to be a number, got {value!r}.")
         for name, least in _LEAST_SETTINGS.get(self.detector, {}).items():
             # Not there where the name was registered anew for another detector.
             value = self.detector_config.get(name, least)
@@ -364,6 +468,43 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 raise ValueError(
                     f"`{name}` of `detector_config` has to be a whole number of at least {least}, got {value!r}."
                 )
+
+    def validate_values(self):
+        """Part of `@strict`-powered validation: what transformers leaves unchecked in all configurations."""
+        for config in (self, self.text_config, self.vision_config):
+            prefix = "" if config is self else f"{config.base_config_key}."
+            for name, expected in _COMMON_TYPES.items():
+                value = getattr(config, name, None)
+                try:
+                    type_validator(name, value, expected)
+                except TypeError:
+                    raise ValueError(f"`{prefix}{name}` has a wrong type, got {value!r}.") from None
+            for name in ("layer_norm_eps", "attention_dropout", "initializer_factor"):
+                if getattr(config, name, 0.0) is None:
+                    raise ValueError(f"`{prefix}{name}` has to be a number, got None.")
+            if getattr(config, "hidden_act", "relu") not in ACT2FN:
+                raise ValueError(
+                    f"Unknown `{prefix}hidden_act` {config.hidden_act!r}; known activations: {sorted(ACT2FN)}."
+                )
+            for field in fields(config):
+                value = getattr(config, field.name, None)
+                value = list(value.values()) if field.name == "detector_config" and value else value
+                for number in value if isinstance(value, (list, tuple)) else [value]:
+                    if isinstance(number, float) and not math.isfinite(number):
+                        raise ValueError(f"`{prefix}{field.name}` has to be a finite number, got {number}.")
+                    if isinstance(number, int) and abs(number) > _LARGEST:
+                        raise ValueError(f"`{prefix}{field.name}` is beyond all measure: {number}.")
+        layers = {
+            "decoder_layers": self.decoder_layers,
+            "text_config.num_hidden_layers": self.text_config.num_hidden_layers,
+        }
+        if isinstance(self.vision_config, CLIPVisionConfig):
+            layers["vision_config.num_hidden_layers"] = self.vision_config.num_hidden_layers
+        else:
+            layers["vision_config.depths"] = max(self.vision_config.depths)
+        for name, number in layers.items():
+            if number > _MOST_LAYERS:
+                raise ValueError(f"`{name}` has to be at most {_MOST_LAYERS}, got {number}.")
 
     def validate_labels(self):
         """Part of `@strict`-powered validation."""
@@ -463,10 +604,21 @@ def _tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
     values = dict(values) if isinstance(values, dict) else values
     by_type = {cls.model_type: cls for cls in classes}
     is_built = isinstance(values, PreTrainedConfig)
+    if not is_built and not isinstance(values, dict):
+        raise ValueError(f"`{name}` has to be a `dict` or a configuration, got {values!r}.")
     model_type = values.model_type if is_built else values.pop("model_type", classes[0].model_type)
     if not isinstance(model_type, str) or model_type not in by_type:
         raise ValueError(f"Unknown `{name}.model_type` {model_type!r}; known types: {sorted(by_type)}.")
-    return values if is_built else by_type[model_type](**values)
+    if is_built:
+        return values
+    try:
+        for key in _TOWER_SIZES:
+            # transformers would divide by it, before its own checks.
+            if isinstance(values.get(key), int) and values[key] < 1:
+                raise ValueError(f"`{key}` has to be at least 1, got {values[key]}.")
+        return by_type[model_type](**values)
+    except _WRONG_VALUES as error:
+        raise ValueError(f"`{name}`: {_one_line(error)}") from error
 
 
 __all__ = ["CLIPResNetConfig", "TCMConfig"]

@@ -25,7 +25,9 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
+from transformers.utils import IMAGE_PROCESSOR_NAME
 
+from .configuration_tcm import naming_file
 from .decoding_db import DB_DECODING_DEFAULTS, decode_db
 from .decoding_fce import FCE_DECODING_DEFAULTS, decode_fce
 from .decoding_fce import STRIDES as FCE_STRIDES
@@ -238,6 +240,25 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         super().__init__(**kwargs)
         # Complete, so that preprocessor_config.json shows every threshold that is in force.
         self.decoding = self.decoding_arguments()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """
+        Loads a saved image processor, see [`~transformers.ImageProcessingMixin.from_pretrained`].
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
+            kwargs: settings that replace the saved ones, and what transformers takes.
+
+        Returns:
+            `TCMImageProcessor`
+
+        Raises:
+            ValueError: if a setting is wrong; the message names the file and the setting.
+            OSError: if there is no such file, or it is no JSON.
+        """
+        with naming_file(pretrained_model_name_or_path, IMAGE_PROCESSOR_NAME):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):

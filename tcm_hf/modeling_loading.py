@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPModel
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, has_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, has_file
 
 
 def load_safetensors(load, source, *args, use_safetensors: bool | None = None, **kwargs):
@@ -37,12 +37,22 @@ def load_safetensors(load, source, *args, use_safetensors: bool | None = None, *
 
     Raises:
         OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
+        RuntimeError: if the weights have other sizes than the configuration.
     """
     name = str(source)
     try:
         return load(source, *args, use_safetensors=use_safetensors is not False, output_loading_info=True, **kwargs)
     except SafetensorError as error:
         raise OSError(f"The weights of {name} are damaged ({error}). Get a complete copy of them.") from error
+    except RuntimeError as error:
+        if "overflow" in str(error):
+            raise ValueError(f"The sizes in {CONFIG_NAME} of {name} are beyond all measure.") from error
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise RuntimeError(
+            f"The weights of {name} have other sizes than its {CONFIG_NAME}, or the arguments given beside it, say; the log has "
+            "them. `ignore_mismatched_sizes=True` gives those weights random values, to be trained."
+        ) from error
     except OSError as error:
         if use_safetensors is False or "safetensors" not in str(error):
             raise

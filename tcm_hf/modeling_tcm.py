@@ -126,6 +126,8 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
 
         Raises:
             OSError: if there is no such checkpoint, or its weights are damaged or in a pickle file only.
+            ValueError: if a field of the configuration is wrong; the message names it.
+            RuntimeError: if the weights have other sizes than the configuration.
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
         model, loading_info = load_safetensors(
