@@ -479,6 +479,9 @@ def load_pipeline(arguments: argparse.Namespace):
                 f"checkpoints of the package are {', '.join(checkpoint_names())}"
             ) from error
 
+    if arguments.model is not None and (problem := _wrong_object(arguments.model)):
+        raise UsageError(f"cannot load model {arguments.model!r}: {problem}")
+
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -524,6 +527,20 @@ def _wrong_file(checkpoint: str) -> str | None:
                 return f"{path}: {field!r} has a wrong type"
         if not all(isinstance(value, str) for value in content.get("auto_map", {}).values()):
             return f"{path}: 'auto_map' has to give names of classes"
+    return None
+
+
+def _wrong_object(directory: str) -> str | None:
+    """What transformers would only say in a traceback of its own code about the files of a local checkpoint."""
+    for name, field in (("config.json", "model_type"), ("preprocessor_config.json", "image_processor_type")):
+        try:
+            content = json.loads(Path(directory, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # it says so itself
+            continue
+        if not isinstance(content, dict):
+            return f"{name} must hold an object, got {json.dumps(content)[:80]}"
+        if not isinstance(content.get(field, ""), str):
+            return f"{field} in {name} must be text, got {json.dumps(content[field])[:80]}"
     return None
 
 

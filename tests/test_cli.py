@@ -444,10 +444,10 @@ def test_logits_that_are_not_finite(photos, monkeypatch, capsys, batch_size):
 
 
 def test_models_that_cannot_be_loaded(photos, tmp_path, capsys):
-    def run(*arguments):
+    def run(*arguments, expected=2):
         code = cli.main([*map(str, arguments)])
         out, err = capsys.readouterr()
-        assert code == 2 and out == "" and len(err.splitlines()) == 1, err
+        assert code == expected and out == "" and len(err.splitlines()) == 1, err
         assert err.startswith(f"tcm-hf {arguments[0]}: error: ")
         return err
 
@@ -467,8 +467,23 @@ def test_models_that_cannot_be_loaded(photos, tmp_path, capsys):
     clip.mkdir()
     (clip / "config.json").write_text('{"model_type": "clip", "vision_config": {"hidden_size": "wide"}}')
     save_file({"visual_projection.weight": torch.zeros(4, 4)}, clip / "model.safetensors")
-    assert "hidden_size" in run("convert", clip, tmp_path / "out")
+    # The weights already tell that the file is wrong.
+    assert "config.json" in run("convert", clip, tmp_path / "out", expected=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{", "", '{"model_type": 3, "image_processor_type": 3}'])
+def test_checkpoints_with_damaged_files(photos, tmp_path, capsys, name, text):
+    checkpoint = tmp_path / "checkpoint"
+    tiny_pipeline().save_pretrained(checkpoint)
+    (checkpoint / name).write_text(text)
+    capsys.readouterr()
+    assert cli.main(["detect", str(photos / "a"), "--model", str(checkpoint)]) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("tcm-hf")]
+    assert out == "" and len(lines) == 1 and "Traceback" not in err
+    assert lines[0].startswith(f"tcm-hf detect: error: cannot load model {str(checkpoint)!r}: ") and name in lines[0]
 
 
 def test_progress_bar_only_for_many(run, photos):
