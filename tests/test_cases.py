@@ -232,3 +232,33 @@ def test_png_178000000x1(tmp_path, capsys):
     assert ["error" in entry for entry in entries] == [False, True, False]
     (line,) = capsys.readouterr().err.splitlines()
     assert "b.png" in line and "178000000 x 1 pixels" in line and entries[1]["error"] in line
+
+
+def test_11_trainer_api(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.new("RGB", (96, 64), (90, 120, 150)).save(source / "img_1.jpg")
+    (source / "gt_img_1.txt").write_text("20,20,70,20,70,40,20,40,word\n")
+    assert main(["prepare", "icdar2015", str(source), str(tmp_path / "prepared")]) == 0
+    run = subprocess.run(
+        [sys.executable, str(shared_path("cases/11_trainer_api.py")), str(tmp_path / "prepared")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = [
+        line for line in run.stdout.splitlines() if line == "ok" or line.startswith(("ValueError", "TypeError"))
+    ]
+    assert len(answers) == 7, run.stdout
+    # What does not work says what to pass.
+    assert all(line == "ok" or line.startswith("ValueError") for line in answers), answers
+    assert answers.count("ok") >= 5
+
+
+def test_convert_badzipfile(tmp_path, capsys):
+    assert main(["convert", str(shared_path("cases/convert_badzipfile.pt")), str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) == 1 and "convert_badzipfile.pt" in message
+    assert not (tmp_path / "out").exists()

@@ -138,10 +138,10 @@ def test_rows_of_a_dataset_stay_there_until_they_are_needed(dataset):
 @pytest.mark.parametrize("form", ["iterable", "shards", "numpy", "generator", "parquet", "parquet-streaming"])
 def test_other_forms_of_a_dataset(dataset, form, tmp_path):
     if form == "iterable":
-        records = records_from_dataset(dataset.to_iterable_dataset(), image_root=tmp_path / "d")
+        records = records_from_dataset(dataset.to_iterable_dataset())
     elif form == "shards":
         rows = dataset.to_iterable_dataset(num_shards=2).map(lambda row: row)
-        records = records_from_dataset(rows, image_root=tmp_path / "d")
+        records = records_from_dataset(rows)
     elif form == "numpy":
         records = records_from_dataset(dataset.with_format("numpy"))
     elif form == "generator":
@@ -393,3 +393,14 @@ def test_large_parquet_is_refused_before_it_is_read(tmp_path):
     assert (tmp_path / "a.parquet").stat().st_size < 1e6
     with pytest.raises(AnnotationError, match=r"a\.parquet, row group 0: would take .*--memory-limit"):
         read_dataset("hub", tmp_path / "a.parquet", memory_limit=2**27)
+
+
+def test_prepare_says_why_no_picture_could_be_used(secret, tmp_path, capsys):
+    from tcm_hf.cli import main
+
+    (tmp_path / "p").mkdir()
+    columns = {"image": [{"path": f"file://{secret}", "bytes": None}], "polygons": [[box(1, 1)]]}
+    write_parquet(tmp_path / "p" / "train.parquet", columns, image=datasets.Image())
+    assert main(["prepare", "hub", str(tmp_path / "p"), str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "leads outside of the data set" in line and "--allow-outside" in line

@@ -270,7 +270,8 @@ def _prepare(
     report = _summarize(_journal_entries(journal), settings, errors or [], passed_over or {})
     report["warnings"] += warnings or []
     if not report["images"]:
-        raise ValueError(f"nothing to write to {root}: no picture of the source could be used; see {journal}")
+        first = "".join(f" ({report['examples'][reason][0]})" for reason in list(report["dropped_images"])[:1])
+        raise ValueError(f"nothing to write to {root}: no picture of the source could be used{first}; see {journal}")
     _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w") as file:
         for entry in _journal_entries(journal):

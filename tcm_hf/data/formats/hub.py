@@ -320,21 +320,33 @@ def _picture_folders(
 ) -> SourceFolders:
     """What pictures that are only named may be."""
     roots = [image_root] if isinstance(image_root, (str, Path)) else list(image_root or ())
-    info = getattr(dataset, "info", None)
-    builder = getattr(info, "builder_name", None)
     hub = [root for root in roots if str(root).startswith("hf://")]
-    if roots and not hub:
-        listed = False
-    elif info is None:  # rows that the caller made
-        listed = True
-    elif builder is None:
-        # Made in memory. What was saved to disk has no builder either, but files.
-        listed = hasattr(dataset, "num_rows") and not dataset.cache_files
-    else:
-        # The loader of folders takes the files that it found itself; a saved data set could only claim to be its work.
-        saved = any((Path(file["filename"]).parent / "state.json").exists() for file in _cache_files(dataset))
-        listed = builder in ("imagefolder", "generator") and not saved
+    listed = (not roots or bool(hub)) and all(map(_is_listed, _origins(dataset)))
     return SourceFolders(*roots, allow_outside=options.allow_outside, listed=listed)
+
+
+def _is_listed(dataset: Any) -> bool:
+    """Whether the pictures that rows only name were named by the caller's own code, or by the loader of folders."""
+    info = getattr(dataset, "info", None)
+    if info is None:  # rows that the caller made
+        return True
+    if info.builder_name is None:
+        # Made in memory. What was saved to disk has no builder either, but files.
+        return hasattr(dataset, "num_rows") and not dataset.cache_files
+    # The loader of folders takes the files that it found itself; a saved data set could only claim to be its work.
+    saved = any((Path(file["filename"]).parent / "state.json").exists() for file in _cache_files(dataset))
+    return info.builder_name in ("imagefolder", "generator") and not saved
+
+
+def _origins(dataset: Any) -> list[Any]:
+    """The data sets that a stream of `to_iterable_dataset` was made of, which it does not tell itself; else the data set."""
+    examples = getattr(dataset, "_ex_iterable", None)
+    while examples is not None:
+        shards = (getattr(examples, "kwargs", None) or {}).get("shards")
+        if shards and all(hasattr(shard, "num_rows") for shard in shards):
+            return list(shards)
+        examples = getattr(examples, "ex_iterable", None)
+    return [dataset]
 
 
 def _cache_files(dataset: Any) -> list[dict]:
