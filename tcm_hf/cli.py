@@ -259,10 +259,9 @@ def _convert(arguments: argparse.Namespace) -> int:
     if arguments.no_text_side:
         fields["text_side"] = False
 
-    from huggingface_hub.errors import StrictDataclassError
-
     from .configuration_tcm import DETECTOR_DEFAULTS
     from .convert import convert_checkpoint
+    from .convert_layouts import ConfigurationError
 
     if arguments.detector not in (None, *DETECTOR_DEFAULTS):
         raise UsageError(f"unknown detector {arguments.detector!r}; known are {', '.join(sorted(DETECTOR_DEFAULTS))}")
@@ -276,7 +275,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             **fields,
         )
-    except StrictDataclassError as error:
+    except ConfigurationError as error:
         raise UsageError(f"wrong configuration: {_one_line(error)}") from error
     except (OSError, ValueError, TypeError) as error:
         print(f"tcm-hf convert: error: {_one_line(error)}", file=sys.stderr)
@@ -479,9 +478,6 @@ def load_pipeline(arguments: argparse.Namespace):
                 f"checkpoints of the package are {', '.join(checkpoint_names())}"
             ) from error
 
-    if arguments.model is not None and (problem := _wrong_object(arguments.model)):
-        raise UsageError(f"cannot load model {arguments.model!r}: {problem}")
-
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -527,20 +523,6 @@ def _wrong_file(checkpoint: str) -> str | None:
                 return f"{path}: {field!r} has a wrong type"
         if not all(isinstance(value, str) for value in content.get("auto_map", {}).values()):
             return f"{path}: 'auto_map' has to give names of classes"
-    return None
-
-
-def _wrong_object(directory: str) -> str | None:
-    """What transformers would only say in a traceback of its own code about the files of a local checkpoint."""
-    for name, field in (("config.json", "model_type"), ("preprocessor_config.json", "image_processor_type")):
-        try:
-            content = json.loads(Path(directory, name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it says so itself
-            continue
-        if not isinstance(content, dict):
-            return f"{name} must hold an object, got {json.dumps(content)[:80]}"
-        if not isinstance(content.get(field, ""), str):
-            return f"{field} in {name} must be text, got {json.dumps(content[field])[:80]}"
     return None
 
 

@@ -200,11 +200,11 @@ def naming_file(source, file: str):
     try:
         yield
     except _WRONG_VALUES as error:
-        text = _one_line(error)
+        text = one_line(error)
         raise ValueError(text if file in text else f"{os.path.join(str(source), file)}: {text}") from error
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The reason alone: `@strict` puts the field or the validator before it, in a line of its own."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = re.sub(r"\S{120,}", lambda match: f"{match[0][:60]}...", text)
@@ -359,8 +359,8 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         # Here, where it is a plain ValueError, as a wrong argument of `from_pretrained` should be.
         for labels in (kwargs.get("num_labels"), None if self.id2label is None else len(self.id2label)):
             _check_labels(labels)
-        self.vision_config = _tower_config("vision_config", self.vision_config, (CLIPResNetConfig, CLIPVisionConfig))
-        self.text_config = _tower_config("text_config", self.text_config, (CLIPTextConfig,))
+        self.vision_config = tower_config("vision_config", self.vision_config, (CLIPResNetConfig, CLIPVisionConfig))
+        self.text_config = tower_config("text_config", self.text_config, (CLIPTextConfig,))
         if self.text_config is None:
             # CLIP RN50's text tower is that of ViT-B/32, projected to RN50's 1024-d space.
             self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
@@ -597,7 +597,7 @@ def _check_least(config: PreTrainedConfig, names: tuple[str, ...], least: int = 
             raise ValueError(f"`{name}` has to be at least {least}, got {getattr(config, name)}.")
 
 
-def _tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
+def tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
     """Builds a tower's configuration of the type that its `model_type` names, by default the first one."""
     if values is None:
         return None
@@ -618,7 +618,7 @@ def _tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
                 raise ValueError(f"`{key}` has to be at least 1, got {values[key]}.")
         return by_type[model_type](**values)
     except _WRONG_VALUES as error:
-        raise ValueError(f"`{name}`: {_one_line(error)}") from error
+        raise ValueError(f"`{name}`: {one_line(error)}") from error
 
 
 __all__ = ["CLIPResNetConfig", "TCMConfig"]

@@ -31,6 +31,7 @@ from torch import nn
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
 from ._version import __version__
+from .configuration_tcm import one_line
 from .convert_card import CARD_NAME, model_card
 from .convert_configuration import infer_config
 from .convert_layouts import ConversionError, detect_layout, make_plan, pull
@@ -236,8 +237,9 @@ def convert_checkpoint(
     except ConversionError:
         raise
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConversionError(f"{weights.name}: no model can be built with these sizes ({reason}).") from error
+        raise ConversionError(
+            f"{weights.name}: no model can be built with these sizes ({one_line(error)})."
+        ) from error
     initialized = model.state_dict()
     report = ConversionReport(
         source=weights.name,

@@ -15,14 +15,13 @@
 
 import math
 import re
-import reprlib
 from collections.abc import Mapping
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from .configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
-from .convert_layouts import HEAD_PREFIXES, ConversionError, Layout, Weights, source_name
+from .configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig, one_line, tower_config
+from .convert_layouts import HEAD_PREFIXES, ConfigurationError, ConversionError, Layout, Weights, source_name
 
 
 def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMConfig:
@@ -91,8 +90,10 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     try:
         return TCMConfig(**fields)
     except (StrictDataclassError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        file = ", config.json" if layout.name == "transformers" else ""
-        raise ConversionError(f"{weights.name}{file}: {' '.join(str(error).split())}") from None
+        reason = one_line(error)
+        if layout.name == "transformers":
+            raise ConfigurationError(f"{weights.name}, config.json or a given setting: {reason}") from None
+        raise ConversionError(f"{weights.name}: {reason}") from None
 
 
 def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
@@ -164,21 +165,23 @@ def _text_fields(weights: Weights, prefix: str, token_ids: list[int] | None) -> 
 
 
 def _transformers_fields(weights: Weights) -> dict:
-    fields = {}
-    for tower, config_class in (("text", CLIPTextConfig), ("vision", CLIPVisionConfig)):
-        key = f"{tower}_config"
+    fields, layers = {}, {}
+    for key, config_class in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
         given = weights.clip_config.get(key) or {}
         if not isinstance(given, dict):
-            raise ConversionError(f"{weights.name}: {key!r} of config.json has to be an object.")
+            raise ConfigurationError(f"{weights.name}, config.json: `{key}` has to be an object.")
         # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
         length = weights.shape("visual_projection.weight")[0]
         fields[key] = {"model_type": config_class.model_type, **given, "projection_dim": length}
-        layers = fields[key].get("num_hidden_layers", config_class.num_hidden_layers)
-        count = weights.count(rf"{tower}_model\.encoder\.layers\.(\d+)\.")
-        if layers != count:
-            raise ConversionError(
-                f"{weights.name}: 'num_hidden_layers' in {key!r} of config.json is {reprlib.repr(layers)}, but the weights "
-                f"have {count} layers."
+        try:
+            layers[key] = tower_config(key, fields[key], (config_class,)).num_hidden_layers
+        except ValueError as error:
+            raise ConfigurationError(f"{weights.name}, config.json: {one_line(error)}") from None
+    for key, number in layers.items():
+        count = weights.count(rf"{key.removesuffix('_config')}_model\.encoder\.layers\.(\d+)\.")
+        if number != count:
+            raise ConfigurationError(
+                f"{weights.name}, config.json: `num_hidden_layers` of `{key}` is {number}, but the weights have {count} layers."
             )
     return fields
 

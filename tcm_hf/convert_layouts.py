@@ -30,6 +30,10 @@ class ConversionError(ValueError):
     """A source that cannot be converted; the message names the file and the remedy."""
 
 
+class ConfigurationError(ConversionError):
+    """A source whose configuration is wrong."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """
