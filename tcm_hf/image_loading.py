@@ -451,12 +451,12 @@ def _download(url: str, name: str, timeout: float | None) -> bytes:
     try:
         thread.join(timeout)
     finally:
+        expired = thread.is_alive()
         stopped.set()
-        if not outcome:
-            for stream in list(streams):
-                with suppress(Exception):  # it may be closed at this very moment
-                    stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    if not outcome:
+        for stream in list(streams) if expired else ():
+            with suppress(Exception):  # it may be closed at this very moment
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    if expired:  # whatever it ends with now
         raise ImageReadError(f"{name} takes longer than {timeout:g} seconds to download; raise timeout")
     if isinstance(outcome[0], ImageReadError):
         raise outcome[0]
@@ -480,7 +480,10 @@ def _transfer(url: str, name: str, timeout: float | None, streams: list, stopped
     content = io.BytesIO()
     with (
         # Redirections lead to other http(s) addresses only: the client knows no other scheme.
-        httpx.Client(timeout=timeout, follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
+        # Its own limit is for what can't be shut down from outside, such as a connection that is being made.
+        httpx.Client(
+            timeout=None if timeout is None else timeout + 1, follow_redirects=True, max_redirects=MAX_REDIRECTS
+        ) as client,
         # Not compressed, since a small answer could become a huge one.
         client.stream("GET", url, headers={"Accept-Encoding": "identity"}, extensions={"trace": trace}) as response,
     ):

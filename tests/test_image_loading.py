@@ -409,8 +409,8 @@ def test_one_deadline_for_the_whole_transfer(stage):
         start = time.monotonic()
         with pytest.raises(ImageReadError, match="takes longer than 0.7 seconds to download; raise timeout"):
             load_rgb_image(f"{address}/{stage}", timeout=0.7)
-        assert time.monotonic() - start < 1.5
-        for _ in range(50):  # nothing goes on in the background
+        assert time.monotonic() - start < 6  # the answers take 10 to 50 seconds
+        for _ in range(150):  # nothing goes on in the background
             if not threads():
                 break
             time.sleep(0.1)
@@ -426,10 +426,10 @@ def load_rgb_image_error(*args, **kwargs) -> str:
 
 def test_looking_a_name_up_counts(monkeypatch):
     load_rgb_image_error("http://127.0.0.1:9/", timeout=5)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(3))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(10))
     start = time.monotonic()
     assert "longer than 0.3 seconds" in load_rgb_image_error("http://picture.example/x.png", timeout=0.3)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 6  # the answers take 10 to 50 seconds
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "4"])
