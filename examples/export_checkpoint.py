@@ -50,8 +50,6 @@ def to_half(model):
         if isinstance(module, nn.BatchNorm2d):
             continue
         for key, parameter in module.named_parameters(recurse=False):
-            if key == "text_embedding":
-                continue  # a few numbers, with which every picture is compared
             half = parameter.data.to(torch.float16)
             if not half.isfinite().all():
                 raise ValueError(

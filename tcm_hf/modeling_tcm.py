@@ -48,7 +48,7 @@ from .modeling_tcm_db import DBDetector
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
 from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
-from .sharing import SharingMixin
+from .sharing import SharingMixin, known_source
 
 
 logger = logging.get_logger(__name__)
@@ -140,7 +140,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
         # Those of another size come with both sizes.
         mismatched = {key if isinstance(key, str) else key[0] for key in loading_info["mismatched_keys"]}
         model.missing_weights = tuple(sorted(mismatched | set(loading_info["missing_keys"])))
-        model.card_source = None if model.missing_weights else str(pretrained_model_name_or_path)
+        model.card_source = None if model.missing_weights else known_source(pretrained_model_name_or_path)
         try:
             model.check_running_statistics()
         except ValueError as error:
@@ -257,11 +257,6 @@ class BimodalProjection(nn.Linear):
         super().__init__(channels, channels, bias=False)
 
 
-def _constant(value: torch.Tensor) -> nn.Parameter:
-    """A tensor that is saved and not trained. No buffer: where a model is spread over devices, accelerate forgets these."""
-    return nn.Parameter(value, requires_grad=False)
-
-
 def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
     """L2 normalisation of the last axis, in fp32: in fp16 the zeros of padding would become NaN."""
     return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
@@ -302,7 +297,9 @@ class TCMModel(TCMPreTrainedModel):
             self.channels[-1] += 1
             channels = config.vision_config.projection_dim
             if config.fused_text:
-                self.text_embedding = _constant(torch.zeros(1, 1, channels))
+                self.text_embedding = nn.Buffer(torch.zeros(1, 1, channels))
+                # Where a model is spread over devices, accelerate forgets buffers of what it splits.
+                self._no_split_modules = [*self._no_split_modules, type(self).__name__]
             else:
                 self.text_tower = TCMTextTower(config)
                 if config.prompt_generator is not None:
@@ -357,7 +354,7 @@ class TCMModel(TCMPreTrainedModel):
             return
         with torch.no_grad():
             self.text_tower.eval()
-            self.text_embedding = _constant(self._constant_text().clone())
+            self.text_embedding = nn.Buffer(self._constant_text().clone())
         self.text_tower = self.prompt_generator = self.meta_query = None
         self.config.fused_text = True
 

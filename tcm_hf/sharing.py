@@ -39,6 +39,11 @@ _RESULT_FILES = ("all_results.json", "eval_results.json", "trainer_state.json")
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 
 
+def known_source(name_or_path: str | os.PathLike) -> str:
+    """A Hub id, or a directory by its full name: from another place its short name could be that of a repository."""
+    return os.path.abspath(name_or_path) if os.path.isdir(name_or_path) else str(name_or_path)
+
+
 class SharingMixin:
     """
     Makes `push_to_hub` and `save_pretrained(..., push_to_hub=True)` keep what a repository has: its model card, and the
@@ -81,7 +86,7 @@ class ProcessorSharingMixin(SharingMixin):
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         processor = loaded[0] if isinstance(loaded, tuple) else loaded  # with `return_unused_kwargs`
-        processor.card_source = str(pretrained_model_name_or_path)
+        processor.card_source = known_source(pretrained_model_name_or_path)
         return loaded
 
     def to_dict(self) -> dict[str, Any]:

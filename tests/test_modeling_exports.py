@@ -119,6 +119,30 @@ def test_exported(tower, detector, with_mask):
         exported(*inputs(SMALL[0], 2, with_mask))
 
 
+@pytest.mark.slow
+def test_exported_with_named_sizes():
+    """Multiples of 32 alone, as somebody may declare them, and the model's own output class."""
+    model = tiny_detector("vit")
+    batch = torch.export.Dim("batch")
+    height, width = (32 * torch.export.Dim(name, max=40) for name in ("rows", "columns"))
+    pixel_values, pixel_mask = inputs((96, 160), 2, True)
+    exported = torch.export.export(
+        model,
+        (),
+        {"pixel_values": pixel_values, "pixel_mask": pixel_mask},
+        dynamic_shapes={
+            "pixel_values": {0: batch, 2: height, 3: width},
+            "pixel_mask": {0: batch, 1: height, 2: width},
+        },
+    ).module()
+    for size in ((64, 64), (96, 128)):
+        pixel_values, pixel_mask = inputs(size, 1, True)
+        with torch.no_grad():
+            expected = model(pixel_values, pixel_mask).logits
+        actual = exported(pixel_values=pixel_values, pixel_mask=pixel_mask).logits
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 @slow_but(("resnet", "pan", False))
 def test_onnx(tower, detector, with_mask, tmp_path):
     pytest.importorskip("onnxscript", reason="the exporter to ONNX needs onnxscript")

@@ -602,7 +602,7 @@ def test_weights_spread_by_size(tower, share, fused, tmp_path):
         offload_folder=tmp_path / "offload",
         dtype=torch.float32,
     )
-    assert set(spread.hf_device_map.values()) == {"cpu", "disk"} or share < 0.1
+    assert "disk" in spread.hf_device_map.values()
     with torch.no_grad():
         torch.testing.assert_close(spread(x).logits, expected, rtol=1e-3, atol=1e-3)
 
