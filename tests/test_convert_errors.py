@@ -16,12 +16,14 @@
 import json
 import os
 import re
+import shutil
 
 import clip_layouts
 import numpy as np
 import pytest
 import torch
 from clip_layouts import SMALL, TINY, load, save
+from conftest import shared_path
 from safetensors.torch import load_file, save_file
 
 from tcm_hf import TCMForTextDetection
@@ -186,6 +188,99 @@ def test_directories_that_hold_no_clip(tmp_path, clip_directory):
     attempt("cannot be read as JSON")
     config.unlink()
     attempt("config.json")
+
+
+def test_reported_archive(tmp_path):
+    with pytest.raises(
+        ConversionError, match=r"convert_badzipfile\.pt is damaged or incomplete \(its table of contents"
+    ):
+        convert_checkpoint(shared_path("cases/convert_badzipfile.pt"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "weight_map, message",
+    [
+        (["a.safetensors"], "'weight_map' has to be an object"),
+        ("a.safetensors", "'weight_map' has to be an object"),
+        (None, "'weight_map' is missing or empty"),
+        ({}, "'weight_map' is missing or empty"),
+        ({"w": None}, "names of files in its folder, got None"),
+        ({"w": ["a.safetensors"]}, "names of files in its folder"),
+        ({"w": "../secret.safetensors"}, r"names of files in its folder, got '\.\./secret"),
+        ({"w": "sub/../../secret.safetensors"}, "names of files in its folder"),
+        ({"w": "..\\secret.safetensors"}, "names of files in its folder"),
+        ({"w": "/etc/passwd"}, "names of files in its folder, got '/etc/passwd'"),
+        ({"w": "C:secret"}, "names of files in its folder"),
+        ({"w": ""}, "names of files in its folder"),
+        ({"w": "."}, "names of files in its folder"),
+        ({"w": "a\0b"}, "names of files in its folder"),
+        ({"w": "absent.safetensors"}, "a file that .* names is missing"),
+    ],
+)
+def test_index_files(weight_map, message, clip_directory, tmp_path):
+    shutil.copy(clip_directory / "model.safetensors", tmp_path / "secret.safetensors")
+    (clip_directory / "model.safetensors").unlink()
+    index = clip_directory / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ConversionError, match=message) as error:
+        convert_checkpoint(clip_directory, tmp_path / "out", **SMALL)
+    assert index.name in str(error.value) and str(error.value).isprintable()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"model_type": ["clip"]}, r"config\.json: 'model_type' has to be a text, got \['clip'\]"),
+        ({"model_type": "clip", "text_config": [1]}, r"config\.json: `text_config` has to be an object"),
+        ({"model_type": "clip", "vision_config": {"patch_size": 0}}, "`vision_config`: `patch_size`.*at least 1"),
+        ({"model_type": "clip", "vision_config": {"num_hidden_layers": 10**9}}, "`num_hidden_layers`.*1000000000"),
+        ({"model_type": "clip", "text_config": {"hidden_size": "wide"}}, "`text_config`: `hidden_size`"),
+        (
+            {"model_type": "clip", "text_config": {"model_type": "siglip_text_model"}},
+            "`text_config.model_type` 'siglip",
+        ),
+        ({"model_type": "metaclip_2"}, "type 'metaclip_2'.*CLIPModel"),
+        ([], "no JSON object"),
+    ],
+)
+def test_configurations_of_clip(content, message, clip_directory, tmp_path):
+    config = clip_directory / "config.json"
+    if isinstance(content, dict):  # all else as it was
+        good = json.loads(config.read_text())
+        for key in ("text_config", "vision_config"):
+            if isinstance(content.get(key, {}), dict):
+                content = {**content, key: {**good[key], **content.get(key, {})}}
+    config.write_text(json.dumps(content))
+    with pytest.raises(ConversionError, match=message) as error:
+        convert_checkpoint(clip_directory, tmp_path / "out", **SMALL)
+    assert "clip" in str(error.value) and str(error.value).isprintable() and not (tmp_path / "out").exists()
+
+
+def test_open_clip_settings_of_a_wrong_type(tmp_path):
+    (tmp_path / "clip").mkdir()
+    save(clip_layouts.openai(), tmp_path / "clip" / "open_clip_pytorch_model.bin")
+    (tmp_path / "clip" / "open_clip_config.json").write_text('{"model_cfg": ["quick_gelu"]}')
+    with pytest.raises(ConversionError, match=r"open_clip_config\.json: 'model_cfg' has to be an object"):
+        convert_checkpoint(tmp_path / "clip", tmp_path / "out", **SMALL)
+
+
+def test_sizes_that_only_names_and_shapes_claim(tmp_path):
+    state = clip_layouts.tcm()
+    state["text_encoder.transformer.resblocks.999999999.ln_1.weight"] = torch.ones(64)
+    with pytest.raises(ConversionError, match="number 999999999, but none of number 2"):
+        convert_checkpoint(save(state, tmp_path / "x.pth"), tmp_path / "out", **TINY)
+    for key, value, message in (
+        ("contexts", torch.empty(1, 10**9, 0), r"'contexts' is empty"),
+        ("text_encoder.text_projection", torch.empty(0, 10**6), "'text_encoder.text_projection' is empty"),
+        ("gamma", torch.ones(clip_layouts.LENGTH, dtype=torch.int64), "'gamma' holds numbers of the type int64"),
+        ("logit_scale", torch.ones(3), "'logit_scale' has to be one number"),
+        ("logit_scale", torch.tensor(float("nan")), "'logit_scale' has to be one number"),
+    ):
+        state = clip_layouts.tcm()
+        state[key] = value
+        with pytest.raises(ConversionError, match=message):
+            convert_checkpoint(save(state, tmp_path / "x.pth"), tmp_path / "out", **TINY)
 
 
 def test_output_directory(tmp_path, monkeypatch):
