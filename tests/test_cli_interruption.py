@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from tiny_model import black_picture, tiny_pipeline
@@ -142,24 +143,31 @@ def test_a_reader_that_goes_ends_the_run_without_noise(place):
 # ---------------------------------------------------------------------- the writer itself
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Files may have 1,000 bytes; what goes beyond is written in part and then fails, as on a full disk."""
+    """
+    Files may have 1,000 bytes; what goes beyond is written in part and then fails, as on a full disk.
+
+    It ends before the test does: pytest's own output may be a longer file, and the limit is that of the whole process.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("name", ["out.json", "out.jsonl"])
 @pytest.mark.parametrize("size", [1, 200, 330, 2000])
-def test_full_disk(tmp_path, small_disk, name, size):
+def test_full_disk(tmp_path, name, size):
     output = tmp_path / name
     output.write_text("older result")
     entry = {"image": "ä" * (size // 2)}
-    with pytest.raises(ResultWriteError, match="cannot write to .*out"), ResultWriter(output) as writer:
+    refused = pytest.raises(ResultWriteError, match="cannot write to .*out")
+    with refused, small_disk(), ResultWriter(output) as writer:
         while True:
             writer.write(entry)
             assert read_results(output) == [entry] * writer.count
@@ -171,7 +179,7 @@ def test_full_disk(tmp_path, small_disk, name, size):
 
 
 @pytest.mark.parametrize("mode", ["w", "a", "r+"])
-def test_full_disk_of_a_redirected_stdout(tmp_path, small_disk, monkeypatch, mode):
+def test_full_disk_of_a_redirected_stdout(tmp_path, monkeypatch, mode):
     path = tmp_path / "stdout.json"
     path.write_text("" if mode == "w" else "before ")
     with open(path, mode) as file:
@@ -179,7 +187,8 @@ def test_full_disk_of_a_redirected_stdout(tmp_path, small_disk, monkeypatch, mod
             file.seek(7)
         monkeypatch.setattr(sys, "stdout", file)
         entry = {"image": "x" * 300}
-        with pytest.raises(ResultWriteError, match="cannot write to stdout"), ResultWriter(None) as writer:
+        refused = pytest.raises(ResultWriteError, match="cannot write to stdout")
+        with refused, small_disk(), ResultWriter(None) as writer:
             while True:
                 writer.write(entry)
     text = path.read_text()
