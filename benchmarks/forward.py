@@ -40,11 +40,11 @@ from torch import nn
 
 import tcm_hf
 from tcm_hf import TCMConfig, TCMForTextDetection
-from tcm_hf.convert import convert_checkpoint
-from tcm_hf.decoding_db import decode_db
-from tcm_hf.image_loading import load_rgb_image
-from tcm_hf.image_processing_tcm import TCMImageProcessor
-from tcm_hf.polygons import polygon_iou
+from tcm_hf.conversion.convert import convert_checkpoint
+from tcm_hf.model.decoding_db import decode_db
+from tcm_hf.model.image_loading import load_rgb_image
+from tcm_hf.model.image_processing_tcm import TCMImageProcessor
+from tcm_hf.model.polygons import polygon_iou
 
 
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"

@@ -29,8 +29,8 @@ from concurrent.futures import ProcessPoolExecutor
 import cv2
 import numpy as np
 
-from tcm_hf.data.synthetic import SyntheticTextGenerator, find_fonts
-from tcm_hf.data.words import default_words
+from tcm_hf.data.synthesis.generator import SyntheticTextGenerator, find_fonts
+from tcm_hf.data.synthesis.words import default_words
 from tcm_hf.targets.db import build_db_targets
 
 

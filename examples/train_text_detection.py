@@ -37,9 +37,8 @@ import sys
 from transformers import HfArgumentParser, set_seed
 
 from tcm_hf.data.collate import text_detection_collate
-from tcm_hf.training import CheckpointError, TCMTrainer, TCMTrainingArguments
-from tcm_hf.training_checkpoint import run_lock
-from tcm_hf.training_setup import (
+from tcm_hf.training.checkpoint import run_lock
+from tcm_hf.training.setup import (
     DataArguments,
     ModelArguments,
     build_train_dataset,
@@ -48,6 +47,7 @@ from tcm_hf.training_setup import (
     load_processor,
     read_records,
 )
+from tcm_hf.training.trainer import CheckpointError, TCMTrainer, TCMTrainingArguments
 
 
 logger = logging.getLogger(__name__)

@@ -43,21 +43,8 @@ from transformers import HfArgumentParser
 
 from tcm_hf import TextDetectionPipeline
 from tcm_hf.metrics.report import json_ready
-from tcm_hf.training import (
-    IMAGE_ENCODER_MULTIPLIER,
-    IMAGE_ENCODER_PREFIX,
-    ExponentialMovingAverage,
-    bf16_is_supported,
-    build_scheduler,
-    build_train_dataloader,
-    evaluate_records,
-    freeze_batch_norm,
-    parameter_groups,
-    synchronize_batch_norm,
-    use_joint_loss,
-)
-from tcm_hf.training_card import write_model_card
-from tcm_hf.training_checkpoint import (
+from tcm_hf.model.model_card import write_model_card
+from tcm_hf.training.checkpoint import (
     PROGRESS_NAME,
     CheckpointError,
     check_checkpoint,
@@ -74,7 +61,7 @@ from tcm_hf.training_checkpoint import (
     staged_files,
     write_json,
 )
-from tcm_hf.training_setup import (
+from tcm_hf.training.setup import (
     DataArguments,
     ModelArguments,
     build_train_dataset,
@@ -82,6 +69,19 @@ from tcm_hf.training_setup import (
     load_model,
     load_processor,
     read_records,
+)
+from tcm_hf.training.trainer import (
+    IMAGE_ENCODER_MULTIPLIER,
+    IMAGE_ENCODER_PREFIX,
+    ExponentialMovingAverage,
+    bf16_is_supported,
+    build_scheduler,
+    build_train_dataloader,
+    evaluate_records,
+    freeze_batch_norm,
+    parameter_groups,
+    synchronize_batch_norm,
+    use_joint_loss,
 )
 
 

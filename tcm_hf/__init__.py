@@ -22,9 +22,9 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ._version import __version__
 from .checkpoints import checkpoint_names, checkpoint_path
-from .configuration_tcm import CLIPResNetConfig, TCMConfig
-from .image_processing_tcm import TCMImageProcessor, register_decoder
-from .modeling_tcm import (
+from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
+from .model.image_processing_tcm import TCMImageProcessor, register_decoder
+from .model.modeling_tcm import (
     TCMForTextDetection,
     TCMModel,
     TCMModelOutput,
@@ -32,7 +32,7 @@ from .modeling_tcm import (
     TCMTextDetectionOutput,
     register_detector,
 )
-from .pipeline_text_detection import TextDetectionPipeline
+from .model.pipeline_text_detection import TextDetectionPipeline
 from .visualization import draw_detections
 
 

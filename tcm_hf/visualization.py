@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
+from .model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 
 
 def draw_detections(

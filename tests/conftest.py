@@ -49,7 +49,7 @@ def _threads_are_put_back():
 @pytest.fixture
 def bare_layouts(monkeypatch):
     """Rendered words without underlines, which are ink outside of the outlines."""
-    from tcm_hf.data.text_layout import TextLayouter
+    from tcm_hf.data.synthesis.text_layout import TextLayouter
 
     draw = TextLayouter.draw
 

@@ -6,7 +6,7 @@ import pytest
 import tcm_hf
 from tcm_hf.checkpoints import DEFAULT, checkpoint_names, checkpoint_path, find_checkpoint
 from tcm_hf.cli import main
-from tcm_hf.training_setup import DataArguments, ModelArguments, load_model, load_processor
+from tcm_hf.training.setup import DataArguments, ModelArguments, load_model, load_processor
 
 
 def test_checkpoints_of_the_package_have_names():

@@ -25,7 +25,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
-from tcm_hf import cli, image_loading
+from tcm_hf import cli
+from tcm_hf.commands import detect
+from tcm_hf.model import image_loading
 from tcm_hf.output_files import exclusive
 
 
@@ -55,7 +57,7 @@ def run(monkeypatch, capsys):
         loaded.append(white_pipeline(monkeypatch, reading_order=arguments.reading_order, **options))
         return loaded[-1]
 
-    monkeypatch.setattr(cli, "load_pipeline", load)
+    monkeypatch.setattr(detect, "load_pipeline", load)
 
     def call(*arguments):
         code = cli.main(["detect", *map(str, arguments)])
@@ -113,7 +115,7 @@ def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
     os.umask(umask)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
     target.write_text("older result")
-    rounded, seen = cli._rounded, []
+    rounded, seen = detect._rounded, []
 
     def watched(detection):
         # What is there while the second picture with text is in work: the older result, or all that is done.
@@ -122,7 +124,7 @@ def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
             raise RuntimeError("a mistake of ours")
         return rounded(detection)
 
-    monkeypatch.setattr(cli, "_rounded", watched)
+    monkeypatch.setattr(detect, "_rounded", watched)
     photo = photos / "a" / "photo.png"
     with pytest.raises(RuntimeError):
         run(photo, photos / "a" / "blank.JPG", photos / "b", "--output", target)
@@ -130,7 +132,7 @@ def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
     assert len(read_results(target)) == 3 and os.listdir(target.parent) == [name]
     # Nothing was found yet: what was there stays.
     target.write_text("older result")
-    monkeypatch.setattr(cli, "_detect_batch", broken)
+    monkeypatch.setattr(detect, "_detect_batch", broken)
     with pytest.raises(ZeroDivisionError):
         run(photos / "a", "--output", target)
     assert target.read_text() == "older result" and os.listdir(target.parent) == [name]
@@ -160,7 +162,7 @@ def test_one_bad_picture_is_one_entry(run, photos, monkeypatch):
         ValueError("a\nb"),
         OSError(5, "I/O"),
     ):
-        load, places = cli.load_pipeline, []
+        load, places = detect.load_pipeline, []
 
         def load_failing(arguments, load=load, error=error, places=places):
             pipe = load(arguments)
@@ -178,7 +180,7 @@ def test_one_bad_picture_is_one_entry(run, photos, monkeypatch):
 
         for batch_size in (1, 2, 4):
             with monkeypatch.context() as patch:
-                patch.setattr(cli, "load_pipeline", load_failing)
+                patch.setattr(detect, "load_pipeline", load_failing)
                 code, entries, err = run(*paths, "--batch-size", batch_size)
             assert code == 1 and [entry["image"] for entry in entries] == list(map(str, paths))
             assert ["error" in entry for entry in entries] == [False, True, False, False]
@@ -298,7 +300,7 @@ def test_loading_options(photos, tmp_path, capsys):
     parse = cli.build_parser().parse_args
     options = ["--shape", "quad", "--threshold", "0.1", "--mask-threshold", "0.4", "--unclip-ratio", "1", "--upscale"]
     options += ["--size", "64,100", "--reading-order", "--device", "cpu"]
-    pipe = cli.load_pipeline(parse(["detect", "x", "--model", str(checkpoint), *options]))
+    pipe = detect.load_pipeline(parse(["detect", "x", "--model", str(checkpoint), *options]))
     assert pipe._postprocess_params == {
         "shape": "quad",
         "threshold": 0.1,
@@ -368,12 +370,12 @@ def test_usage_errors(run, photos, capsys, tmp_path):
 
 
 def test_find_images(photos):
-    assert list(cli.find_images([str(photos / "**" / "*.png")])) == [str(photos / n / "photo.png") for n in "ab"]
-    assert [os.path.basename(path) for path in cli.find_images([str(photos / "b")])] == ["photo.png", "photo.webp"]
-    assert cli.find_images(["http://host/x*.jpg", "absent.png"]) == {"http://host/x*.jpg": None, "absent.png": None}
+    assert list(detect.find_images([str(photos / "**" / "*.png")])) == [str(photos / n / "photo.png") for n in "ab"]
+    assert [os.path.basename(path) for path in detect.find_images([str(photos / "b")])] == ["photo.png", "photo.webp"]
+    assert detect.find_images(["http://host/x*.jpg", "absent.png"]) == {"http://host/x*.jpg": None, "absent.png": None}
     strange = photos / "[1].png"
     strange.touch()
-    assert cli.find_images([str(strange)]) == {str(strange): None}
+    assert detect.find_images([str(strange)]) == {str(strange): None}
 
 
 def test_inputs_without_pictures_do_not_stop_the_rest(run, photos, monkeypatch):
@@ -402,7 +404,7 @@ def test_inputs_without_pictures_do_not_stop_the_rest(run, photos, monkeypatch):
 
 
 def test_output_places_are_checked_before_the_model_is_loaded(photos, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load_pipeline", lambda arguments: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(detect, "load_pipeline", lambda arguments: pytest.fail("the model was loaded"))
     note = photos / "b" / "notes.txt"
     for option, place in (
         ("--output", note / "out.json"),
@@ -430,7 +432,7 @@ def test_logits_that_are_not_finite(photos, monkeypatch, capsys, batch_size):
         monkeypatch.setattr(pipe.model, "forward", broken_on_blank)
         return pipe
 
-    monkeypatch.setattr(cli, "load_pipeline", load)
+    monkeypatch.setattr(detect, "load_pipeline", load)
     blank, photo = str(photos / "a" / "blank.JPG"), str(photos / "a" / "photo.png")
     other = str(photos / "b" / "photo.png")
     assert cli.main(["detect", photo, blank, other, "--batch-size", str(batch_size)]) == 1

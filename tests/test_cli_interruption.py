@@ -28,8 +28,8 @@ import pytest
 from tiny_model import black_picture, tiny_pipeline
 
 from tcm_hf import cli
-from tcm_hf.interruption import Interrupted, interruptible, uninterrupted
-from tcm_hf.result_writer import ResultWriteError, ResultWriter
+from tcm_hf.commands.interruption import Interrupted, interruptible, uninterrupted
+from tcm_hf.commands.result_writer import ResultWriteError, ResultWriter
 
 
 ROOT = os.path.dirname(os.path.dirname(cli.__file__))

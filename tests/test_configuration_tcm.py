@@ -17,7 +17,7 @@ from transformers import (
 from transformers.configuration_utils import PreTrainedConfig
 
 from tcm_hf import TCMForTextDetection
-from tcm_hf.configuration_tcm import DETECTOR_DEFAULTS, PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+from tcm_hf.model.configuration_tcm import DETECTOR_DEFAULTS, PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
 
 
 VIT = {

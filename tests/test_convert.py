@@ -34,11 +34,11 @@ from transformers import CLIPModel, pipeline
 
 import tcm_hf
 from tcm_hf import TCMForTextDetection, TCMImageProcessor, cli
-from tcm_hf.convert import PRESETS, ConversionError, convert_checkpoint
-from tcm_hf.decoding_db import decode_db
-from tcm_hf.decoding_fce import decode_fce
+from tcm_hf.conversion.convert import PRESETS, ConversionError, convert_checkpoint
+from tcm_hf.model.decoding_db import decode_db
+from tcm_hf.model.decoding_fce import decode_fce
+from tcm_hf.model.polygons import polygon_iou
 from tcm_hf.output_files import exclusive
-from tcm_hf.polygons import polygon_iou
 
 
 def assert_taken_over(state: dict, directory: Path, report, left_over: int = 0) -> TCMForTextDetection:
@@ -399,7 +399,7 @@ def test_open_clip_directory_tells_the_activation(tmp_path):
 
 
 HUB = """
-from tcm_hf.convert import convert_checkpoint
+from tcm_hf.conversion.convert import convert_checkpoint
 report = convert_checkpoint("tester/clip", "out", text_side=False)
 assert report.source == "tester/clip"
 try:
@@ -595,7 +595,7 @@ def test_command(tmp_path, capsys):
 
 MEMORY = """
 import resource, sys
-from tcm_hf.convert import convert_checkpoint
+from tcm_hf.conversion.convert import convert_checkpoint
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before = peak()
 convert_checkpoint(sys.argv[1], sys.argv[2], prompt_token_ids=[0, 5, 99], decoder_layers=1)

@@ -26,10 +26,10 @@ import torch
 from clip_layouts import TINY, load, save
 from torch import nn
 
-from tcm_hf import convert_archive
-from tcm_hf.convert import ConversionError, convert_checkpoint
-from tcm_hf.convert_archive import ArchiveError, ForeignCode, TorchFile
-from tcm_hf.convert_reading import read_weights
+from tcm_hf.conversion import archive as convert_archive
+from tcm_hf.conversion.archive import ArchiveError, ForeignCode, TorchFile
+from tcm_hf.conversion.convert import ConversionError, convert_checkpoint
+from tcm_hf.conversion.reading import read_weights
 
 
 def tensors(path) -> dict[str, torch.Tensor]:

@@ -27,7 +27,7 @@ from conftest import shared_path
 from safetensors.torch import load_file, save_file
 
 from tcm_hf import TCMForTextDetection
-from tcm_hf.convert import ConversionError, convert_checkpoint
+from tcm_hf.conversion.convert import ConversionError, convert_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_output_directory(tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="not empty.*--overwrite"):
         convert_checkpoint(source, out, **TINY)
     # A conversion that fails leaves everything as it was.
-    monkeypatch.setattr("tcm_hf.convert.model_card", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("tcm_hf.conversion.convert.model_card", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert_checkpoint(source, out, overwrite=True, **TINY)
     monkeypatch.undo()

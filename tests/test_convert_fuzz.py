@@ -31,7 +31,7 @@ from transformers import CLIPModel
 from transformers.utils import logging
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor, cli
-from tcm_hf.convert import ConversionError, convert_checkpoint
+from tcm_hf.conversion.convert import ConversionError, convert_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from tcm_hf.data.collate import (
     text_detection_collate,
 )
 from tcm_hf.data.formats import TextRecord
-from tcm_hf.data.synthetic import SyntheticTextGenerator
+from tcm_hf.data.synthesis.generator import SyntheticTextGenerator
 from tcm_hf.targets import build_db_targets, build_fce_targets, build_pan_targets
 
 

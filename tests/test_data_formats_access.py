@@ -182,7 +182,7 @@ def test_backgrounds_of_rendered_words(tmp_path, capsys):
 
 
 def test_training_reads_nothing_outside(tmp_path):
-    from tcm_hf.training_setup import DataArguments, read_records
+    from tcm_hf.training.setup import DataArguments, read_records
 
     save_pictures(tmp_path / "private", ["img_1"])
     (tmp_path / "set").mkdir()

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from tcm_hf.data import synthesize
 from tcm_hf.data.formats import read_dataset
-from tcm_hf.data.synthetic import SyntheticTextGenerator
+from tcm_hf.data.synthesis import folder as synthesize
+from tcm_hf.data.synthesis.generator import SyntheticTextGenerator
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_folder_is_what_the_generator_draws(command, fonts, tmp_path, capsys):
 
 
 def synthesize_words():
-    from tcm_hf.data.words import default_words
+    from tcm_hf.data.synthesis.words import default_words
 
     return default_words()
 

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image, ImageFont
 from shapely.geometry import MultiPoint, Polygon
 
-from tcm_hf.data import synthetic
-from tcm_hf.data.backgrounds import paste_negative, paste_patch, photo_background, random_background
-from tcm_hf.data.clutter import PATTERNS, random_patch
-from tcm_hf.data.degradations import Degradation, degrade, disc_kernel, motion_kernel
-from tcm_hf.data.fonts import FontLibrary, find_fonts, has_glyph
 from tcm_hf.data.formats import TextRecord
-from tcm_hf.data.synthetic import SyntheticTextGenerator
-from tcm_hf.data.text_layout import Bend, TextLayouter, _as_drawn, draw_word
-from tcm_hf.data.text_paint import contrasting_color
-from tcm_hf.data.words import SCRIPTS, default_words, load_words, random_price, random_word, running_word
+from tcm_hf.data.synthesis import generator as synthetic
+from tcm_hf.data.synthesis.backgrounds import paste_negative, paste_patch, photo_background, random_background
+from tcm_hf.data.synthesis.clutter import PATTERNS, random_patch
+from tcm_hf.data.synthesis.degradations import Degradation, degrade, disc_kernel, motion_kernel
+from tcm_hf.data.synthesis.fonts import FontLibrary, find_fonts, has_glyph
+from tcm_hf.data.synthesis.generator import SyntheticTextGenerator
+from tcm_hf.data.synthesis.text_layout import Bend, TextLayouter, _as_drawn, draw_word
+from tcm_hf.data.synthesis.text_paint import contrasting_color
+from tcm_hf.data.synthesis.words import SCRIPTS, default_words, load_words, random_price, random_word, running_word
 
 
 PLAIN = {"plate": 0, "shadow": 0, "outline": 0, "curved": 0, "tiny": 0}
@@ -496,7 +496,9 @@ def test_big_collections_of_fonts_are_held_back(monkeypatch):
         def getname(self):
             return self.name, "Regular"
 
-    monkeypatch.setattr("tcm_hf.data.fonts.load_font", lambda path, size: Named(path.rsplit("/")[-1].split("-")[0]))
+    monkeypatch.setattr(
+        "tcm_hf.data.synthesis.fonts.load_font", lambda path, size: Named(path.rsplit("/")[-1].split("-")[0])
+    )
     fonts = [f"big/face{number}-a" for number in range(100)]
     fonts += ["small/one-a", "small/one-b", "small/one-c", "other/two-a"]
     library = FontLibrary(fonts)

@@ -11,8 +11,8 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.decoding_db import DB_DECODING_DEFAULTS, decode_db
-from tcm_hf.polygons import bounding_box, minimum_area_quad, polygon_iou, signed_area
+from tcm_hf.model.decoding_db import DB_DECODING_DEFAULTS, decode_db
+from tcm_hf.model.polygons import bounding_box, minimum_area_quad, polygon_iou, signed_area
 from tcm_hf.targets import build_db_targets
 
 

@@ -11,9 +11,9 @@ import torch
 from conftest import shared_path
 
 from tcm_hf import TCMImageProcessor
-from tcm_hf.decoding_fce import FCE_DECODING_DEFAULTS, _suppress, decode_fce, fourier_contours
-from tcm_hf.image_processing_tcm import DECODERS, register_decoder
-from tcm_hf.polygons import polygon_iou, signed_area
+from tcm_hf.model.decoding_fce import FCE_DECODING_DEFAULTS, _suppress, decode_fce, fourier_contours
+from tcm_hf.model.image_processing_tcm import DECODERS, register_decoder
+from tcm_hf.model.polygons import polygon_iou, signed_area
 from tcm_hf.targets import build_fce_targets
 
 

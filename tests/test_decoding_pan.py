@@ -13,9 +13,9 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.decoding_pan import PAN_DECODING_DEFAULTS, decode_pan, group_pixels
-from tcm_hf.image_processing_tcm import TCMImageProcessor
-from tcm_hf.polygons import bounding_box, polygon_iou, signed_area
+from tcm_hf.model.decoding_pan import PAN_DECODING_DEFAULTS, decode_pan, group_pixels
+from tcm_hf.model.image_processing_tcm import TCMImageProcessor
+from tcm_hf.model.polygons import bounding_box, polygon_iou, signed_area
 
 
 def block_maps(*blocks, shape=(60, 100), rim=3):

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from tcm_hf import DEFAULT_CHECKPOINT, TCMConfig, TCMForTextDetection
-from tcm_hf.training_setup import TARGET_BUILDERS
+from tcm_hf.training.setup import TARGET_BUILDERS
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "configs"

@@ -97,7 +97,7 @@ def test_training_refuses_what_makes_no_sense(monkeypatch, toy_data, script, wro
 
 KILLED = """
 import os, runpy, signal, sys
-from tcm_hf.training import TCMTrainer
+from tcm_hf.training.trainer import TCMTrainer
 step = TCMTrainer.training_step
 
 def training_step(self, *inputs, **settings):
@@ -306,7 +306,7 @@ def test_the_loop_of_its_own_ends_with_its_best_checkpoint(monkeypatch, toy_data
         hmean = next(hmeans)
         return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
 
-    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    monkeypatch.setattr("tcm_hf.training.trainer.evaluate_records", figures)
     settings = (
         *("--config_name", toy_data / "config.json", *photos(toy_data), *SMALL, "--per_device_train_batch_size", 2),
         *("--checkpointing_steps", 1, "--checkpoints_total_limit", 1, "--output_dir", tmp_path),

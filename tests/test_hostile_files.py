@@ -31,7 +31,7 @@ from tcm_hf import cli
 from tcm_hf.data import prepare
 from tcm_hf.data.formats import read_dataset
 from tcm_hf.data.subsets import read_subset, record_ids, select_subset, write_subset
-from tcm_hf.image_loading import IMAGE_SUFFIXES, count_passed_over
+from tcm_hf.model.image_loading import IMAGE_SUFFIXES, count_passed_over
 
 
 BAD_NAME = os.fsdecode(b"x\xb3\xb5")

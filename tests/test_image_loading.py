@@ -24,8 +24,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from tcm_hf import image_loading
-from tcm_hf.image_loading import ImageReadError, convert_to_rgb, decode_image, load_rgb_image, open_image
+from tcm_hf.model import image_loading
+from tcm_hf.model.image_loading import ImageReadError, convert_to_rgb, decode_image, load_rgb_image, open_image
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_hf.image_loading import DEFAULT_MAX_PIXELS, ImageReadError, load_rgb_image
+from tcm_hf.model.image_loading import DEFAULT_MAX_PIXELS, ImageReadError, load_rgb_image
 
 
 ROOT = os.path.dirname(os.path.dirname(sys.modules["tcm_hf"].__file__))

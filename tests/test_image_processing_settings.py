@@ -27,7 +27,7 @@ from tiny_model import black_picture, white_pipeline
 from transformers import AutoImageProcessor
 
 from tcm_hf import DEFAULT_CHECKPOINT, TCMImageProcessor
-from tcm_hf.convert import PRESETS, _image_processor
+from tcm_hf.conversion.convert import PRESETS, _image_processor
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (370, 530, 3), dtype=np.uint8)

@@ -21,8 +21,8 @@ import torch
 from conftest import shared_path
 from PIL import Image
 
-from tcm_hf.image_loading import load_rgb_image
-from tcm_hf.image_processing_tcm import DECODERS, TCMImageProcessor, register_decoder
+from tcm_hf.model.image_loading import load_rgb_image
+from tcm_hf.model.image_processing_tcm import DECODERS, TCMImageProcessor, register_decoder
 
 
 MEAN = np.array([122.679, 116.669, 104.007])
@@ -166,7 +166,7 @@ def test_official_preprocessing():
 
 def test_size_is_logged_once(caplog):
     processor = TCMImageProcessor(size={"shortest_edge": 17, "longest_edge": 23})
-    with caplog.at_level(logging.INFO, logger="tcm_hf.image_processing_tcm"):
+    with caplog.at_level(logging.INFO, logger="tcm_hf.model.image_processing_tcm"):
         processor([PICTURE[:5, :5], PICTURE, PICTURE])
         processor(PICTURE)
     assert [record.getMessage() for record in caplog.records if "from 53 x 37 to 23 x 16" in record.getMessage()]

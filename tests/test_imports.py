@@ -20,14 +20,26 @@ MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2"}
 
 # What a published checkpoint names; transformers copies these files and all that they import relatively.
 TRAVELLING_ENTRIES = (
-    "configuration_tcm.py",
-    "modeling_tcm.py",
-    "image_processing_tcm.py",
-    "pipeline_text_detection.py",
+    "model/configuration_tcm.py",
+    "model/modeling_tcm.py",
+    "model/image_processing_tcm.py",
+    "model/pipeline_text_detection.py",
 )
-# Every file imports from files further left only.
+# Every wing imports from itself and from those above it only. `__init__.py` gives out the public names.
+WINGS = (
+    ("_version.py", "arguments.py", "output_files.py", "output_folders.py", "checkpoints/", "model/"),
+    ("targets/", "visualization.py"),
+    ("conversion/", "data/", "metrics/"),
+    ("training/",),
+    ("commands/",),
+    ("cli.py",),
+    ("__main__.py",),
+)
+# Inside of model/.
 LAYERS = (
     (
+        "sharing.py",
+        "model_card.py",
         "configuration_tcm.py",
         "modeling_clip_resnet.py",
         "losses.py",
@@ -38,8 +50,7 @@ LAYERS = (
     ),
     ("modeling_tcm_prompts.py", "modeling_tcm_*.py", "decoding_*.py"),
     ("modeling_tcm.py", "image_processing_tcm.py"),
-    ("pipeline_text_detection.py", "visualization.py"),
-    ("convert*.py", "cli.py"),
+    ("pipeline_text_detection.py",),
 )
 
 
@@ -50,19 +61,26 @@ def imports(name: str) -> list[tuple[str, int]]:
         if isinstance(node, ast.Import):
             found += [(alias.name, 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.module, node.level)] if node.module else [(alias.name, node.level) for alias in node.names]
+            names = [alias.name for alias in node.names]
+            base = f"{node.module}." if node.module else ""
+            if not node.level:
+                found.append((node.module, 0))
+            elif not node.module or all(_file(name, node.level, base + each) for each in names):
+                found += [(base + each, node.level) for each in names]  # modules of a folder
+            else:
+                found.append((node.module, node.level))
     return found
+
+
+def _file(name: str, level: int, module: str) -> str | None:
+    """The file that a relative import in another file means."""
+    path = (Path(name).parents[level - 1] / module.replace(".", "/")).as_posix()
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in FILES), None)
 
 
 def relative_files(name: str) -> set[str]:
     """Files of the package that a file imports directly."""
-    files = set()
-    for module, level in imports(name):
-        if level:
-            folder = Path(name).parents[level - 1]
-            path = (folder / module.replace(".", "/")).as_posix()
-            files.add(f"{path}.py" if f"{path}.py" in FILES else f"{path}/__init__.py")
-    return files
+    return {_file(name, level, module) or "__init__.py" for module, level in imports(name) if level}
 
 
 def closure(*names: str) -> set[str]:
@@ -79,26 +97,37 @@ def third_party(names: set[str]) -> set[str]:
     return {module.split(".")[0] for name in names for module, level in imports(name) if not level}
 
 
+def wing(name: str) -> int:
+    """The place of a file's wing; the package's own `__init__.py` is none."""
+    return next(i for i, parts in enumerate(WINGS) if any(name == part or name.startswith(part) for part in parts))
+
+
 def layer(name: str) -> int | None:
     for rank, patterns in enumerate(LAYERS):
-        if any(Path(name).match(pattern) for pattern in patterns) and "/" not in name:
+        if any(Path(name).match(f"model/{pattern}") for pattern in patterns):
             return rank
     return None
 
 
 def test_the_package_is_seen():
     assert {*TRAVELLING_ENTRIES, "targets/db.py", "data/formats/__init__.py"} <= set(FILES)
-    assert ("torch", 0) in imports("modeling_tcm.py")
-    assert "losses.py" in closure("modeling_tcm.py")
+    assert ("torch", 0) in imports("model/modeling_tcm.py")
+    assert "model/losses.py" in closure("model/modeling_tcm.py")
+    assert len([name for name in FILES if "/" not in name]) <= 9
 
 
 @pytest.mark.parametrize("name", sorted(closure(*TRAVELLING_ENTRIES)))
 def test_travelling_files_are_flat(name):
-    assert "/" not in name
+    assert Path(name).parent == Path("model")
     for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1 and node.module and "." not in node.module, ast.unparse(node)
     assert "tcm_hf" not in third_party({name})
+
+
+def test_only_what_travels_lives_in_model():
+    inside = {name for name in FILES if name.startswith("model/")}
+    assert inside == closure(*TRAVELLING_ENTRIES) | {"model/__init__.py"}
 
 
 def test_travelling_files_need_what_a_user_has():
@@ -110,34 +139,59 @@ def test_travelling_files_need_what_a_user_has():
     assert needed - sys.stdlib_module_names <= allowed
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in FILES if name.startswith(("modeling_", "configuration_", "losses"))]
-)
+MODELING = ("model/modeling_", "model/configuration_", "model/losses")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(MODELING)])
 def test_modeling_has_no_pictures_and_no_files(name):
-    files = closure(name) - {"sharing.py", "training_card.py"}  # every class can be published
-    assert all(file.startswith(("modeling_", "configuration_", "losses")) for file in files)
+    files = closure(name) - {"model/sharing.py", "model/model_card.py"}  # every class can be published
+    assert all(file.startswith(MODELING) for file in files)
     assert not third_party(files) & {"cv2", "PIL", "shapely", "numpy", "datasets"}
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in FILES
-        # The command runs the pipeline; the metrics themselves do not.
-        if name.startswith(("decoding_", "polygons", "targets/", "metrics/")) and name != "metrics/command.py"
-    ],
+    [name for name in FILES if name.startswith(("model/decoding_", "model/polygons", "targets/", "metrics/"))],
 )
 def test_geometry_has_no_torch(name):
     assert not third_party(closure(name)) & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
-def test_imports_go_one_way(name):
-    for other in relative_files(name):
-        if layer(other) is not None:
+@pytest.mark.parametrize("name", [name for name in FILES if name != "__init__.py"])
+def test_no_import_runs_back_up(name):
+    for other in relative_files(name) - {"__init__.py"}:
+        assert wing(other) <= wing(name), f"{name} imports {other}"
+        assert (
+            wing(other) < wing(name) or name not in closure(other) - {"__init__.py"} or other.endswith("/__init__.py")
+        ), f"{name} and {other} import each other"
+        if layer(other) is not None and layer(name) is not None:
             assert layer(other) <= layer(name), f"{name} imports {other}"
-            assert name not in closure(other), f"{name} and {other} import each other"
+
+
+LOADED = """
+import sys, importlib
+importlib.import_module(sys.argv[1])
+print(*(name for name in sys.modules if name.startswith("tcm_hf.")))
+"""
+
+
+@pytest.mark.parametrize(
+    "module, absent",
+    [
+        ("tcm_hf", ("commands", "data", "training", "conversion", "metrics", "targets", "cli")),
+        ("tcm_hf.data", ("commands", "training", "conversion", "metrics", "cli")),
+        ("tcm_hf.metrics", ("commands", "training", "conversion", "data", "targets", "cli")),
+        ("tcm_hf.training.setup", ("commands", "conversion", "cli")),
+        ("tcm_hf.conversion.convert", ("commands", "training", "data", "metrics", "targets", "cli")),
+    ],
+)
+def test_what_a_module_loads_is_not_above_it(module, absent):
+    """What is loaded, whatever the sources say: an import through importlib would be seen here."""
+    output = subprocess.run(
+        [sys.executable, "-c", LOADED, module], check=True, cwd=PACKAGE.parent, capture_output=True, text=True
+    ).stdout
+    loaded = {name.split(".")[1] for name in output.split()}
+    assert not loaded & set(absent)
 
 
 def declared(option: str, section: str = "options") -> set[str]:
@@ -156,6 +210,6 @@ def test_what_is_imported_is_declared():
 
 
 def test_the_package_imports_without_its_extras_and_without_warnings():
-    code = "import sys\nfor name in sys.argv[1:]: sys.modules[name] = None\nimport tcm_hf.cli, tcm_hf.training"
+    code = "import sys\nfor name in sys.argv[1:]: sys.modules[name] = None\nimport tcm_hf.cli, tcm_hf.training.trainer"
     extra = sorted(declared("train", "options.extras_require") - declared("install_requires"))
     subprocess.run([sys.executable, "-W", "error", "-c", code, *extra], check=True, cwd=PACKAGE.parent)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcm_hf.losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
+from tcm_hf.model.losses import balanced_cross_entropy, dice_loss, masked_l1_loss, per_image_balanced_cross_entropy
 
 
 def maps(*shape, seed=0, text=0.1, counted=0.8):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import tcm_hf.cli
-from tcm_hf.metrics import command
+from tcm_hf.commands import evaluate as command
 
 
 WORDS = {

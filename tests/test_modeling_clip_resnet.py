@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tcm_hf.configuration_tcm import CLIPResNetConfig
-from tcm_hf.modeling_clip_resnet import (
+from tcm_hf.model.configuration_tcm import CLIPResNetConfig
+from tcm_hf.model.modeling_clip_resnet import (
     CLIPResNetAttentionPool,
     CLIPResNetTower,
     as_map,

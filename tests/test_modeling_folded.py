@@ -24,10 +24,11 @@ import torch
 from tiny_model import tiny_config
 from torch import nn
 
-from tcm_hf import TCMConfig, TCMForTextDetection, modeling_clip_resnet, modeling_folded
-from tcm_hf.modeling_clip_resnet import plain_attention
-from tcm_hf.modeling_folded import DerivedWeights, convolution, fold, is_fast
-from tcm_hf.training_setup import TARGET_BUILDERS
+from tcm_hf import TCMConfig, TCMForTextDetection
+from tcm_hf.model import modeling_clip_resnet, modeling_folded
+from tcm_hf.model.modeling_clip_resnet import plain_attention
+from tcm_hf.model.modeling_folded import DerivedWeights, convolution, fold, is_fast
+from tcm_hf.training.setup import TARGET_BUILDERS
 
 
 VIT = {

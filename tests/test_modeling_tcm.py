@@ -21,10 +21,10 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tcm_hf import TCMForTextDetection, TCMModel, register_detector
-from tcm_hf.configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
-from tcm_hf.modeling_tcm import DETECTORS, TCMTextDetectionOutput
-from tcm_hf.modeling_tcm_db import DBDetector
-from tcm_hf.modeling_tcm_prompts import PromptAttention
+from tcm_hf.model.configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
+from tcm_hf.model.modeling_tcm import DETECTORS, TCMTextDetectionOutput
+from tcm_hf.model.modeling_tcm_db import DBDetector
+from tcm_hf.model.modeling_tcm_prompts import PromptAttention
 
 
 TOWERS = {"resnet": {}, "vit": {"vision_config": VIT, "pyramid_channels": 16}}

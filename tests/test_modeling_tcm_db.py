@@ -5,8 +5,8 @@ import torch
 from tiny_model import tiny_config
 from torch.nn import functional as F
 
-from tcm_hf.configuration_tcm import TCMConfig
-from tcm_hf.modeling_tcm_db import DBDetector
+from tcm_hf.model.configuration_tcm import TCMConfig
+from tcm_hf.model.modeling_tcm_db import DBDetector
 from tcm_hf.targets import build_db_targets
 
 

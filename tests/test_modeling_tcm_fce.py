@@ -11,9 +11,9 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny_model import tiny_config
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor, TextDetectionPipeline
-from tcm_hf.decoding_fce import decode_fce
-from tcm_hf.modeling_tcm_fce import FCEDetector, fourier_contours
-from tcm_hf.polygons import polygon_iou
+from tcm_hf.model.decoding_fce import decode_fce
+from tcm_hf.model.modeling_tcm_fce import FCEDetector, fourier_contours
+from tcm_hf.model.polygons import polygon_iou
 from tcm_hf.targets import build_fce_targets
 
 
@@ -218,7 +218,7 @@ def test_loss_terms_against_loops():
 
 
 def test_contours_of_torch_and_numpy_agree():
-    from tcm_hf.decoding_fce import fourier_contours as numpy_contours
+    from tcm_hf.model.decoding_fce import fourier_contours as numpy_contours
 
     values = np.random.default_rng(0).normal(size=(3, 2, 11))
     expected = numpy_contours(values[:, 0] + 1j * values[:, 1], 50)

@@ -11,9 +11,9 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny_model import tiny_config
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor
-from tcm_hf.decoding_pan import decode_pan
-from tcm_hf.modeling_tcm_pan import PANDetector
-from tcm_hf.polygons import polygon_iou
+from tcm_hf.model.decoding_pan import decode_pan
+from tcm_hf.model.modeling_tcm_pan import PANDetector
+from tcm_hf.model.polygons import polygon_iou
 from tcm_hf.targets import build_pan_targets
 
 

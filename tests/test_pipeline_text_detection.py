@@ -26,8 +26,9 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import tcm_hf  # noqa: F401 - registers the task
-from tcm_hf import TCMForTextDetection, image_loading, pipeline_text_detection
-from tcm_hf.pipeline_text_detection import TextDetectionPipeline
+from tcm_hf import TCMForTextDetection
+from tcm_hf.model import image_loading, pipeline_text_detection
+from tcm_hf.model.pipeline_text_detection import TextDetectionPipeline
 
 
 BOX = (40, 30, 99, 49)  # first and last white pixel: left, top, right, bottom

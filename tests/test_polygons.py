@@ -8,7 +8,7 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.polygons import (
+from tcm_hf.model.polygons import (
     as_polygon,
     bounding_box,
     clip_polygon,

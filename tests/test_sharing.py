@@ -66,7 +66,7 @@ PUSH_ONTO = """
 import shutil
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from tcm_hf import TCMForTextDetection, TCMImageProcessor, TextDetectionPipeline
-from tcm_hf.training_card import write_model_card
+from tcm_hf.model.model_card import write_model_card
 from transformers import pipeline
 import tcm_hf
 checkpoint, trained = arguments["checkpoint"], Path(arguments["directory"])
@@ -337,7 +337,7 @@ def test_saved_pipeline_is_complete(checkpoint):
     preprocessor = read_json(checkpoint / "preprocessor_config.json")
     assert preprocessor["auto_map"] == {"AutoImageProcessor": "image_processing_tcm.TCMImageProcessor"}
     for file in checkpoint.glob("*.py"):
-        assert file.read_bytes() == (Path(tcm_hf.__file__).parent / file.name).read_bytes()
+        assert file.read_bytes() == (Path(tcm_hf.__file__).parent / "model" / file.name).read_bytes()
         for name in re.findall(r"^\s*from \.(\S*) import", file.read_text(), re.MULTILINE):
             assert (checkpoint / f"{name}.py").is_file(), f"{file.name} needs {name}.py"
     # Nothing of the machine that it was saved on.

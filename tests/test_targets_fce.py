@@ -9,7 +9,7 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.polygons import polygon_iou, resample_polygon
+from tcm_hf.model.polygons import polygon_iou, resample_polygon
 from tcm_hf.targets import build_fce_targets
 from tcm_hf.targets.fce import contour_coefficients
 

@@ -22,7 +22,7 @@ import torch
 from clip_layouts import HIDDEN, LENGTH, TOKENS
 
 from tcm_hf import TCMForTextDetection
-from tcm_hf.convert import ConversionError, convert_checkpoint
+from tcm_hf.conversion.convert import ConversionError, convert_checkpoint
 
 
 def layer_norm(x, state, name):

@@ -20,7 +20,18 @@ from tcm_hf import TCMForTextDetection, TCMImageProcessor
 from tcm_hf.data.augment import TextAugmentation
 from tcm_hf.data.collate import TextDetectionDataset, text_detection_collate
 from tcm_hf.targets import build_db_targets
-from tcm_hf.training import (
+from tcm_hf.training.setup import (
+    DataArguments,
+    ModelArguments,
+    build_train_dataset,
+    choose_subset,
+    load_model,
+    load_processor,
+    read_records,
+    target_builder,
+    without_text_side,
+)
+from tcm_hf.training.trainer import (
     EpochSampler,
     ExponentialMovingAverage,
     TCMTrainer,
@@ -31,17 +42,6 @@ from tcm_hf.training import (
     last_complete_checkpoint,
     parameter_groups,
     polynomial_lr,
-)
-from tcm_hf.training_setup import (
-    DataArguments,
-    ModelArguments,
-    build_train_dataset,
-    choose_subset,
-    load_model,
-    load_processor,
-    read_records,
-    target_builder,
-    without_text_side,
 )
 
 
@@ -392,7 +392,7 @@ def test_the_best_checkpoint_is_chosen_by_the_validation_pictures(tmp_path, monk
         hmean = (0.2, 0.7, 0.5)[len(measured) - 1]
         return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
 
-    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    monkeypatch.setattr("tcm_hf.training.trainer.evaluate_records", figures)
     strategy = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
     trainer = TCMTrainer(
         model=tiny_model(),
@@ -421,7 +421,7 @@ def test_several_sets_of_pictures_choose_by_their_mean(tmp_path, monkeypatch):
         hmean = next(hmeans)
         return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
 
-    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    monkeypatch.setattr("tcm_hf.training.trainer.evaluate_records", figures)
     strategy = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
     trainer = TCMTrainer(
         model=tiny_model(),
@@ -483,7 +483,7 @@ def test_activation_checkpointing_trains_the_same(tmp_path):
 
 def test_bfloat16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
     for supported in (True, False):
-        monkeypatch.setattr("tcm_hf.training_arguments.bf16_is_supported", lambda use_cpu, value=supported: value)
+        monkeypatch.setattr("tcm_hf.training.arguments.bf16_is_supported", lambda use_cpu, value=supported: value)
         assert arguments(tmp_path, bf16=None).bf16 is supported
     assert arguments(tmp_path, bf16=True).bf16 and not arguments(tmp_path, bf16=False).bf16
     assert arguments(tmp_path).lr_scheduler_type == "polynomial" and arguments(tmp_path).max_grad_norm == 1.0
@@ -600,7 +600,7 @@ def test_detector_settings_change_the_new_detector(tmp_path):
 
 
 def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):
-    monkeypatch.setattr("tcm_hf.data.synthetic.find_fonts", lambda: [])
+    monkeypatch.setattr("tcm_hf.data.synthesis.generator.find_fonts", lambda: [])
 
     def build(**options):
         arguments = DataArguments(crop_size=64, synthetic_fraction=0.5, **options)

@@ -33,8 +33,8 @@ from safetensors.torch import load_file
 from toy_photos import write_toy_photos
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tcm_hf import training_checkpoint
-from tcm_hf.training_checkpoint import (
+from tcm_hf.training import checkpoint as training_checkpoint
+from tcm_hf.training.checkpoint import (
     MANIFEST_NAME,
     PROGRESS_NAME,
     STAGING_NAME,
@@ -486,7 +486,7 @@ def test_a_damaged_best_checkpoint_is_not_what_a_run_ends_with(finished, toy_dat
             halve(tmp_path / "checkpoint-1" / "model.safetensors", None)
         return {"hmean": hmean, "precision": hmean, "recall": hmean, "num_images": len(records)}
 
-    monkeypatch.setattr("tcm_hf.training.evaluate_records", figures)
+    monkeypatch.setattr("tcm_hf.training.trainer.evaluate_records", figures)
     run_here(monkeypatch, SCRIPTS[kind][0], *settings)
     assert "the last weights are kept" in caplog.text
     final, last = (load_file(tmp_path / name / "model.safetensors") for name in ("", "checkpoint-3"))

@@ -29,8 +29,8 @@ from tcm_hf import TCMForTextDetection, TCMImageProcessor
 from tcm_hf.data.augment import TextAugmentation
 from tcm_hf.data.collate import TextDetectionDataset
 from tcm_hf.targets import build_db_targets
-from tcm_hf.training import TCMTrainer, TCMTrainingArguments
-from tcm_hf.training_data import to_records, to_train_dataset
+from tcm_hf.training.data import to_records, to_train_dataset
+from tcm_hf.training.trainer import TCMTrainer, TCMTrainingArguments
 
 
 def tiny_model():
@@ -82,7 +82,7 @@ def hub(count=4):
 @pytest.fixture(autouse=True)
 def small_crops(monkeypatch):
     """The default of 640 pixels would take its time here."""
-    from tcm_hf.training_setup import DataArguments
+    from tcm_hf.training.setup import DataArguments
 
     defaults = DataArguments.__init__.__defaults__
     place = list(DataArguments.__dataclass_fields__).index("crop_size")

@@ -20,8 +20,8 @@ from tiny_model import find_white, tiny_config
 from tcm_hf import TCMForTextDetection, TCMImageProcessor
 from tcm_hf.data.collate import text_detection_collate
 from tcm_hf.data.formats import TextRecord
-from tcm_hf.training import evaluate_records, freeze_batch_norm, synchronize_batch_norm, use_joint_loss
-from tcm_hf.training_setup import target_builder
+from tcm_hf.training.trainer import evaluate_records, freeze_batch_norm, synchronize_batch_norm, use_joint_loss
+from tcm_hf.training.setup import target_builder
 
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")

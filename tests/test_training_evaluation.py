@@ -8,7 +8,7 @@ from torch import nn
 
 from tcm_hf import TCMImageProcessor
 from tcm_hf.data.formats import TextRecord
-from tcm_hf.training_evaluation import evaluate_records
+from tcm_hf.training.evaluation import evaluate_records
 
 
 class FindsWhite(nn.Module):

@@ -16,10 +16,10 @@
 import torch
 from PIL import Image, ImageDraw
 
-from tcm_hf.configuration_tcm import TCMConfig
-from tcm_hf.image_processing_tcm import TCMImageProcessor
-from tcm_hf.modeling_tcm import TCMForTextDetection, TCMTextDetectionOutput
-from tcm_hf.pipeline_text_detection import TextDetectionPipeline
+from tcm_hf.model.configuration_tcm import TCMConfig
+from tcm_hf.model.image_processing_tcm import TCMImageProcessor
+from tcm_hf.model.modeling_tcm import TCMForTextDetection, TCMTextDetectionOutput
+from tcm_hf.model.pipeline_text_detection import TextDetectionPipeline
 
 
 VIT = {

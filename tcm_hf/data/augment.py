@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from ..polygons import clip_polygon, order_clockwise, polygon_area, repair_polygon
+from ..model.polygons import clip_polygon, order_clockwise, polygon_area, repair_polygon
 
 
 try:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import shapely
 
-from ..polygons import bounding_box, minimum_area_quad, polygon_area, repair_polygon
+from ..model.polygons import bounding_box, minimum_area_quad, polygon_area, repair_polygon
 
 
 REPEATED_POINTS = "repeated points removed"

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .augment import TextAugmentation
 from .formats import ReadOptions, TextRecord, load_image, records_from_dataset
-from .synthetic import SyntheticTextGenerator
+from .synthesis.generator import SyntheticTextGenerator
 
 
 try:

@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..image_loading import count_passed_over, describe_passed_over
+from ..model.image_loading import count_passed_over, describe_passed_over
+from ..model.polygons import minimum_area_quad
 from ..output_files import exclusive, make_output_folder, printable, replacing
-from ..polygons import minimum_area_quad
 from ..visualization import draw_detections
 from .cleaning import NO_AREA, OUTSIDE, clean_instances
 from .formats import DatasetImage, TextRecord, find_format, load_record, read_dataset

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over, open_image
+from ..model.image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over, open_image
 from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
 from .formats import AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset

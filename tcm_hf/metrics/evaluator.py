@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..polygons import minimum_area_quad
+from ..model.polygons import minimum_area_quad
 from .matching import ImageScore, ImageView
 from .overlaps import EVEN_ODD, Overlaps, Regions, compute_overlaps, stack_regions
 from .protocols import Protocol, get_protocol

@@ -25,7 +25,7 @@ from itertools import chain
 import numpy as np
 import shapely
 
-from ..polygons import as_polygon
+from ..model.polygons import as_polygon
 
 
 # What a scorer makes of a contour that crosses or touches itself.

@@ -18,7 +18,7 @@ import math
 import cv2
 import numpy as np
 
-from ..polygons import (
+from ..model.polygons import (
     MAX_COORDINATE,
     as_polygon,
     clip_polygon,

@@ -16,7 +16,14 @@
 import cv2
 import numpy as np
 
-from ..polygons import MAX_COORDINATE, as_polygon, polygon_area, polygon_perimeter, repair_polygon, resample_polygon
+from ..model.polygons import (
+    MAX_COORDINATE,
+    as_polygon,
+    polygon_area,
+    polygon_perimeter,
+    repair_polygon,
+    resample_polygon,
+)
 
 
 # Pixels per cell of the three levels; the coarsest is also that of the matching map.

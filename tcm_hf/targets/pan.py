@@ -16,7 +16,7 @@
 import cv2
 import numpy as np
 
-from ..polygons import (
+from ..model.polygons import (
     MAX_COORDINATE,
     as_polygon,
     clip_polygon,

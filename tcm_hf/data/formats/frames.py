@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ...image_loading import ORIENTATION_TAG, open_image
+from ...model.image_loading import ORIENTATION_TAG, open_image
 from .access import PathLike
 from .files import ORIENTATION_CHOICES, check_choice
 from .records import AnnotationError

@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from ...image_loading import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # the readers' list is that of all commands
-from ...image_loading import load_rgb_image
+from ...model.image_loading import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # the readers' list is that of all commands
+from ...model.image_loading import load_rgb_image
 from .access import DEFAULT_OPTIONS, ReadOptions, SourceFolders
 from .errors import AnnotationError, AnnotationWarning
 

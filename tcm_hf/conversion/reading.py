@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
-from .convert_archive import (
+from .archive import (
     MAX_NAME_LENGTH,
     ArchiveError,
     ForeignCode,
@@ -39,7 +39,7 @@ from .convert_archive import (
     TorchFile,
     named_tensors,
 )
-from .convert_layouts import ConversionError, Weights
+from .layouts import ConversionError, Weights
 
 
 OPEN_CLIP_CONFIG_NAME = "open_clip_config.json"

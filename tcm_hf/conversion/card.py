@@ -13,7 +13,7 @@
 # limitations under the License.
 """The model card of a converted model."""
 
-from .configuration_tcm import PROMPT_TOKEN_IDS
+from ..model.configuration_tcm import PROMPT_TOKEN_IDS
 
 
 CARD_NAME = "README.md"

@@ -30,16 +30,16 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
-from ._version import __version__
-from .configuration_tcm import one_line
-from .convert_card import CARD_NAME, model_card
-from .convert_configuration import infer_config
-from .convert_layouts import ConversionError, detect_layout, make_plan, pull
-from .convert_reading import read_weights
-from .image_processing_tcm import TCMImageProcessor
-from .modeling_tcm import TCMForTextDetection
-from .output_folders import output_folder
-from .pipeline_text_detection import TextDetectionPipeline
+from .._version import __version__
+from ..model.configuration_tcm import one_line
+from ..model.image_processing_tcm import TCMImageProcessor
+from ..model.modeling_tcm import TCMForTextDetection
+from ..model.pipeline_text_detection import TextDetectionPipeline
+from ..output_folders import output_folder
+from .card import CARD_NAME, model_card
+from .configuration import infer_config
+from .layouts import ConversionError, detect_layout, make_plan, pull
+from .reading import read_weights
 
 
 REPORT_NAME = "conversion_report.json"

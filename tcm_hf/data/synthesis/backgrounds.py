@@ -19,9 +19,9 @@ import math
 
 import numpy as np
 
-from .augment import pixel_matrix
+from ..augment import pixel_matrix
+from ..formats import TextRecord
 from .clutter import apply_texture, bricks, grating, random_patch, random_tone, ribs, tiles, windows
-from .formats import TextRecord
 
 
 try:

@@ -24,8 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..output_files import exclusive, is_special
 from .interruption import uninterrupted
-from .output_files import exclusive, is_special
 
 
 _CLOSING = b"\n]\n"  # of a JSON list

@@ -34,11 +34,11 @@ from pathlib import Path
 import numpy as np
 
 from ..arguments import fraction, nonnegative, positive_int, size
+from ..metrics.detection_files import ImageDetections, image_key, read_detections
+from ..metrics.evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
+from ..metrics.protocols import ALIASES, PROTOCOLS, get_protocol
+from ..metrics.report import json_ready, write_gallery, write_report
 from ..output_files import check_output_file, make_output_folder
-from .detection_files import ImageDetections, image_key, read_detections
-from .evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
-from .protocols import ALIASES, PROTOCOLS, get_protocol
-from .report import json_ready, write_gallery, write_report
 
 
 # Lowest score of the detections that a table of thresholds is made of.
@@ -280,8 +280,8 @@ def _detect(
     from PIL import Image
     from tqdm import tqdm
 
-    from ..cli import load_pipeline
     from ..data.formats import load_record
+    from .loading import load_pipeline
 
     arguments.reading_order = False
     pipe = load_pipeline(arguments)

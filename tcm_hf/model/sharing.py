@@ -23,7 +23,7 @@ from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 from transformers.utils import CONFIG_NAME
 
-from .training_card import is_unedited, model_card_text, with_mark
+from .model_card import is_unedited, model_card_text, with_mark
 
 
 CARD_NAME = "README.md"

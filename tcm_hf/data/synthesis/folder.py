@@ -18,7 +18,7 @@ OUT gets pictures and metadata.jsonl (file_name, polygons, ignore, text, width, 
 datasets.load_dataset("imagefolder", data_dir=OUT) loads. Picture number n depends on the seed and n only, on any number of
 workers. A run that was stopped goes on where it was, and a second one on OUT is refused while it writes; a larger --count adds
 to a finished folder. Training needs no such
-folder: tcm_hf.data.synthetic renders while it trains.
+folder: tcm_hf.data.synthesis.generator renders while it trains.
 
   tcm-hf synthesize out --count 10000 --size 640 640 --seed 1
   tcm-hf synthesize out --count 500 --curved 1 --backgrounds photos/ --words words.txt
@@ -45,7 +45,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing
+from ...output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing
 
 
 METADATA_NAME = "metadata.jsonl"
@@ -226,9 +226,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _backgrounds(folder: str, allow_outside: bool = False) -> list:
     """Photos of a folder; with annotation, if it has one."""
-    from ..image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
-    from .formats import SourceFolders, read_dataset
-    from .formats.files import find_files
+    from ...model.image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
+    from ..formats import SourceFolders, read_dataset
+    from ..formats.files import find_files
 
     root = Path(folder)
     if not root.is_dir():
@@ -290,7 +290,7 @@ def _check_backgrounds(sources: list) -> None:
 
 def _damaged(source) -> str | None:
     """The name of a background that cannot be decoded."""
-    from ..image_loading import decode_image, open_image
+    from ...model.image_loading import decode_image, open_image
 
     path = source if isinstance(source, str) else source.image
     try:
@@ -498,7 +498,7 @@ def _end_with_parent() -> None:
 def _start_worker(job: dict) -> None:
     import cv2
 
-    from .synthetic import SyntheticTextGenerator
+    from .generator import SyntheticTextGenerator
 
     # The processes are the parallelism.
     cv2.setNumThreads(1)

@@ -57,7 +57,7 @@ def find_fonts(
             Folders searched with their subfolders for `.ttf`, `.otf` and `.ttc`; absent ones are skipped.
         limit (`int`, *optional*): stop after this many fonts.
         script (`str`, *optional*, defaults to `"latin"`):
-            A name of [`~tcm_hf.data.words.SCRIPTS`]. The digits are asked for, too.
+            A name of [`~tcm_hf.data.synthesis.words.SCRIPTS`]. The digits are asked for, too.
 
     Returns:
         `list[Path]`: sorted paths; empty if there is none.

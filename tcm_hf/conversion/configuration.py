@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from .configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig, one_line, tower_config
-from .convert_layouts import HEAD_PREFIXES, ConfigurationError, ConversionError, Layout, Weights, source_name
+from ..model.configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig, one_line, tower_config
+from .layouts import HEAD_PREFIXES, ConfigurationError, ConversionError, Layout, Weights, source_name
 
 
 def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMConfig:

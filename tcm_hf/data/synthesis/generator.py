@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .augment import crop_polygons
+from ..augment import crop_polygons
+from ..formats import TextRecord, load_image
 from .backgrounds import paste_negative, photo_background, random_background
 from .clutter import random_tone
 from .degradations import Degradation, degrade
 from .fonts import FONT_DIRECTORIES, FontLibrary, find_fonts
-from .formats import TextRecord, load_image
 from .text_layout import TextBlock, TextLayouter, bent_side, block_outlines, map_points
 from .text_paint import Style, extent, paint, random_style, with_room_for_mark
 
@@ -86,7 +86,7 @@ class SyntheticTextGenerator:
         degradation (`float`, *optional*, defaults to 1.0):
             Factor on the chances of blur, noise, bad light, JPEG artefacts and occlusion of generated pictures.
         script (`str`, *optional*, defaults to `"latin"`):
-            A name of [`~tcm_hf.data.words.SCRIPTS`]; the fonts must have its letters.
+            A name of [`~tcm_hf.data.synthesis.words.SCRIPTS`]; the fonts must have its letters.
 
     Raises:
         ValueError: if a range or a probability makes no sense, or a font lacks the script.

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .data.formats import TextRecord, load_record
+from ..data.formats import TextRecord, load_record
 
 
 def build_evaluator(protocol: str = "icdar2015"):
@@ -36,7 +36,7 @@ def build_evaluator(protocol: str = "icdar2015"):
     Returns:
         [`~tcm_hf.metrics.TextDetectionEvaluator`]
     """
-    from .metrics import TextDetectionEvaluator
+    from ..metrics import TextDetectionEvaluator
 
     return TextDetectionEvaluator(protocol)
 

@@ -37,7 +37,7 @@ from safetensors.torch import load_file, save_file
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .output_files import exclusive
+from ..output_files import exclusive
 
 
 logger = logging.getLogger(__name__)

@@ -25,11 +25,10 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import find_checkpoint
-from .configuration_tcm import TCMConfig
-from .data.augment import TextAugmentation
-from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
-from .data.formats import (
+from ..checkpoints import find_checkpoint
+from ..data.augment import TextAugmentation
+from ..data.collate import StreamingTextDetectionDataset, TextDetectionDataset
+from ..data.formats import (
     ReadOptions,
     TextRecord,
     find_format,
@@ -40,10 +39,11 @@ from .data.formats import (
     read_icdar2015,
     records_from_dataset,
 )
-from .data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
-from .image_processing_tcm import TCMImageProcessor
-from .modeling_tcm import TCMForTextDetection
-from .targets import build_db_targets, build_fce_targets, build_pan_targets
+from ..data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
+from ..model.configuration_tcm import TCMConfig
+from ..model.image_processing_tcm import TCMImageProcessor
+from ..model.modeling_tcm import TCMForTextDetection
+from ..targets import build_db_targets, build_fce_targets, build_pan_targets
 
 
 logger = logging.getLogger(__name__)
@@ -580,8 +580,8 @@ def build_train_dataset(
         logger.warning("No photo has a readable word (all are marked `ignore`, or there is none): nothing to learn.")
     synthetic = None
     if arguments.synthetic_fraction > 0 or arguments.paste_probability > 0:
-        from .data.synthetic import SyntheticTextGenerator, find_fonts
-        from .data.words import default_words
+        from ..data.synthesis.generator import SyntheticTextGenerator, find_fonts
+        from ..data.synthesis.words import default_words
 
         fonts = find_fonts()
         logger.info("%d font files for rendered words", len(fonts))

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Names, shapes and settings of the weight layouts that `tcm_hf.convert` reads.
+"""Names, shapes and settings of the weight layouts that `tcm_hf.conversion.convert` reads.
 
 A layout is described from our side: for each of our weights, `source_name` says which tensor of the file it is. So a
 tensor that is absent is noticed, and what remains in the file is left over.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .configuration_tcm import TCMConfig
+from ..model.configuration_tcm import TCMConfig
 
 
 class ConversionError(ValueError):

@@ -164,8 +164,8 @@ class TextLayouter:
 
     Args:
         library (`FontLibrary`): where fonts come from.
-        words (`Sequence[str]`, *optional*): see [`~tcm_hf.data.words.random_word`].
-        script (`str`, *optional*, defaults to `"latin"`): a name of [`~tcm_hf.data.words.SCRIPTS`].
+        words (`Sequence[str]`, *optional*): see [`~tcm_hf.data.synthesis.words.random_word`].
+        script (`str`, *optional*, defaults to `"latin"`): a name of [`~tcm_hf.data.synthesis.words.SCRIPTS`].
         text_height (`tuple[float, float]`, *optional*, defaults to `(8.0, 100.0)`): range of the capitals' height.
         margin (`float`, *optional*, defaults to 0.09): distance of an outline from the ink, as a share of its height.
         curved (`float`, *optional*, defaults to 0.1): chance that a block is a bent word or line.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .augment import add_noise, jpeg_artifacts, motion_kernel
+from ..augment import add_noise, jpeg_artifacts, motion_kernel
 
 
 try:

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from .data.collate import StreamingTextDetectionDataset, TextDetectionDataset
-from .data.formats import TextRecord, records_from_dataset
-from .image_processing_tcm import TCMImageProcessor
+from ..data.collate import StreamingTextDetectionDataset, TextDetectionDataset
+from ..data.formats import TextRecord, records_from_dataset
+from ..model.image_processing_tcm import TCMImageProcessor
 
 
 _KINDS = (
@@ -184,7 +184,7 @@ def to_train_dataset(data, config, processor, seed: int = 0, total_batch_size: i
         return _SampleStream(data) if stream else _Samples(data)
     if _is_transformed(data):
         raise ValueError("`train_dataset` has a transform that gives no `pixel_values` and `labels`: pass it without")
-    from .training_setup import DataArguments, build_train_dataset, target_builder
+    from .setup import DataArguments, build_train_dataset, target_builder
 
     if not isinstance(processor, TCMImageProcessor):
         raise ValueError(

@@ -36,11 +36,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, speed_metrics
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from .image_processing_tcm import TCMImageProcessor
-from .pipeline_text_detection import TextDetectionPipeline
-from .training_arguments import TCMTrainingArguments, bf16_is_supported, complete_arguments
-from .training_card import write_model_card
-from .training_checkpoint import (
+from ..model.image_processing_tcm import TCMImageProcessor
+from ..model.model_card import write_model_card
+from ..model.pipeline_text_detection import TextDetectionPipeline
+from .arguments import TCMTrainingArguments, bf16_is_supported, complete_arguments
+from .checkpoint import (
     CheckpointError,
     check_checkpoint,
     find_damage,
@@ -52,17 +52,17 @@ from .training_checkpoint import (
     staged_checkpoint,
     staged_files,
 )
-from .training_data import to_records, to_train_dataset
-from .training_distributed import freeze_batch_norm, synchronize_batch_norm, use_joint_loss
-from .training_ema import (
+from .data import to_records, to_train_dataset
+from .distributed import freeze_batch_norm, synchronize_batch_norm, use_joint_loss
+from .ema import (
     TRAINING_WEIGHTS_NAME,
     EMACallback,
     ExponentialMovingAverage,
     load_training_weights,
     save_training_weights,
 )
-from .training_evaluation import build_evaluator, detect_records, evaluate_records, score_records
-from .training_optimizer import (
+from .evaluation import build_evaluator, detect_records, evaluate_records, score_records
+from .optimizer import (
     IMAGE_ENCODER_MULTIPLIER,
     IMAGE_ENCODER_PREFIX,
     build_scheduler,
@@ -120,7 +120,7 @@ def build_train_dataloader(dataset: Dataset, accelerator, batch_size: int, seed:
     """
     from accelerate.data_loader import prepare_data_loader
 
-    from .data.collate import text_detection_collate
+    from ..data.collate import text_detection_collate
 
     # A generator of its own: starting an epoch takes a number from it, which would otherwise be the model's next one.
     settings = {"collate_fn": text_detection_collate, "generator": torch.Generator().manual_seed(seed), **settings}
@@ -206,7 +206,7 @@ class TCMTrainer(Trainer):
         if args.label_smoothing_factor:
             raise ValueError("`label_smoothing_factor` has no effect here: labels are maps; leave it out")
         if kwargs.get("data_collator") is None:
-            from .data.collate import text_detection_collate
+            from ..data.collate import text_detection_collate
 
             kwargs["data_collator"] = text_detection_collate
         self._staging: str | None = None

@@ -1,0 +1,326 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Finds text in pictures and writes it as JSON: a list with one entry for each picture, with its path, width, height
+and detections (score, label, box and polygon in pixels of the upright picture), or with an error where it could
+not be read. Results are written picture by picture; the file is complete JSON at any time.
+"""
+
+import argparse
+import glob
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ..arguments import fraction, nonnegative, positive, positive_int, size
+from ..checkpoints import DEFAULT, checkpoint_names
+from ..model.image_loading import IMAGE_SUFFIXES
+from ..output_files import check_output_file, exclusive, make_output_folder
+from .errors import UsageError, one_line
+from .loading import load_pipeline
+from .result_writer import ResultWriteError, ResultWriter
+
+
+# Below this many pictures a progress bar is only noise.
+MIN_IMAGES_FOR_PROGRESS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `tcm-hf detect`."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE|DIR|GLOB",
+        help="files, addresses (http, https), directories, quoted patterns",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"checkpoint directory, Hub id, or one of the package: {', '.join(checkpoint_names())} (default: {DEFAULT})",
+    )
+    parser.add_argument(
+        "--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)"
+    )
+    parser.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
+    parser.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
+    parser.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
+    parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
+    )
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
+    parser.add_argument("--show-scores", action="store_true", help="write the scores on these drawings")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
+    parser.add_argument("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="N|SHORTEST,LONGEST",
+        help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
+    )
+    parser.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive_int,
+        metavar="N",
+        help="pictures of more pixels (width x height) are refused, before they take memory (default: the model's, "
+        "50331648 = 8192 x 6144)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="time that the download of one address may take in all (default: 60)",
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code that comes with the model; only if you trust it"
+    )
+
+
+def find_images(inputs: list[str]) -> dict[str, str | None]:
+    """
+    Lists the pictures that the inputs of a command stand for.
+
+    Args:
+        inputs (`list[str]`): files, web addresses, directories (their pictures, without those of subdirectories) and
+            patterns such as `"photos/**/*.jpg"`.
+
+    Returns:
+        `dict[str, str | None]`: each path once, in the order of the inputs, sorted by name inside of directories and
+        patterns, with `None`. Files that do not exist are listed too, so that reading them reports the error. A
+        directory that holds no picture or cannot be listed, and a pattern that matches nothing, come with the reason.
+
+    Raises:
+        UsageError: if no input stands for a picture.
+    """
+    found: dict[str, str | None] = {}
+    for text in inputs:
+        if text.startswith(("http://", "https://")):
+            matches = [text]
+        elif os.path.isdir(text):
+            try:
+                entries = sorted(os.path.join(text, name) for name in os.listdir(text))
+            except OSError as error:
+                found[text] = f"cannot list directory {text!r} ({error.strerror}); check its permissions"
+                continue
+            matches = [
+                path for path in entries if Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+            ]
+            if not matches:
+                pattern = os.path.join(text, "**", "*.jpg")
+                found[text] = f"no pictures in directory {text!r}; for those of its subdirectories pass {pattern!r}"
+        elif not os.path.exists(text) and glob.has_magic(text):
+            matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]
+            if not matches:
+                found[text] = f"no file matches {text!r}"
+        else:
+            matches = [text]
+        found.update(dict.fromkeys(matches))
+    if None not in found.values():
+        raise UsageError("; ".join(filter(None, found.values())))
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs `tcm-hf detect`.
+
+    Returns:
+        `int`: 0, or 1 where a picture could not be read or a result not be written.
+
+    Raises:
+        UsageError: for inputs, outputs or a model that cannot be used.
+    """
+    inputs = find_images(arguments.inputs)
+    # The places for the results first: the model takes long to load, and the pictures longer.
+    if arguments.output is not None:
+        if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
+            raise UsageError(f"--output {str(arguments.output)!r} is one of the pictures; name another file")
+        try:
+            check_output_file(arguments.output)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    names = DrawingNames(arguments.draw, list(inputs)) if arguments.draw else None
+    writer = ResultWriter(arguments.output)
+    try:
+        with writer, exclusive(arguments.draw) if arguments.draw else nullcontext():
+            return _detect_all(load_pipeline(arguments), inputs, writer, names, arguments)
+    except (ResultWriteError, BlockingIOError) as error:
+        print(f"tcm-hf detect: error: {one_line(error)}{_so_far(writer, inputs)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        error.add_note(_so_far(writer, inputs))
+        raise
+
+
+def _so_far(writer: ResultWriter, inputs: dict) -> str:
+    """What there is of the results when a run ends early, for its last message."""
+    if not writer.count:
+        return ""
+    return f"; the first {writer.count} of {len(inputs)} results are in {repr(str(writer.output)) if writer.output else 'stdout'}"
+
+
+def _detect_all(
+    pipe,
+    inputs: dict[str, str | None],
+    writer: ResultWriter,
+    names: "DrawingNames | None",
+    arguments: argparse.Namespace,
+) -> int:
+    from tqdm import tqdm
+
+    from ..model import image_loading
+
+    failures = 0
+    limits = {"timeout": arguments.timeout, "max_pixels": arguments.max_pixels or pipe.image_processor.max_pixels}
+    waiting: list[tuple[dict, Any]] = []  # results to come, with their pictures; `None` where one could not be read
+
+    def report(error: str) -> str:
+        nonlocal failures
+        failures += 1
+        bar.write(f"tcm-hf detect: error: {error}", file=sys.stderr)
+        return error
+
+    def finish() -> None:
+        """Detects in the pictures that wait, and writes their results."""
+        records, pictures = [record for record, _ in waiting], [picture for _, picture in waiting]
+        waiting.clear()
+        found = iter(_detect_batch(pipe, [picture for picture in pictures if picture is not None]))
+        for record, picture in zip(records, pictures):
+            detections = None if picture is None else next(found)
+            if isinstance(detections, str):
+                path = record["image"]
+                record = {"image": path, "error": report(f"{path!r}: {detections}")}
+            elif detections is not None:
+                record["detections"] = [_rounded(detection) for detection in detections]
+                if names is not None:
+                    target = names.next(record["image"])
+                    try:
+                        _draw(picture, detections, target, arguments.show_scores)
+                    except Exception as error:
+                        report(f"cannot write {str(target)!r} ({one_line(error)})")
+            writer.write(record)
+            bar.update()
+
+    bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
+    with bar, _warnings_beside(bar):
+        for path, problem in inputs.items():
+            try:
+                if problem is not None:
+                    raise OSError(problem)
+                picture = image_loading.load_rgb_image(path, **limits)
+            except (OSError, ValueError) as error:
+                waiting.append(({"image": path, "error": report(one_line(error))}, None))
+            else:
+                waiting.append(({"image": path, "width": picture.width, "height": picture.height}, picture))
+                del picture
+            # Nothing that is known waits for a picture that is not read yet.
+            if sum(picture is not None for _, picture in waiting) in (0, arguments.batch_size):
+                finish()
+        finish()
+    return 1 if failures else 0
+
+
+def _detect_batch(pipe, pictures: list) -> list:
+    """The detections of each picture, or the reason (`str`) why there are none: one picture does not cost the others."""
+    if not pictures:
+        return []
+    pipe.call_count = 0  # transformers' advice to pass a dataset is not for a command that writes as it goes
+    try:
+        return pipe(pictures, batch_size=len(pictures))
+    except Exception as error:  # of the model, such as too little memory, as of the pictures
+        reason = one_line(error)
+    if len(pictures) == 1:
+        return [reason]
+    return [_detect_batch(pipe, [picture])[0] for picture in pictures]
+
+
+def _draw(picture, detections: list[dict], target: Path, show_scores: bool) -> None:
+    from ..visualization import draw_detections
+
+    # In one piece, since an encoder that fails leaves half a file.
+    content = io.BytesIO()
+    drawing = draw_detections(picture, detections, show_scores=show_scores, max_pixels=None)
+    drawing.save(content, "JPEG", quality=90)
+    try:
+        target.write_bytes(content.getvalue())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _warnings_beside(bar) -> Iterator[None]:
+    """Shows the package's warnings as lines of the command, above the progress bar."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            bar.write(f"tcm-hf detect: warning: {' '.join(record.getMessage().split())}", file=sys.stderr)
+
+    handler, logger = Handler(logging.WARNING), logging.getLogger("tcm_hf")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _rounded(detection: dict) -> dict:
+    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
+    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
+    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}
+
+
+class DrawingNames:
+    """
+    Gives every picture a file for its drawing, so that none overwrites another one or an input.
+
+    Args:
+        directory (`Path`): where the drawings go; it is made when it does not exist.
+        inputs (`list[str]`): all input files.
+
+    Raises:
+        UsageError: if no file can be written into the directory.
+    """
+
+    def __init__(self, directory: Path, inputs: list[str]):
+        try:
+            make_output_folder(directory)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+        self.directory = directory
+        # Compared without case, as some file systems do.
+        self.taken = {os.path.realpath(path).casefold() for path in inputs}
+
+    def next(self, path: str) -> Path:
+        """The drawing's file: the picture's name with `.jpg`, and a number where that is taken already."""
+        stem = Path(path.split("?")[0] if path.startswith(("http://", "https://")) else path).stem or "image"
+        number = 1
+        while True:
+            target = self.directory / f"{stem}{'' if number == 1 else f'_{number}'}.jpg"
+            key = os.path.realpath(target).casefold()
+            if key not in self.taken:
+                self.taken.add(key)
+                return target
+            number += 1

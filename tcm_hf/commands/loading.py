@@ -1,0 +1,98 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The pipeline that a command's arguments ask for."""
+
+import argparse
+import json
+import os
+
+from ..checkpoints import DEFAULT, checkpoint_names, find_checkpoint
+from ..output_files import printable
+from .errors import UsageError, one_line
+
+
+def _wrong_file(checkpoint: str) -> str | None:
+    """What is wrong in a file of a model's directory that transformers reads before any class of this package."""
+    for name in ("config.json", "preprocessor_config.json") if os.path.isdir(checkpoint) else ():
+        path = os.path.join(checkpoint, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except OSError:
+            continue
+        except (ValueError, RecursionError) as error:
+            return printable(f"{path} is no JSON ({error})")
+        if not isinstance(content, dict):
+            return f"{path} has to hold an object"
+        for field, kind in (("model_type", str), ("image_processor_type", str), ("auto_map", dict)):
+            if not isinstance(content.get(field, kind()), kind):
+                return f"{path}: {field!r} has a wrong type"
+        if not all(isinstance(value, str) for value in content.get("auto_map", {}).values()):
+            return f"{path}: 'auto_map' has to give names of classes"
+    return None
+
+
+def load_pipeline(arguments: argparse.Namespace):
+    """
+    Loads the model that `--model` names, with the settings of the command line.
+
+    Args:
+        arguments (`argparse.Namespace`): of a parser with the options of `tcm-hf detect`.
+
+    Returns:
+        [`~tcm_hf.TextDetectionPipeline`]
+
+    Raises:
+        UsageError: if the model cannot be loaded.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    model = DEFAULT if arguments.model is None else arguments.model
+    checkpoint = find_checkpoint(model)
+    if not os.path.isdir(checkpoint):
+        try:
+            validate_repo_id(checkpoint)
+        except HFValidationError as error:
+            raise UsageError(
+                f"cannot load model {model!r}: there is no such directory, a Hub id has the form OWNER/NAME, and the "
+                f"checkpoints of the package are {', '.join(checkpoint_names())}"
+            ) from error
+
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    import tcm_hf
+
+    logging.disable_progress_bar()
+    options = {
+        "shape": arguments.shape,
+        "threshold": arguments.threshold,
+        "mask_threshold": arguments.mask_threshold,
+        "unclip_ratio": arguments.unclip_ratio,
+        "size": arguments.size,
+        "do_upscale": arguments.upscale or None,
+        "max_pixels": getattr(arguments, "max_pixels", None),
+        "reading_order": arguments.reading_order or None,
+        "device": arguments.device,
+        "trust_remote_code": arguments.trust_remote_code,  # without a value transformers would ask on the terminal
+        # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
+        "pipeline_class": None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        return pipeline("text-detection", model=checkpoint, **options)
+    except Exception as error:  # a checkpoint's files can be damaged in any way
+        raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or one_line(error)}") from error
