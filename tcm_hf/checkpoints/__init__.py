@@ -41,10 +41,9 @@ def checkpoint_path(name: str = DEFAULT) -> str:
 
     Example:
 
-    ```python
     >>> from tcm_hf import TCMForTextDetection, checkpoint_path
+
     >>> model = TCMForTextDetection.from_pretrained(checkpoint_path("tcm-tiny"))
-    ```
     """
     if name not in checkpoint_names():
         raise ValueError(f"no checkpoint {name!r} comes with the package; there are {', '.join(checkpoint_names())}")

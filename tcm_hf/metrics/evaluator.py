@@ -57,12 +57,13 @@ class TextDetectionEvaluator:
 
     Example:
 
-    ```python
-    evaluator = TextDetectionEvaluator("totaltext")
-    for record, detections in zip(records, detector(images)):
-        evaluator.add(detections, record)
-    print(evaluator.compute()["hmean"])
-    ```
+    >>> from tcm_hf.metrics import TextDetectionEvaluator
+
+    >>> word, other = [[0, 0], [40, 0], [40, 10], [0, 10]], [[60, 0], [90, 0], [90, 10], [60, 10]]
+    >>> evaluator = TextDetectionEvaluator("totaltext")
+    >>> evaluator.add([{"polygon": word, "score": 0.9}], {"polygons": [word, other]})  # once for each image
+    >>> evaluator.compute()["recall"]
+    0.5
     """
 
     def __init__(self, protocol: str | Protocol = "icdar2015", *, language: str | None = None):

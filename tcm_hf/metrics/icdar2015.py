@@ -43,12 +43,15 @@ class Icdar2015Evaluator:
 
     Example:
 
-    ```python
-    evaluator = Icdar2015Evaluator()
-    for record, result in zip(records, results):
-        evaluator.add(result, record)
-    print(evaluator.compute(score_threshold=0.6)["hmean"])
-    ```
+    >>> from tcm_hf.metrics import Icdar2015Evaluator
+
+    >>> word = [[0, 0], [40, 0], [40, 10], [0, 10]]
+    >>> evaluator = Icdar2015Evaluator()
+    >>> evaluator.add([{"polygon": word, "score": 0.5}], {"polygons": [word]})  # once for each image
+    >>> evaluator.compute()["hmean"]
+    1.0
+    >>> evaluator.compute(score_threshold=0.6)["hmean"]
+    0.0
     """
 
     def __init__(self, iou_threshold: float = 0.5, ignore_threshold: float = 0.5):

@@ -295,11 +295,11 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
 
     Example:
 
-    ```python
-    >>> from tcm_hf import TCMConfig, TCMForTextDetection
+    >>> from tcm_hf import TCMConfig
 
-    >>> model = TCMForTextDetection(TCMConfig())
-    ```
+    >>> config = TCMConfig(detector="pan", num_context_vectors=18)
+    >>> config.detector_config["neck_channels"]
+    128
     """
 
     model_type = "tcm"

@@ -202,11 +202,12 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     Example:
 
-    ```python
-    >>> inputs = processor("photo.jpg", return_tensors="pt")
-    >>> outputs = model(**inputs)
-    >>> texts = processor.post_process_text_detection(outputs, target_sizes=[(height, width)])[0]
-    ```
+    >>> from tcm_hf import TCMImageProcessor, checkpoint_path
+
+    >>> processor = TCMImageProcessor.from_pretrained(checkpoint_path())
+    >>> inputs = processor("examples/sample.jpg", return_tensors="pt")
+    >>> inputs["pixel_values"].shape
+    torch.Size([1, 3, 736, 1280])
     """
 
     valid_kwargs = TCMImageProcessorKwargs

@@ -529,16 +529,17 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     Example:
 
-    ```python
-    >>> import tcm_hf
-    >>> from tcm_hf import TCMForTextDetection, TCMImageProcessor
+    >>> from PIL import Image
+    >>> from tcm_hf import TCMForTextDetection, TCMImageProcessor, checkpoint_path
 
-    >>> processor = TCMImageProcessor.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
-    >>> model = TCMForTextDetection.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
-    >>> inputs = processor(image, return_tensors="pt")
-    >>> outputs = model(**inputs)
-    >>> processor.post_process_text_detection(outputs, target_sizes=[(image.height, image.width)])
-    ```
+    >>> processor = TCMImageProcessor.from_pretrained(checkpoint_path())
+    >>> model = TCMForTextDetection.from_pretrained(checkpoint_path())
+    >>> image = Image.open("examples/sample.jpg")
+    >>> outputs = model(**processor(image, return_tensors="pt"))
+    >>> target_sizes = [(image.height, image.width)]
+    >>> result = processor.post_process_text_detection(outputs, target_sizes)[0]
+    >>> len(result["polygons"]) == len(result["scores"]) > 0
+    True
     """
 
     def __init__(self, config: TCMConfig):

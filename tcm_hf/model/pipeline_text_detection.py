@@ -51,14 +51,13 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
 
     Example:
 
-    ```python
-    >>> from transformers import pipeline
     >>> import tcm_hf
+    >>> from transformers import pipeline
 
     >>> detector = pipeline("text-detection")
-    >>> detector("photo.jpg", reading_order=True)
-    [{'score': 0.94, 'label': 'text', 'box': {'xmin': 31, 'ymin': 12, 'xmax': 160, 'ymax': 58}, 'polygon': [[31.2, 14.0], ...]}, ...]
-    ```
+    >>> words = detector("examples/sample.jpg", reading_order=True)
+    >>> words[0]
+    {'score': 0..., 'label': 'text', 'box': {'xmin': ..., 'ymin': ..., 'xmax': ..., 'ymax': ...}, 'polygon': [[...]]}
     """
 
     _load_processor = False

@@ -226,10 +226,6 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
     """
     Reads a data set in any of the known formats, record by record.
 
-    ```python
-    records = list(read_dataset("icdar2015", "ICDAR2015", split="train"))
-    ```
-
     Args:
         format (`str`): Key or alias of `FORMATS`, such as `"icdar2015"`, `"totaltext"` or `"hub"`.
         source (`str` or `Path`): Folder or file, as `FORMATS[format].layout` says.
@@ -260,6 +256,18 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
         AnnotationError: if an annotation cannot be meant, or names a file outside of the source; the message names the file,
             the place and a remedy.
         ValueError: if the format or an option is unknown.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from tcm_hf.data.formats import read_dataset
+
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "gt_img_1.txt").write_text("0,0,40,0,40,10,0,10,Cafe")
+    ...     records = list(read_dataset("icdar2015", folder, missing="keep"))
+    >>> records[0].texts
+    ['Cafe']
     """
     entry = find_format(format)
     parameters = inspect.signature(entry.reader).parameters

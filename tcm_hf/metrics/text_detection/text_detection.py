@@ -42,6 +42,9 @@ Returns:
 
 Example:
 
+    >>> import evaluate
+    >>> import tcm_hf.metrics
+
     >>> metric = evaluate.load(tcm_hf.metrics.EVALUATE_MODULE, "icdar2015")
     >>> square = [[0, 0], [10, 0], [10, 10], [0, 10]]
     >>> metric.add_batch(predictions=[[{"polygon": square, "score": 0.9}]], references=[{"polygons": [square]}])
