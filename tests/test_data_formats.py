@@ -1,5 +1,7 @@
 """Readers of annotation files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import shared_path
@@ -14,6 +16,7 @@ from tcm_hf.data.formats import (
     parse_icdar2015,
     read_dataset,
     read_icdar2015,
+    registry,
 )
 
 
@@ -270,3 +273,21 @@ def test_published_samples_parse():
     records = list(read_dataset("mmocr", folder / "mmocr_toy"))
     assert len(records) == 10 and sum(len(record.polygons) for record in records) == 82
     assert all(load_image(record.image).shape == (720, 1280, 3) for record in records[:2])
+
+
+def test_a_format_of_ones_own(monkeypatch, tmp_path, capsys):
+    for name in ("FORMATS", "_NAMES"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+
+    def read_mine(source, *, options=None):
+        yield TextRecord(Path(source, "1.png"), polygons=[np.array([[1, 1], [9, 1], [9, 9], [1, 9]], np.float32)])
+
+    entry = registry.DatasetFormat("mine", "Mine", "files of mine", read_mine, ("my own",))
+    registry.register_format(entry)
+    assert len(list(read_dataset("My-Own", tmp_path))) == 1
+    for names in (("other", "ic15"), ("other", "my_own"), ("coco", "other")):
+        with pytest.raises(ValueError, match="choose another"):
+            registry.register_format(registry.DatasetFormat(names[0], "Other", "", read_mine, names[1:]))
+        assert "other" not in registry.FORMATS and registry.FORMATS["coco"].reader is not read_mine
+    registry.register_format(registry.DatasetFormat("coco", "Other", "", read_mine), exist_ok=True)
+    assert len(list(read_dataset("coco", tmp_path))) == 1

@@ -3,12 +3,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import SHARED, shared_path
 
-from tcm_hf.metrics import ALIASES, PROTOCOLS, TextDetectionEvaluator, evaluate_detections, get_protocol
+from tcm_hf.metrics import ALIASES, PROTOCOLS, TextDetectionEvaluator, evaluate_detections, get_protocol, protocols
 from tcm_hf.metrics.matching import maximum_pairs
 
 
@@ -391,3 +392,17 @@ def test_tall_detections_of_tedeval_are_not_turned():
     words = [box(0, 0, 20, 40), box(0, 40, 20, 80)]
     result = score("tedeval", words, [box(0, 0, 20, 80)], texts=["ab", "cd"])
     assert (result["recall_sum"], result["precision_sum"]) == (2.0, 1.0)
+
+
+def test_a_protocol_of_ones_own(monkeypatch):
+    for name in ("PROTOCOLS", "ALIASES", "_ALIASES"):
+        monkeypatch.setattr(protocols, name, dict(getattr(protocols, name)))
+    mine = replace(protocols.PROTOCOLS["rrc_iou"], name="mine", title="Mine")
+    protocols.register_protocol(mine, "My Own")
+    assert protocols.get_protocol("mine") is protocols.get_protocol("my-own") is mine
+    for names in (("rrc_iou",), ("other", "ic15"), ("other", "my_own"), ("IC15",)):
+        with pytest.raises(ValueError, match="choose another"):
+            protocols.register_protocol(replace(mine, name=names[0]), *names[1:])
+    assert "other" not in protocols.PROTOCOLS and protocols.PROTOCOLS["rrc_iou"].title != "Mine"
+    protocols.register_protocol(replace(mine, name="rrc_iou"), exist_ok=True)
+    assert protocols.get_protocol("ic15").title == "Mine"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .evaluator import TextDetectionEvaluator, evaluate_detections, sweep_thresholds
 from .icdar2015 import Icdar2015Evaluator, evaluate_icdar2015
-from .protocols import ALIASES, PROTOCOLS, Protocol, get_protocol
+from .protocols import ALIASES, PROTOCOLS, Protocol, get_protocol, register_protocol
 
 
 # The folder for `evaluate.load(EVALUATE_MODULE, "icdar2015")`.
@@ -33,5 +33,6 @@ __all__ = [
     "evaluate_detections",
     "evaluate_icdar2015",
     "get_protocol",
+    "register_protocol",
     "sweep_thresholds",
 ]

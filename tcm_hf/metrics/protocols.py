@@ -344,6 +344,41 @@ def get_protocol(protocol: str | Protocol) -> Protocol:
     return PROTOCOLS[name]
 
 
+def register_protocol(protocol: Protocol, *aliases: str, exist_ok: bool = False) -> None:
+    """
+    Adds a protocol, which evaluation and the commands of this process know by its names from then on.
+
+    Args:
+        protocol ([`Protocol`]): The protocol.
+        aliases (`str`): Further names, such as that of the benchmark.
+        exist_ok (`bool`, *optional*, defaults to `False`): Whether it may take the place of a protocol of that name.
+
+    Raises:
+        ValueError: if there is a protocol of one of its names.
+
+    Example:
+
+    >>> from dataclasses import replace
+    >>> from functools import partial
+    >>> from tcm_hf.metrics import PROTOCOLS, get_protocol, register_protocol
+    >>> from tcm_hf.metrics.matching import match_iou
+
+    >>> rule = partial(match_iou, threshold=0.7)
+    >>> register_protocol(replace(PROTOCOLS["rrc_iou"], name="iou_70", title="IoU above 0.7", match=rule), "strict")
+    >>> get_protocol("strict").title
+    'IoU above 0.7'
+    """
+    known = {**{plain_name(name): name for name in PROTOCOLS}, **_ALIASES}
+    taken = [name for name in (protocol.name, *aliases) if plain_name(name) in known]
+    if taken and not exist_ok:
+        raise ValueError(
+            f"the name {taken[0]!r} is that of the protocol {known[plain_name(taken[0])]!r}; choose another one"
+        )
+    PROTOCOLS[protocol.name] = protocol
+    ALIASES.update(dict.fromkeys(aliases, protocol.name))
+    _ALIASES.update({plain_name(alias): protocol.name for alias in aliases})
+
+
 def plain_name(name: str) -> str:
     """A name without case, spaces, "-" and "_"."""
     return re.sub(r"[\s_-]", "", name).lower()

@@ -44,7 +44,7 @@ from .records import (
     load_image,
     load_record,
 )
-from .registry import FORMATS, DatasetFormat, find_format, read_dataset
+from .registry import FORMATS, DatasetFormat, find_format, read_dataset, register_format
 from .synthtext import read_synthtext
 
 
@@ -90,4 +90,5 @@ __all__ = [
     "read_textocr",
     "read_totaltext",
     "records_from_dataset",
+    "register_format",
 ]

@@ -207,6 +207,38 @@ def _plain(name: str) -> str:
 _NAMES = {_plain(name): entry for entry in FORMATS.values() for name in (entry.name, *entry.aliases)}
 
 
+def register_format(entry: DatasetFormat, *, exist_ok: bool = False) -> None:
+    """
+    Adds a format, which [`read_dataset`] and the commands of this process know by its names from then on.
+
+    Args:
+        entry ([`DatasetFormat`]): The format.
+        exist_ok (`bool`, *optional*, defaults to `False`): Whether it may take the place of a format of that name.
+
+    Raises:
+        ValueError: if there is a format of one of its names.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from tcm_hf.data.formats import FORMATS, DatasetFormat, TextRecord, read_dataset, register_format
+
+    >>> def read_pages(source, *, options=None):
+    ...     word = np.array([[10, 10], [80, 10], [80, 30], [10, 30]], dtype=np.float32)
+    ...     yield TextRecord(f"{source}/1.jpg", polygons=[word], texts=["Cafe"])
+
+    >>> register_format(DatasetFormat("pages", "Scanned pages", "a folder of 1.jpg, ...", read_pages))
+    >>> next(read_dataset("pages", "scans")).texts
+    ['Cafe']
+    """
+    names = [_plain(name) for name in (entry.name, *entry.aliases)]
+    taken = [name for name in names if name in _NAMES]
+    if taken and not exist_ok:
+        raise ValueError(f"the name {taken[0]!r} is that of the format {_NAMES[taken[0]].name!r}; choose another one")
+    FORMATS[entry.name] = entry
+    _NAMES.update(dict.fromkeys(names, entry))
+
+
 def find_format(name: str) -> DatasetFormat:
     """
     The format of a name or alias.
