@@ -433,4 +433,6 @@ def jpeg_artifacts(image: np.ndarray, quality: int) -> np.ndarray:
     """
     # Channel order hardly matters to the artefacts, so the two colour conversions are saved.
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, "it was encoded just before"
+    return decoded

@@ -86,13 +86,11 @@ class PictureStore:
         """A free name for a record's picture, relative to the folder; the same one in every run."""
         given = Path(image if isinstance(image, (str, Path)) else record.image_name or "picture")
         try:
-            parents = given.relative_to(self.source).parts[:-1]
+            below: tuple[str, ...] = given.relative_to(self.source).parts[:-1]
         except ValueError:
-            parents = ()
+            below = ()
         # `datasets` takes a folder called `test` for a split of that name.
-        parents = [
-            _safe(part) for part in parents if not set(re.split(r"[\W\d_]+", part.lower())) & set(SPLIT_SYNONYMS)
-        ]
+        parents = [_safe(part) for part in below if not set(re.split(r"[\W\d_]+", part.lower())) & set(SPLIT_SYNONYMS)]
         parents = parents[1:] if parents[:1] == [PICTURE_FOLDER] else parents
         suffix = _suffix(image, given)
         stem = "/".join([PICTURE_FOLDER, *parents, _safe(given.stem)])
@@ -138,7 +136,7 @@ def _suffix(image: Any, given: Path) -> str:
     if isinstance(image, (str, Path, bytes)):
         with open_image(image) as picture:
             return {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "GIF": ".gif"}.get(
-                picture.format, f".{(picture.format or 'png').lower()}"
+                picture.format or "", f".{(picture.format or 'png').lower()}"
             )
     return ".png"
 
@@ -227,11 +225,11 @@ def _prepare(
     settings = json.loads(json.dumps(settings, default=str))
     journal = root / JOURNAL_NAME
     if overwrite and (journal.is_file() or (root / REPORT_NAME).is_file()):
-        records = iter(records)
-        first = list(islice(records, 1))
+        rest = iter(records)
+        first = list(islice(rest, 1))
         if not first:
             raise ValueError(f"nothing to write to {root}: the source has no picture; what is there was left as it is")
-        records = chain(first, records)
+        records = chain(first, rest)
         # From here on this is a new run, also for one that goes on after a kill.
         _write_text(journal, "")
     finished = _finished_report(root, settings)
@@ -270,8 +268,8 @@ def _prepare(
     report = _summarize(_journal_entries(journal), settings, errors or [], passed_over or {})
     report["warnings"] += warnings or []
     if not report["images"]:
-        first = "".join(f" ({report['examples'][reason][0]})" for reason in list(report["dropped_images"])[:1])
-        raise ValueError(f"nothing to write to {root}: no picture of the source could be used{first}; see {journal}")
+        example = "".join(f" ({report['examples'][reason][0]})" for reason in list(report["dropped_images"])[:1])
+        raise ValueError(f"nothing to write to {root}: no picture of the source could be used{example}; see {journal}")
     _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w") as file:
         for entry in _journal_entries(journal):

@@ -102,7 +102,7 @@ def select_subset(
         if not 0 < fraction <= 1:
             raise ValueError(f"`fraction` must be above 0 and at most 1 (1 % is 0.01), got {fraction}")
         shots = max(1, int(fraction * len(names) + 0.5))
-    if not 1 <= shots <= len(names):
+    if shots is None or not 1 <= shots <= len(names):
         raise ValueError(f"`shots` must be between 1 and the number of pictures, {len(names)}, got {shots}")
     return subset_order(names, seed)[:shots]
 

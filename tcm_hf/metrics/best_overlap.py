@@ -15,7 +15,7 @@
 
 import numpy as np
 
-from .matching import MANY_TO_ONE, ONE_TO_MANY, ONE_TO_ONE, ImageScore, ImageView, one_to_one, ratio
+from .matching import MANY_TO_ONE, ONE_TO_MANY, ONE_TO_ONE, ImageScore, ImageView, Match, one_to_one, ratio
 
 
 def match_pascal(view: ImageView) -> ImageScore:
@@ -87,7 +87,7 @@ def match_psenet_ctw(view: ImageView) -> ImageScore:
     """PSENet's script for CTW1500: a detection uses up every free region with an overlap of at least 0.5."""
     hits = view.iou() >= 0.5
     free = np.ones(len(hits), dtype=bool)
-    pairs = []
+    pairs: list[Match] = []
     for column in range(hits.shape[1]):
         covered = np.nonzero(hits[:, column] & free)[0].tolist()
         if covered:
@@ -101,7 +101,7 @@ def match_psenet_msra(view: ImageView) -> ImageScore:
     """PSENet's script for MSRA-TD500: a difficult region counts when it is found, and is free when it is missed."""
     hits = view.iou() >= 0.5
     found = hits.any(axis=1)
-    pairs = []
+    pairs: list[Match] = []
     for row in np.nonzero(found)[0].tolist():
         columns = np.nonzero(hits[row])[0].tolist()
         pairs.append((ONE_TO_ONE if len(columns) == 1 else ONE_TO_MANY, (row,), tuple(columns)))

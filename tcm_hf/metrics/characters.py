@@ -19,11 +19,12 @@ of its right side ("pseudo character centers"). Both ask for corners in reading 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
 
-from .matching import MANY_TO_ONE, ONE_TO_MANY, ImageScore, ImageView, one_to_one, ratio
+from .matching import MANY_TO_ONE, ONE_TO_MANY, ImageScore, ImageView, Match, given, one_to_one, ratio
 from .overlaps import even_odd_geometry
 
 
@@ -49,14 +50,15 @@ def match_tedeval(view: ImageView) -> ImageScore:
 
     vertical = [_higher_than_wide(corners) for corners in view.truth]
     lines = [_center_line(corners, turned) for corners, turned in zip(view.truth, vertical)]
-    characters = [_characters(line, length) for line, length in zip(lines, view.lengths.tolist())]
+    lengths = given(view.lengths, "lengths").tolist()
+    characters = [_characters(line, length) for line, length in zip(lines, lengths)]
     # Also of tall ones, in the official script, which only turns the regions of the ground truth.
     found_starts = [_center_line(corners, False)[0] for corners in view.found]
     centers = [_centroid(corners) for corners in view.truth]
     found_centers = [_centroid(corners) for corners in view.found]
 
     good = (recall >= threshold) & (precision >= threshold)
-    pairs = []
+    pairs: list[Match] = []
     for column in counted:
         rows = [row for row in care if recall[row, column] >= threshold]
         if len(rows) > 1 and sum(precision[rows, column].tolist()) >= threshold:
@@ -107,7 +109,7 @@ def match_cleval(view: ImageView) -> ImageScore:
     """
     care, ignore = np.nonzero(~view.ignore)[0].tolist(), np.nonzero(view.ignore)[0].tolist()
     aspects = [_aspect(corners, 1e-5) for corners in view.truth]
-    lengths = view.lengths.tolist()
+    lengths = given(view.lengths, "lengths").tolist()
     for row in ignore:
         lengths[row] = _cleval_length(max(aspects[row], 1 / (aspects[row] + 1e-5)))
     characters = [
@@ -265,7 +267,7 @@ def _inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.count_nonzero(crossings, axis=1) % 2 == 1
 
 
-def _all_inside(characters: list[np.ndarray], found: list[np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+def _all_inside(characters: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
     """[`_inside`] of the characters of every word and every detection, for pairs that can have a hit."""
     if not len(found):
         return {}

@@ -91,7 +91,9 @@ def read_detections(source: str | Path, rotated: bool = False) -> dict[str, Imag
         files = sorted(path for path in source.rglob("*.txt") if path.is_file())
         if not files:
             raise ValueError(f"no .txt files in {str(source)!r}; detections are one text file an image")
-        entries = (_parse_text(str(path), _decode(path.read_bytes(), str(path)), rotated) for path in files)
+        entries: Iterator[tuple[ImageDetections, str]] = (
+            _parse_text(str(path), _decode(path.read_bytes(), str(path)), rotated) for path in files
+        )
     elif zipfile.is_zipfile(source):
         entries = _read_zip(source, rotated)
     else:

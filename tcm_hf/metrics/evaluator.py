@@ -14,8 +14,9 @@
 """The front door of the metrics: add images one by one, ask for the figures of a protocol."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ BATCH_REGIONS = 8192
 class _Image:
     """What is kept of an image."""
 
-    overlaps: Overlaps | None  # None until its batch is computed
+    overlaps: Overlaps = field(init=False)  # set when its batch is computed
     ignore: np.ndarray
     scores: np.ndarray | None
     angles: tuple[np.ndarray, np.ndarray, float | None] | None = None
@@ -103,19 +104,19 @@ class TextDetectionEvaluator:
         where = f"image {image_id!r}"
         check_sides(detections, ground_truth, where)
         protocol = self.protocol
-        found, scores, found_boxes = _detections(detections, where)
+        found, found_scores, found_boxes = _detections(detections, where)
         truth = _ground_truth(ground_truth, where)
         truth_regions = stack_regions(truth["polygons"], f"{where}: ground_truth", protocol.dtype)
         found_regions = stack_regions(found, f"{where}: detections", protocol.dtype)
+        scores = None if found_scores is None else np.asarray(found_scores, dtype=np.float64)
         if scores is not None:
-            scores = np.asarray(scores, dtype=np.float64)
             if np.isnan(scores).any():
                 raise ValueError(f"{where}: `scores` holds NaN")
         elif protocol.needs_scores and not len(found):
             scores = np.empty(0)
         elif protocol.needs_scores:
             raise ValueError(f"{where}: protocol {protocol.name!r} needs `scores`, one for each detection")
-        image = _Image(None, self._ignored(truth, where), scores)
+        image = _Image(self._ignored(truth, where), scores)
         if protocol.needs_angles:
             truth_regions, truth_angles, truth_given = _upright(truth_regions, truth["rotated_boxes"], where)
             found_regions, found_angles, found_given = _upright(found_regions, found_boxes, where)
@@ -184,21 +185,24 @@ class TextDetectionEvaluator:
         if score_threshold is not None or sweep is None:
             return self._score(score_threshold, None if score_threshold is None else _at_least)
         unfiltered = self._score(None, None)
-        best, table = None, []
+        best: dict = {}
+        table = []
         for threshold in sweep.thresholds:
             result = self._score(threshold, sweep.keep)
             table.append({key: value for key, value in result.items() if key not in ("protocol", "per_image")})
-            if best is None or result["hmean"] > best["hmean"]:
+            if not best or result["hmean"] > best["hmean"]:
                 best = result
         return {**best, "best_threshold": best["score_threshold"], "sweep": table, "no_score_filter": unfiltered}
 
-    def _score(self, threshold: float | None, keep) -> dict:
+    def _score(self, threshold: float | None, keep: Callable[[np.ndarray, float], np.ndarray] | None) -> dict:
         """Figures of the detections that `keep(scores, threshold)` lets through."""
         protocol = self.protocol
-        per_image, scores, ranking = {}, [], []
+        per_image = {}
+        scores: list[ImageScore] = []
+        ranking: list[tuple[float, bool]] = []
         for image_id, image in self._images.items():
             kept = None
-            if keep is not None:
+            if keep is not None and threshold is not None:
                 if image.scores is None and len(image.overlaps.detection_areas):
                     raise ValueError(f"image {image_id!r} has no `scores`, which `score_threshold` needs")
                 if image.scores is not None:
@@ -215,7 +219,9 @@ class TextDetectionEvaluator:
 
     def _score_image(self, image_id: Hashable, image: _Image, kept: np.ndarray | None) -> tuple[ImageScore, dict]:
         protocol, overlaps = self.protocol, image.overlaps
-        truth_kept, dropped_truth, dropped_found = None, [], []
+        truth_kept: np.ndarray | None = None
+        dropped_truth: list[int] = []
+        dropped_found: list[int] = []
         if protocol.invalid in ("drop", "refuse"):
             invalid = [np.nonzero(~v)[0].tolist() for v in (overlaps.ground_truth_valid, overlaps.detection_valid)]
             if protocol.invalid == "refuse" and any(invalid):
@@ -245,7 +251,7 @@ class TextDetectionEvaluator:
                 found_left_out=[found_map[f] for f in score.found_left_out] + dropped_found,
             )
         else:
-            found_map = range(len(overlaps.detection_areas))
+            found_map = list(range(len(overlaps.detection_areas)))
         return score, self._report(image, score, found_map)
 
     def _report(self, image: _Image, score: ImageScore, found: Sequence[int]) -> dict:
@@ -373,8 +379,12 @@ def _sums(scores: list[ImageScore]) -> dict:
     return totals
 
 
-def _ratios(totals: dict, empty: str, size: tuple[int, int] | None = None) -> dict:
-    """Precision, recall and hmean; `size` holds all regions and detections of an image, those that count or not."""
+def _ratios(totals: dict, empty: str, size: tuple[int, int] = (0, 0)) -> dict:
+    """
+    Precision, recall and hmean.
+
+    `size` holds all regions and detections of an image, those that count or not; `"deteval"` alone asks for it.
+    """
     regions, detections = totals["num_ground_truth"], totals["num_detections"]
     undefined = empty.startswith("undefined")
     if empty == "perfect" and not regions:
@@ -396,7 +406,7 @@ def _ratios(totals: dict, empty: str, size: tuple[int, int] | None = None) -> di
         hmean = 0.0
     if empty in ("undefined-all", "undefined-ratios") and math.isnan(hmean):
         recall = precision = math.nan
-    ratios = {"precision": precision, "recall": recall, "hmean": hmean}
+    ratios: dict[str, float | str] = {"precision": precision, "recall": recall, "hmean": hmean}
     if math.isnan(hmean):
         missing = "region to find" if not regions else "detection" if not detections else "match"
         ratios["error"] = f"without any {missing} the official script divides by zero"
@@ -501,10 +511,10 @@ def _detections(detections, where: str) -> tuple[Sequence, Sequence | None, Sequ
     return polygons, scores, boxes
 
 
-def _ground_truth(truth, where: str) -> dict:
+def _ground_truth(truth, where: str) -> dict[str, Any]:
     names = ("polygons", "ignore", "texts", "languages", "rotated_boxes")
     if isinstance(truth, Mapping):
-        fields = {name: truth.get(name) for name in names}
+        fields: dict[str, Any] = {name: truth.get(name) for name in names}
     else:
         fields = {name: getattr(truth, name, None) for name in names}
     if fields["polygons"] is None:

@@ -16,12 +16,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 
 
+T = TypeVar("T")
+
 # Kinds of matches: how many regions and how many detections belong together.
 ONE_TO_ONE, ONE_TO_MANY, MANY_TO_ONE = "one-to-one", "one-to-many", "many-to-one"
+# A kind, and the indices of the regions and of the detections.
+Match = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass
@@ -98,12 +103,19 @@ class ImageScore:
     precision_sum: float
     num_ground_truth: int
     num_detections: int
-    pairs: list = field(default_factory=list)
+    pairs: list[Match] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
     truth_left_out: list[int] = field(default_factory=list)
     found_left_out: list[int] = field(default_factory=list)
-    ranking: list = field(default_factory=list)
+    ranking: list[tuple[float, bool]] = field(default_factory=list)
     extra: dict = field(default_factory=dict)
+
+
+def given(values: T | None, name: str) -> T:
+    """Values of an [`ImageView`] that not every protocol needs; an error where a rule that does lacks them."""
+    if values is None:
+        raise ValueError(f"this rule needs `{name}` of every image")
+    return values
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -118,7 +130,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 _single = lru_cache(maxsize=4096)(lambda index: (index,))
 
 
-def one_to_one(row: int, column: int) -> tuple:
+def one_to_one(row: int, column: int) -> Match:
     """The match of one region and one detection."""
     return ONE_TO_ONE, _single(row), _single(column)
 
@@ -195,7 +207,7 @@ def match_iou(
     rows, columns, shared = view.rows, view.columns, view.areas
     hits = ratio(shared, view.truth_areas[rows] + view.found_areas[columns] - shared) > threshold
     if max_angle is not None:
-        truth_angles, found_angles, period = view.angles
+        truth_angles, found_angles, period = given(view.angles, "angles")
         difference = np.abs(truth_angles[rows] - found_angles[columns])
         if period is not None:
             difference = np.minimum(difference % period, -difference % period)
@@ -209,7 +221,7 @@ def match_iou(
     rows, columns = rows[hits], columns[hits]
     if by_score:
         rank = np.empty(len(ignored), dtype=np.intp)
-        rank[np.argsort(-view.scores, kind="stable")] = np.arange(len(ignored))
+        rank[np.argsort(-given(view.scores, "scores"), kind="stable")] = np.arange(len(ignored))
         order = np.lexsort((rank[columns], rows))
         rows, columns = rows[order], columns[order]
     pairs = maximum_pairs(rows, columns) if maximum else greedy_pairs(rows, columns)
@@ -224,9 +236,8 @@ def match_iou(
     if ranked:
         matched = {column for _, column in pairs}
         indices = np.nonzero(~ignored)[0].tolist()
-        score.ranking = [
-            (confidence, index in matched) for confidence, index in zip(view.scores[indices].tolist(), indices)
-        ]
+        confidences = given(view.scores, "scores")[indices].tolist()
+        score.ranking = [(confidence, index in matched) for confidence, index in zip(confidences, indices)]
     return score
 
 

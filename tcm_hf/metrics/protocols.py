@@ -132,66 +132,68 @@ _MTWI = partial(
 )
 _PSENET_TT = partial(match_total_text, digits=None, guard=0.0, check_columns=False)
 
-_PERFECT = {"empty_image": "perfect"}
-_DETEVAL_IMAGE = {"empty_image": "deteval", "needs_corners": True}
-_MMOCR = {"empty_image": "perfect", "empty_total": "perfect", "needs_scores": True}
-_MMOCR0 = {**_MMOCR, "sweep": _MMOCR0_SWEEP}
-_MMOCR1 = {**_MMOCR, "invalid": BUFFER, "dtype": np.float32}
+# What the protocols of one script share.
+_perfect_if_empty = partial(Protocol, empty_image="perfect")
+_deteval_per_image = partial(Protocol, empty_image="deteval", needs_corners=True)
+_mmocr = partial(Protocol, empty_image="perfect", empty_total="perfect", needs_scores=True)
+_mmocr0 = partial(_mmocr, sweep=_MMOCR0_SWEEP)
+_mmocr1 = partial(_mmocr, invalid=BUFFER, dtype=np.float32)
 
 _ALL = [
-    Protocol("rrc_iou", "ICDAR 2015 (RRC): IoU above 0.5, one to one, in file order", match_iou, **_PERFECT),
-    Protocol(
+    _perfect_if_empty("rrc_iou", "ICDAR 2015 (RRC): IoU above 0.5, one to one, in file order", match_iou),
+    _perfect_if_empty(
         "rrc_iou_conf",
         "ICDAR 2015 (RRC) with confidences: detections by falling score, and average precision",
         partial(match_iou, by_score=True, ranked=True),
         needs_scores=True,
         average_precision=average_precision,
-        **_PERFECT,
     ),
-    Protocol(
+    _perfect_if_empty(
         "mlt_iou",
         "ICDAR 2017 / 2019 MLT: as ICDAR 2015, and average precision",
         partial(match_iou, ranked=True),
         needs_scores=True,
         average_precision=average_precision,
-        **_PERFECT,
     ),
-    Protocol(
+    _perfect_if_empty(
         "mlt_iou_latin",
         "ICDAR 2017 / 2019 MLT, only words in Latin script",
         partial(match_iou, ranked=True),
         needs_scores=True,
         average_precision=average_precision,
         language="Latin",
-        **_PERFECT,
     ),
-    Protocol(
-        "db_iou", "DB's evaluator: as ICDAR 2015 on any polygon; invalid ones dropped", match_iou, "drop", **_PERFECT
+    _perfect_if_empty(
+        "db_iou",
+        "DB's evaluator: as ICDAR 2015 on any polygon; invalid ones dropped",
+        match_iou,
+        "drop",
     ),
-    Protocol(
+    _perfect_if_empty(
         "adet_det_only",
         "AdelaiDet's text script, detection part: as ICDAR 2015 on any valid polygon",
         match_iou,
         "refuse",
         dtype=np.float32,
-        **_PERFECT,
     ),
-    Protocol(
+    _perfect_if_empty(
         "td500_angle",
         "MSRA-TD500: IoU of the boxes turned upright above 0.5, angles within pi / 8",
         partial(match_iou, max_angle=math.pi / 8),
         regions="upright",
         needs_angles=True,
-        **_PERFECT,
     ),
-    Protocol("ic13_deteval", "ICDAR 2013 (RRC), column DetEval", _DETEVAL, regions="pixel-box", **_DETEVAL_IMAGE),
-    Protocol(
-        "ic13_icdar2013", "ICDAR 2013 (RRC), column ICDAR2013", _DETEVAL_2013, regions="pixel-box", **_DETEVAL_IMAGE
+    _deteval_per_image("ic13_deteval", "ICDAR 2013 (RRC), column DetEval", _DETEVAL, regions="pixel-box"),
+    _deteval_per_image(
+        "ic13_icdar2013",
+        "ICDAR 2013 (RRC), column ICDAR2013",
+        _DETEVAL_2013,
+        regions="pixel-box",
     ),
-    Protocol("ic13_icdar2013_db", "ICDAR 2013, DB's version", _DETEVAL_2013_DB, regions="pixel-box", **_DETEVAL_IMAGE),
-    Protocol("db_deteval_poly", "DB's DetEval on polygons", _DETEVAL, "drop", **_DETEVAL_IMAGE),
-    Protocol("db_icdar2013_poly", "DB's ICDAR 2013 rule on polygons", _DETEVAL_2013_DB, "drop", **_DETEVAL_IMAGE),
-    Protocol("db_mtwi2018", "ICPR MTWI 2018, DB's version", _MTWI, "drop", **_DETEVAL_IMAGE),
+    _deteval_per_image("ic13_icdar2013_db", "ICDAR 2013, DB's version", _DETEVAL_2013_DB, regions="pixel-box"),
+    _deteval_per_image("db_deteval_poly", "DB's DetEval on polygons", _DETEVAL, "drop"),
+    _deteval_per_image("db_icdar2013_poly", "DB's ICDAR 2013 rule on polygons", _DETEVAL_2013_DB, "drop"),
+    _deteval_per_image("db_mtwi2018", "ICPR MTWI 2018, DB's version", _MTWI, "drop"),
     Protocol("tt_deteval_0.7_0.6", "Total-Text DetEval, recall 0.7 and precision 0.6", match_total_text, BUFFER),
     Protocol(
         "tt_deteval_0.8_0.4",
@@ -237,38 +239,34 @@ _ALL = [
         empty_image="undefined-ratios",
         empty_total="undefined-ratios",
     ),
-    Protocol(
+    _mmocr0(
         "mmocr0_hmean_iou",
         "mmocr 0.4 (the official TCM's figures): IoU above 0.5, best score threshold of 0.3 ... 0.9",
         partial(match_iou, raw_areas=True),
         BUFFER,
-        **_MMOCR0,
     ),
-    Protocol("mmocr0.2_hmean_iou", "mmocr 0.2: as 0.4, invalid polygons by the even-odd rule", match_iou, **_MMOCR0),
-    Protocol("mmocr0.3_hmean_iou", "mmocr 0.3: as 0.4, invalid polygons overlap nothing", match_iou, ZERO, **_MMOCR0),
-    Protocol(
+    _mmocr0("mmocr0.2_hmean_iou", "mmocr 0.2: as 0.4, invalid polygons by the even-odd rule", match_iou),
+    _mmocr0("mmocr0.3_hmean_iou", "mmocr 0.3: as 0.4, invalid polygons overlap nothing", match_iou, ZERO),
+    _mmocr(
         "mmocr0.6.3_hmean_iou",
         "mmocr 0.6: as 0.4, thresholds rounded differently",
         partial(match_iou, raw_areas=True),
         BUFFER,
         sweep=_MMOCR06_SWEEP,
-        **_MMOCR,
     ),
-    Protocol(
+    _mmocr0(
         "mmocr0_hmean_ic13",
         "mmocr 0.4's ICDAR 2013 rule; equals none of the official ones",
         partial(match_deteval, strict=True, diagonal_of_box=False, raw_areas=True),
         BUFFER,
         needs_corners=True,
-        **_MMOCR0,
     ),
     *(
-        Protocol(
+        _mmocr1(
             f"mmocr1_hmean_iou{suffix}{version}",
             f"mmocr 1.x: IoU above 0.5, {what}best score threshold of 0.3 ... 0.9{note}",
             partial(match_iou, raw_areas=True, guard=1e-5, maximum=bool(suffix)),
             sweep=sweep,
-            **_MMOCR1,
         )
         for suffix, what in (("", ""), ("_max", "maximum matching, "))
         for version, note, sweep in (

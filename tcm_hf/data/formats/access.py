@@ -112,8 +112,8 @@ class SourceFolders:
             return self._at_address(name, where)
         if self.listed or self.allow_outside:
             return self.check(name, where)
-        paths = [self.join(root, name) for root in self.roots if not root.startswith("hf://")]
-        paths = [path for path in paths if path is not None]
+        joined = [self.join(root, name) for root in self.roots if not root.startswith("hf://")]
+        paths = [path for path in joined if path is not None]
         if not paths:
             raise self.outside(name, where)
         return self.check(next((path for path in paths if path.exists()), paths[0]), where)
@@ -184,7 +184,9 @@ def walk(root: PathLike, folders: SourceFolders) -> Iterator[os.DirEntry]:
         AnnotationError: if a folder is a link that leads outside.
         OSError: if a folder cannot be listed.
     """
-    seen, links, waiting = set(), [], [os.fspath(root)]
+    seen: set[str] = set()
+    links: list[PathLike] = []
+    waiting: list[PathLike] = [os.fspath(root)]
     while waiting or links:
         # Real folders first: a link to one of them would list its files twice.
         path = waiting.pop() if waiting else links.pop()
@@ -222,7 +224,12 @@ def check_memory(size: float, limit: int, where: str) -> None:
 
 def json_memory(text: str | bytes) -> int:
     """About how many bytes JSON takes when it is parsed, from its brackets, commas and quotes."""
-    signs = (b"[", b"{", b",", b":", b'"') if isinstance(text, bytes) else ("[", "{", ",", ":", '"')
-    lists, objects, commas, colons, quotes = map(text.count, signs)
+    signs = '[{,:"'
+    counts = (
+        [text.count(sign.encode()) for sign in signs]
+        if isinstance(text, bytes)
+        else [text.count(sign) for sign in signs]
+    )
+    lists, objects, commas, colons, quotes = counts
     texts = max(quotes // 2 - colons, 0)
     return len(text) + 72 * lists + 200 * objects + 32 * commas + 32 * colons + 56 * texts

@@ -164,15 +164,17 @@ def _parse_totaltext_mat(path: PathLike, memory_limit: int) -> Instances:
     for row in range(rows):
         where = f"{path}, polygt row {row + 1}"
         fields = [cells.items[row + column * rows] for column in range(cells.shape[1])]
-        columns = []
-        for value in (fields[1], fields[3]):
-            if not isinstance(value, np.ndarray):
-                raise AnnotationError(f"{where}: the coordinates are not numbers; correct or remove the row")
-            columns.append(parse_numbers(map(repr, value.ravel().tolist()), where))
+        x, y = (_mat_numbers(value, where) for value in (fields[1], fields[3]))
         text = _mat_text(fields[4], where)
         orientation = _mat_text(fields[5], where) if len(fields) > 5 else None
-        instances.add(_from_columns(*columns, where), text, text in _TOTALTEXT_IGNORED or orientation == "#")
+        instances.add(_from_columns(x, y, where), text, text in _TOTALTEXT_IGNORED or orientation == "#")
     return instances
+
+
+def _mat_numbers(value, where: str) -> list[float]:
+    if not isinstance(value, np.ndarray):
+        raise AnnotationError(f"{where}: the coordinates are not numbers; correct or remove the row")
+    return parse_numbers(map(repr, value.ravel().tolist()), where)
 
 
 def _mat_text(value, where: str) -> str | None:
@@ -233,8 +235,8 @@ def parse_ctw1500(path: PathLike, encoding: str | None = None, memory_limit: int
         where = f"{path}, line {number}"
         fields = line.split(",")
         if len(fields) == _CTW1500_OFFSETS and all(NUMBER.fullmatch(field.strip()) for field in fields):
-            numbers = parse_numbers(fields, where, line)
-            instances.add(outline(numbers[4:]) + np.float32(numbers[:2]), None)
+            offsets = parse_numbers(fields, where, line)
+            instances.add(outline(offsets[4:]) + np.array(offsets[:2], dtype=np.float32), None)
             continue
         numbers, text = fields[:CTW1500_NUMBERS], ",".join(fields[CTW1500_NUMBERS:])
         if len(numbers) < CTW1500_NUMBERS:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from .records import AnnotationError
 MAX_FRACTION = 2
 
 
-def picture_header(path: PathLike) -> tuple[int, int, int]:
+def picture_header(path: PathLike | BinaryIO) -> tuple[int, int, int]:
     """
     (height, width) of a file's stored picture and its EXIF orientation (1 = upright), without decoding it.
 
@@ -167,7 +167,7 @@ def scale_fractions(polygons: list[np.ndarray], size: tuple[int, int], where: st
             f"{where}: {largest:g} is no fraction of the picture's width or height; correct it, or leave out `normalized` "
             "(--normalized)"
         )
-    return [polygon * np.float32([width, height]) for polygon in polygons]
+    return [polygon * np.array([width, height], dtype=np.float32) for polygon in polygons]
 
 
 def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

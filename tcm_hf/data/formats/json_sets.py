@@ -300,7 +300,7 @@ def read_coco(
     path, pictures = find_source(source, images, patterns, "COCO file", split, missing, encoding, options)
     content = load_json(path, encoding, options.memory_limit)
     wanted = None if categories is None else _category_ids(content, path, as_names(categories, "categories"))
-    infos = {}
+    infos: dict[Any, tuple[str, dict, list]] = {}
     for index, info in enumerate(member(content, "images", list, str(path))):
         where = f"{path}: images[{index}]"
         image_id = member(info, "id", ID, where)

@@ -157,7 +157,7 @@ def read_labelme(
     ignored = {label.casefold() for label in ignore_labels}
     classes = {label.casefold() for label in class_labels}
     wanted = None if categories is None else {label.casefold() for label in as_names(categories, "categories")}
-    shared = None if images is None else ImageIndex(image_roots, missing, None, folders, encoding)
+    shared = None if image_roots is None else ImageIndex(image_roots, missing, None, folders, encoding)
     taken: Counter[str] = Counter()
 
     def transcription(shape: Any, label: str, where: str) -> str | None:
@@ -185,8 +185,8 @@ def read_labelme(
             instances.add(_labelme_outline(shape, where), text, bool(words & ignored))
         name = member(content, "imagePath", str, str(file))
         data = member(content, "imageData", str, str(file), None)
-        index = shared or ImageIndex([file.parent], missing, None, folders, encoding)
-        image = _labelme_picture(index, name, data, str(file))
+        pictures = shared or ImageIndex([file.parent], missing, None, folders, encoding)
+        image = _labelme_picture(pictures, name, data, str(file))
         if image is None:
             return None
         size = json_size(content, str(file), "imageHeight", "imageWidth")

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -52,6 +52,8 @@ TEXT_TYPES = {16: "utf-8", 17: "utf-16", 18: "utf-32"}
 MX_CELL, MX_CHAR = 1, 4
 MX_NUMBERS = range(6, 16)
 
+Buffer = bytes | bytearray | memoryview
+Order = Literal["<", ">"]  # of bytes, as `struct` and NumPy write it
 Value = "np.ndarray | list[str] | MatCells"
 
 
@@ -71,7 +73,7 @@ class MatVariable:
     name: str
     mx_class: int
     shape: tuple[int, ...]
-    order: str
+    order: Order
     offset: int
     size: int
     compressed: bool
@@ -102,7 +104,7 @@ class _Inflated(io.RawIOBase):
         return len(data)
 
 
-def _read(stream: BinaryIO, size: int, where: str) -> bytes:
+def _read(stream: BinaryIO, size: int, where: str) -> bytes | bytearray:
     """Exactly so many bytes. In pieces: a damaged size must not reserve memory for bytes that are not there."""
     content = bytearray()
     while size > 0:
@@ -117,7 +119,7 @@ def _read(stream: BinaryIO, size: int, where: str) -> bytes:
     return bytes(content) if len(content) <= CHUNK_BYTES else content
 
 
-def _tag(data: bytes, at: int, order: str, where: str) -> tuple[int, int, int, int]:
+def _tag(data: Buffer, at: int, order: Order, where: str) -> tuple[int, int, int, int]:
     """An element's type, its data's place and size, and where the next one starts."""
     if at + 8 > len(data):
         raise AnnotationError(f"{where}: damaged (an element is missing); get a complete copy of the file")
@@ -133,7 +135,7 @@ def _tag(data: bytes, at: int, order: str, where: str) -> tuple[int, int, int, i
     return kind, start, size, following
 
 
-def _header(data: bytes, order: str, where: str) -> tuple[int, tuple[int, ...], str, int]:
+def _header(data: Buffer, order: Order, where: str) -> tuple[int, tuple[int, ...], str, int]:
     """Class, shape and name of a matrix, and where its content starts."""
     kind, start, size, at = _tag(data, 0, order, where)
     if kind != 6 or size != 8:
@@ -162,7 +164,7 @@ class _Budget:
         check_memory(self.taken, self.limit, self.where)
 
 
-def _matrix(data: memoryview, order: str, where: str, budget: _Budget, depth: int = 0):
+def _matrix(data: memoryview, order: Order, where: str, budget: _Budget, depth: int = 0):
     """The value of a matrix element: numbers, lines of text, or cells."""
     budget.take(BYTES_PER_ITEM)
     if not data:
@@ -198,7 +200,7 @@ def _matrix(data: memoryview, order: str, where: str, budget: _Budget, depth: in
     return np.frombuffer(content, np.dtype(NUMBER_TYPES[kind]).newbyteorder(order)).reshape(shape, order="F")
 
 
-def _text(content: bytes, kind: int, shape: tuple[int, ...], order: str, where: str) -> list[str]:
+def _text(content: bytes, kind: int, shape: tuple[int, ...], order: Order, where: str) -> list[str]:
     """Lines of a character array, which stores them column by column."""
     encoding = TEXT_TYPES.get(kind)
     if encoding is None and kind in (1, 2, 4):
@@ -247,7 +249,8 @@ def mat_variables(path: str | Path) -> dict[str, MatVariable]:
         header = file.read(HEADER_BYTES)
         if header[:10] == b"MATLAB 7.3" or header[:4] == b"\x89HDF":
             raise AnnotationError(f"{path}: a MATLAB 7.3 (HDF5) file; save it with `-v7` in MATLAB")
-        order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
+        orders: dict[bytes, Order] = {b"IM": "<", b"MI": ">"}
+        order = orders.get(header[126:128])
         if order is None or struct.unpack(order + "H", header[124:126])[0] >> 8 != 1:
             raise AnnotationError(f"{path}: no MATLAB 5 file; get a complete copy, or save it with `-v7` in MATLAB")
         end = path.stat().st_size

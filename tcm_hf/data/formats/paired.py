@@ -127,7 +127,8 @@ def pair_files(
             )
         if other is None or suffixes.index(path.suffix.lower()) < suffixes.index(other.suffix.lower()):
             annotation_of[name] = path
-    pairs, seen = [], {}
+    pairs: list[tuple[Path, Path]] = []
+    seen: dict[Path, Path] = {}
     for path in find_files(image_roots, IMAGE_SUFFIXES, split, folders):
         name = path.stem.casefold()
         annotation = annotation_of.get(name) or annotation_of.get((key(path.stem) or name).casefold())

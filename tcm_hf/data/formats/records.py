@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +86,7 @@ def stored_picture(value: Any, where: str, folders: SourceFolders) -> Any:
     return value
 
 
-@dataclass
+@dataclass(init=False)
 class TextRecord:
     """One picture and its text instances.
 
@@ -115,17 +115,27 @@ class TextRecord:
     """
 
     image: ImageSource
-    polygons: list[np.ndarray] = field(default_factory=list)
-    ignore: list[bool] | None = None
-    texts: list[str | None] | None = None
-    size: tuple[int, int] | None = None
-    languages: list[str | None] | None = None
-    image_name: str | None = None
+    polygons: list[np.ndarray]
+    ignore: list[bool]
+    texts: list[str | None]
+    size: tuple[int, int] | None
+    languages: list[str | None] | None
+    image_name: str | None
 
-    def __post_init__(self):
-        count = len(self.polygons)
-        self.ignore = [False] * count if self.ignore is None else [bool(flag) for flag in self.ignore]
-        self.texts = [None] * count if self.texts is None else list(self.texts)
+    def __init__(
+        self,
+        image: ImageSource,
+        polygons: Sequence[np.ndarray] = (),
+        ignore: Sequence[bool] | None = None,
+        texts: Sequence[str | None] | None = None,
+        size: tuple[int, int] | None = None,
+        languages: list[str | None] | None = None,
+        image_name: str | None = None,
+    ):
+        self.image, self.size, self.languages, self.image_name = image, size, languages, image_name
+        count = len(polygons)
+        self.ignore = [False] * count if ignore is None else [bool(flag) for flag in ignore]
+        self.texts = [None] * count if texts is None else list(texts)
         if len(self.ignore) != count or len(self.texts) != count:
             raise ValueError(
                 f"TextRecord of {self.name}: {count} polygons, {len(self.ignore)} `ignore` flags and {len(self.texts)} "
@@ -135,7 +145,7 @@ class TextRecord:
             raise ValueError(
                 f"TextRecord of {self.name}: {count} polygons and {len(self.languages)} `languages`: give one per polygon."
             )
-        self.polygons = [np.asarray(polygon, dtype=np.float32) for polygon in self.polygons]
+        self.polygons = [np.asarray(polygon, dtype=np.float32) for polygon in polygons]
         for index, polygon in enumerate(self.polygons):
             if polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3:
                 raise ValueError(
@@ -269,7 +279,9 @@ def _merged(records: Iterable[TextRecord], on_error) -> Iterator[TextRecord]:
 def _watched(records: Iterable[TextRecord], options: ReadOptions) -> Iterator[TextRecord]:
     """Passes records on; at the end it warns of pictures that come twice, and of outlines smaller than a pixel."""
     seen: set[int] = set()
-    annotated, repeated, tiny = 0, [], []
+    annotated = 0
+    repeated: list[str] = []
+    tiny: list[str] = []
     for record in records:
         if isinstance(record.image, (str, Path)):
             key = hash(str(record.image))

@@ -79,7 +79,7 @@ def read_synthtext(
             raise AnnotationError(f"{where}: no picture's name in `imnames`; get a complete copy of the file")
         polygons = _outlines(boxes, where)
         words = " ".join(lines).split() if isinstance(lines, list) and level == "word" else []
-        texts = words if len(words) == len(polygons) else None
+        texts: list[str] | None = words if len(words) == len(polygons) else None
         image = pictures.find(name[0], where)
         if image is None:
             return None

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..augment import pixel_matrix
 from ..formats import TextRecord
-from .clutter import apply_texture, bricks, grating, random_patch, random_tone, ribs, tiles, windows
+from .clutter import apply_texture, bricks, grating, int_tone, random_patch, random_tone, ribs, tiles, windows
 
 
 try:
@@ -183,7 +183,7 @@ def _walls(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
             left, right = (edge + rng.normal(0, 0.08, size=2)) * height
             far = -height if edge < 0.5 else 2 * height
             plane = np.array([[0, left], [width, right], [width, far], [0, far]])
-            cv2.fillPoly(image, [np.rint(plane).astype(np.int32)], _int_tone(rng), cv2.LINE_AA)
+            cv2.fillPoly(image, [np.rint(plane).astype(np.int32)], int_tone(random_tone(rng)), cv2.LINE_AA)
     image = apply_texture(image, math.exp(rng.uniform(math.log(0.03), math.log(0.7))), rng)
     if rng.random() < 0.5:
         image = apply_texture(image, rng.uniform(0.03, 0.25), rng)
@@ -193,13 +193,9 @@ def _walls(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def _shade(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Light that falls off smoothly."""
     size = image.shape[1::-1]
-    light = np.clip(128 + 127 * strength * rng.normal(0, 0.8, size=(3, 3)), 0, 255).astype(np.uint8)
-    light = cv2.resize(light, size, interpolation=cv2.INTER_CUBIC if min(size) < 64 else cv2.INTER_LINEAR)
+    levels = np.clip(128 + 127 * strength * rng.normal(0, 0.8, size=(3, 3)), 0, 255).astype(np.uint8)
+    light = cv2.resize(levels, size, interpolation=cv2.INTER_CUBIC if min(size) < 64 else cv2.INTER_LINEAR)
     return cv2.multiply(image, cv2.merge([light, light, light]), scale=1 / 128)
-
-
-def _int_tone(rng: np.random.Generator) -> tuple[int, int, int]:
-    return tuple(int(v) for v in random_tone(rng))
 
 
 def _quad(shape: tuple[int, ...], low: float, high: float, rng: np.random.Generator) -> np.ndarray:
@@ -217,7 +213,7 @@ def _surface(image: np.ndarray, rng: np.random.Generator) -> None:
     """A large area, such as a door, a window pane or a panel: plain, shaded, or with a frame."""
     quad = _quad(image.shape, 0.12, 1.1, rng)
     if rng.random() < 0.5:
-        cv2.fillPoly(image, [quad], _int_tone(rng), cv2.LINE_AA)
+        cv2.fillPoly(image, [quad], int_tone(random_tone(rng)), cv2.LINE_AA)
     else:
         limits = image.shape[1::-1]
         (left, top), (right, bottom) = np.clip(quad.min(axis=0), 0, limits), np.clip(quad.max(axis=0), 0, limits)
@@ -230,13 +226,13 @@ def _surface(image: np.ndarray, rng: np.random.Generator) -> None:
         cv2.fillPoly(mask, [quad - (left, top)], 255)
         cv2.copyTo(plane, mask, image[top:bottom, left:right])
     if rng.random() < 0.4:
-        cv2.polylines(image, [quad], True, _int_tone(rng), int(rng.integers(1, 9)), cv2.LINE_AA)
+        cv2.polylines(image, [quad], True, int_tone(random_tone(rng)), int(rng.integers(1, 9)), cv2.LINE_AA)
 
 
 def _shape(image: np.ndarray, rng: np.random.Generator) -> None:
     height, width = image.shape[:2]
     size = min(height, width)
-    color = _int_tone(rng)
+    color = int_tone(random_tone(rng))
     kind = rng.integers(5)
     if kind == 0:
         cv2.fillPoly(image, [_quad(image.shape, 0.02, 0.3, rng)], color, cv2.LINE_AA)

@@ -46,6 +46,12 @@ def random_tone(rng: np.random.Generator) -> np.ndarray:
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float64)
 
 
+def int_tone(tone: np.ndarray) -> tuple[int, int, int]:
+    """A colour in the form that OpenCV's drawing functions take."""
+    red, green, blue = tone.tolist()
+    return int(red), int(green), int(blue)
+
+
 def two_tones(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two colours, of strong or of little contrast."""
     first = random_tone(rng)
@@ -222,7 +228,7 @@ def shelf(height: int, width: int, rng: np.random.Generator):
     ground = random_tone(rng) * 0.4
     colour = np.empty((height, width, 3), np.uint8)
     colour[:] = ground
-    tones = [tuple(int(v) for v in random_tone(rng)) for _ in range(7)]
+    tones = [int_tone(random_tone(rng)) for _ in range(7)]
     row = max(14, int(height / rng.integers(1, 5)))
     for bottom in range(row, height + row, row):
         x = 0
@@ -249,7 +255,7 @@ def keyboard(height: int, width: int, rng: np.random.Generator):
     colour[:] = ground
     step = max(int(_step(rng, 7, 36)), int(math.sqrt(height * width / 500)))
     rise = max(4, int(step * rng.uniform(0.6, 1.4)))
-    tone = tuple(int(v) for v in mark)
+    tone = int_tone(mark)
     kind, radius = rng.integers(3), max(1, int(0.38 * min(step, rise)))
     for y in range(rise // 2, height, rise):
         for x in range(step // 2, width, step):
@@ -277,7 +283,7 @@ def leaves(height: int, width: int, rng: np.random.Generator):
     tones = np.clip(base * rng.uniform(0.4, 1.7, size=(count, 1)) + rng.normal(0, 12, size=(count, 3)), 0, 255)
     for (x, y), (a, b), angle, tone in zip(centers.astype(int), axes, angles, tones):
         shape = ((int(x), int(y)), (int(a) + 1, int(0.5 * b) + 1), float(angle), 0, 360)
-        cv2.ellipse(colour, *shape, tuple(int(v) for v in tone), -1)
+        cv2.ellipse(colour, *shape, int_tone(tone), -1)
         if coverage is not None:
             cv2.ellipse(coverage, *shape, 255, -1)
     return colour, coverage
@@ -308,8 +314,7 @@ def pictogram(height: int, width: int, rng: np.random.Generator):
     if abs(ground.mean() - mark.mean()) < 60:
         mark = np.full(3, 245.0) if ground.mean() < 128 else np.full(3, 15.0)
     colour[:] = ground
-    tone = tuple(int(v) for v in mark)
-    back = tuple(int(v) for v in ground)
+    tone, back = int_tone(mark), int_tone(ground)
     draw_mark(colour, (width / 2, height / 2), side / 2, tone, back, rng)
     if rng.random() < 0.5:
         cv2.rectangle(colour, (1, 1), (width - 2, height - 2), tone, max(1, side // 24))
@@ -324,8 +329,8 @@ def draw_mark(
     image: np.ndarray,
     center: tuple[float, float],
     radius: float,
-    tone: tuple,
-    ground: tuple,
+    tone: tuple[int, int, int] | int,
+    ground: tuple[int, int, int] | int,
     rng: np.random.Generator,
 ) -> None:
     """Draws one pictogram in place, in a circle; `ground` is the colour of what is left out of it."""

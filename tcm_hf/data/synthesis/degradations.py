@@ -107,12 +107,12 @@ def uneven_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     height, width = image.shape[:2]
     cells = int(rng.integers(2, 6))
-    light = np.clip(128 * np.exp(rng.normal(0, rng.uniform(0.05, 0.45), size=(cells, cells))), 16, 255)
-    light = cv2.resize(light.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+    levels = np.clip(128 * np.exp(rng.normal(0, rng.uniform(0.05, 0.45), size=(cells, cells))), 16, 255)
+    light = cv2.resize(levels.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.25:
         # The edge of a cast shadow.
         points = rng.random(2) * (width, height) + rng.normal(0, 0.5 * width, size=(int(rng.integers(3, 6)), 2))
-        shade = np.full((height, width), 255, np.uint8)
+        shade: np.ndarray = np.full((height, width), 255, np.uint8)
         cv2.fillPoly(shade, [points.astype(np.int32)], int(rng.integers(90, 200)))
         shade = cv2.blur(shade, (2 * int(rng.integers(0, 8)) + 1,) * 2)
         light = cv2.multiply(light, shade, scale=1 / 255)

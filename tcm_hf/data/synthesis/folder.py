@@ -39,11 +39,12 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing
 
@@ -152,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"no font for script {arguments.script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
             f"{_PACKAGES.get(arguments.script, 'fonts-noto-core')}) or name folders with --fonts"
         )
-    if arguments.words:
+    if arguments.words and words is not None:
         _check_words(arguments.words, words, [str(path) for path in fonts])
     options = {
         "words": words,
@@ -322,7 +323,7 @@ def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int 
             journal.unlink()
         raise ValueError(f"{root} holds {first} pictures already, more than --count {count}; choose another folder")
     with NamedFile(journal, "a") as file:
-        results = _results(range(first, count), job, workers)
+        results: Iterable[tuple[dict, bytes]] = _results(range(first, count), job, workers)
         if progress and first < count:
             from tqdm import tqdm
 
@@ -406,7 +407,7 @@ def _journal_rows(journal: Path) -> Iterator[dict]:
 
 def _finish(root: Path, journal: Path, settings: dict) -> dict:
     """Writes metadata.jsonl and the report, each complete or not at all."""
-    report = {"images": 0, "words": 0, "ignored": 0, "settings": settings}
+    report: dict[str, Any] = {"images": 0, "words": 0, "ignored": 0, "settings": settings}
     with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w", root / METADATA_NAME) as file:
         for row in _journal_rows(journal):
             report["images"] += 1
@@ -432,8 +433,8 @@ def _write_text(path: Path, text: str) -> None:
 # Workers ------------------------------------------------------------------------------------------------------------
 
 
-def _results(indices: range, job: dict, workers: int | None) -> Iterator[dict]:
-    """Rows in the order of the indices."""
+def _results(indices: range, job: dict, workers: int | None) -> Iterator[tuple[dict, bytes]]:
+    """Rows and files in the order of the indices."""
     workers = min(workers or _cores(), max(1, len(indices)))
     if not indices:
         return
@@ -491,7 +492,9 @@ def _start_pool_worker(job: dict) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers run this"
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 

@@ -151,7 +151,7 @@ class FontLibrary:
         for folder, _ in families:
             folders[folder] = folders.get(folder, 0) + 1
         keys = sorted(families)
-        self.families: list[list[str | None]] = [families[key] for key in keys] or [[None]]
+        self.families: list[list[str | None]] = [list[str | None](families[key]) for key in keys] or [[None]]
         weights = np.array([folders[folder] ** -0.6 for folder, _ in keys] or [1.0])
         self._cumulative = np.cumsum(weights / weights.sum())
 

@@ -20,7 +20,7 @@ bend and one perspective map, and blended. The words' outlines go through the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,8 @@ __all__ = ["FONT_DIRECTORIES", "SyntheticTextGenerator", "find_fonts"]
 # Words with lower capitals, or thinner than this, in pixels, cannot be read.
 _LEAST_HEIGHT = 5.5
 _LEAST_SIDE = 6.0
+# The eight pixels around one, and itself.
+_NEIGHBORS = np.ones((3, 3), np.uint8)
 # Photos kept decoded in memory, in bytes.
 _PHOTO_BYTES = 1 << 30
 
@@ -113,10 +115,11 @@ class SyntheticTextGenerator:
         degradation: float = 1.0,
         script: str = "latin",
     ):
-        self.size = int(size) if np.ndim(size) == 0 else tuple(int(side) for side in size)
-        self.shape = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if len(self.shape) != 2 or min(self.shape) < 32:
+        sides = [int(side) for side in (size if isinstance(size, Iterable) else (size, size))]
+        if len(sides) != 2 or min(sides) < 32:
             raise ValueError(f"`size` must be one or two numbers of at least 32 pixels, got {size}")
+        self.shape = (sides[0], sides[1])
+        self.size = self.shape if isinstance(size, Iterable) else sides[0]
         if not 4 <= text_height[0] <= text_height[1] < math.inf:
             raise ValueError(f"`text_height` must be (low, high), finite, with 4 <= low <= high, got {text_height}")
         if not 0 < bend[0] <= bend[1] <= 300:
@@ -175,7 +178,7 @@ class SyntheticTextGenerator:
         before = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         image, done = degrade(image, rng, self.degradation)
         after = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        result = [], [], []
+        result: tuple[list[np.ndarray], list[bool], list[str]] = [], [], []
         for polygon, contrast, text, flag in zip(polygons, contrasts, texts, ignore, strict=True):
             # Exposure at either end of the range takes words away that its average gain would leave.
             flag = flag or not _legible(polygon, contrast, done) or _washed_out(polygon, before, after, done.noise)
@@ -471,8 +474,8 @@ def _occlude(image: np.ndarray, polygons: list[np.ndarray], rng: np.random.Gener
             start = rng.random(2) * (width, height)
             angle = rng.normal(math.pi / 2, 0.25) if rng.random() < 0.6 else rng.uniform(0, math.pi)
             reach = np.array([math.cos(angle), math.sin(angle)]) * max(width, height)
-            ends = [tuple(int(v) for v in start + sign * reach) for sign in (-1, 1)]
-            cv2.line(mask, *ends, 255, int(rng.integers(1, max(3, width // 40))), cv2.LINE_AA)
+            one_end, other_end = ((start + sign * reach).astype(int).tolist() for sign in (-1, 1))
+            cv2.line(mask, one_end, other_end, 255, int(rng.integers(1, max(3, width // 40))), cv2.LINE_AA)
         elif kind < 0.75:
             center = tuple(int(v) for v in rng.random(2) * (width, height))
             axes = tuple(int(v) for v in rng.uniform(0.02, 0.13, size=2) * width + 1)
@@ -503,4 +506,4 @@ def _occlude(image: np.ndarray, polygons: list[np.ndarray], rng: np.random.Gener
 def _roughness(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Integral image, at a quarter of the resolution, of the strength of edges."""
     grey = cv2.cvtColor(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    return cv2.integral(cv2.absdiff(cv2.dilate(grey, None), cv2.erode(grey, None)))
+    return cv2.integral(cv2.absdiff(cv2.dilate(grey, _NEIGHBORS), cv2.erode(grey, _NEIGHBORS)))

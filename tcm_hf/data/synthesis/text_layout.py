@@ -143,7 +143,10 @@ class TextBlock:
             [height * factor for height in self.heights],
             self.text_height * factor,
             bend,
-            [tuple(round(v * factor) for v in rule) for rule in self.rules],
+            [
+                (round(left * factor), round(top * factor), round(right * factor), round(bottom * factor))
+                for left, top, right, bottom in self.rules
+            ],
         )
 
 
@@ -265,7 +268,9 @@ class TextLayouter:
         low = self.text_height[0]
         height = min(height, math.exp(rng.uniform(math.log(low), math.log(max(low, min(self.text_height[1], 24.0))))))
         measure = min(rng.uniform(8, 30), 0.85 * width / height)
-        lines, line, used = [], [], 0.0
+        lines: list[_Line] = []
+        line: list[str] = []
+        used = 0.0
         for _ in range(min(most, int(rng.integers(6, 41)))):
             word = self._word(font, rng, running=True)
             length = (0.8 if not script_of(self.script).ideographic else 1.4) * len(word) + 0.4
@@ -378,7 +383,7 @@ class TextLayouter:
         height = max(y + mask.shape[0] for _, mask, _, y, _, _ in items) - low_y + 2 * pad
         # A multiple of the factor, so that averaging down keeps the corners where they are.
         shape = [-(-side // over) * over for side in (height, width)]
-        masks = [np.zeros(shape, np.uint8) for _ in range(1 + max(item[4] for item in items))]
+        masks: list[np.ndarray] = [np.zeros(shape, np.uint8) for _ in range(1 + max(item[4] for item in items))]
         rects, ems = [], []
         for _, mask, x, y, ink, em in items:
             x, y = x - low_x + pad, y - low_y + pad
@@ -403,9 +408,8 @@ class TextLayouter:
         if lines <= 3 and rng.random() < 0.05:
             # A rule under the text, as on title blocks; it is no part of a word.
             left, bottom = boxes[:, 0, 0].min(), boxes[:, 2, 1].max() + 0.12 * tallest
-            block.rules.append(
-                tuple(int(v) for v in (left, bottom, boxes[:, 1, 0].max(), bottom + max(1, 0.08 * tallest)))
-            )
+            right, thickness = boxes[:, 1, 0].max(), max(1, 0.08 * tallest)
+            block.rules.append((int(left), int(bottom), int(right), int(bottom + thickness)))
         return block
 
 

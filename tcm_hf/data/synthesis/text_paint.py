@@ -188,7 +188,7 @@ def paint(
         colors.append(other if other is not None else color)
 
     if style.glow and color @ LUMA > 110 and plate_color is None:
-        halo = cv2.GaussianBlur(cv2.dilate(block.masks[0], None), (0, 0), max(1.0, 0.12 * height))
+        halo = cv2.GaussianBlur(cv2.dilate(block.masks[0], np.ones((3, 3), np.uint8)), (0, 0), max(1.0, 0.12 * height))
         cover(cv2.convertScaleAbs(halo, alpha=rng.uniform(0.4, 0.9)), np.clip(0.75 * color, 0, 255))
         # The tubes themselves are nearly white.
         colors[0] = 0.4 * color + 0.6 * 255
@@ -237,6 +237,7 @@ def _paint_plate(block: TextBlock, style: Style, plate_color: np.ndarray, least:
         frame, box, int(min(rng.uniform(0.1, 0.5) * (box[3] - box[1]), 2.5 * style.reach)) if rounded else 0, 255, -1
     )
     ink = contrasting_color(np.array([plate_color @ LUMA]), np.array([min(1.3 * least, 100.0)]), plate_color, rng)
+    assert ink is not None, "`contrasting_color` tries black and white, one of which differs by more than 100"
     ground = plate_color
     kind = rng.random()
     if kind < 0.35:
@@ -245,7 +246,8 @@ def _paint_plate(block: TextBlock, style: Style, plate_color: np.ndarray, least:
         if kind < 0.25:
             ground = apply_texture(ground, rng.uniform(0.03, 0.25), rng)
         if kind > 0.15:
-            ramp = np.linspace(*rng.uniform(-30, 30, size=2), rows)[:, None, None]
+            first, last = rng.uniform(-30, 30, size=2).tolist()
+            ramp = np.linspace(first, last, rows)[:, None, None]
             ground = np.clip(ground + ramp, 0, 255)
     cover(frame, ground)
     tone = ink if rng.random() < 0.6 else random_color(rng)
@@ -311,7 +313,7 @@ def _fill(tone: np.ndarray, levels: np.ndarray, least: float, rows: int, columns
         picture = np.empty((rows, columns, 3), np.uint8)
         picture[:] = tone
         return apply_texture(picture, rng.uniform(0.1, 0.5), rng)
-    tones = [contrasting_color(levels, np.full(len(levels), least), tone, rng) for _ in range(4)]
-    tones = np.array([tone if t is None else t for t in tones])
+    found = [contrasting_color(levels, np.full(len(levels), least), tone, rng) for _ in range(4)]
+    tones = np.array([tone if other is None else other for other in found])
     step = max(4, int(rng.uniform(0.03, 0.3) * columns))
     return tones[(np.arange(columns) // step) % 4][None, :, :]
