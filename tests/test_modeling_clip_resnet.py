@@ -4,17 +4,9 @@ import torch
 from torch.nn import functional as F
 
 from tcm_hf.model.configuration_tcm import CLIPResNetConfig
-from tcm_hf.model.modeling_clip_resnet import (
-    CLIPResNetAttentionPool,
-    CLIPResNetTower,
-    as_map,
-    linear_resampling_matrix,
-    multi_head_attention,
-    padding_bias,
-    resample_positions,
-    round_up,
-    stride_mask,
-)
+from tcm_hf.model.modeling_attention import as_map, multi_head_attention, padding_bias
+from tcm_hf.model.modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower
+from tcm_hf.model.modeling_masks import linear_resampling_matrix, resample_positions, round_up, stride_mask
 
 
 def random_tower(seed=0, **fields) -> CLIPResNetTower:

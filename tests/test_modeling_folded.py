@@ -16,6 +16,7 @@
 import copy
 import importlib.util
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,12 @@ from tiny_model import tiny_config
 from torch import nn
 
 from tcm_hf import TCMConfig, TCMForTextDetection
-from tcm_hf.model import modeling_clip_resnet, modeling_folded
-from tcm_hf.model.modeling_clip_resnet import plain_attention
-from tcm_hf.model.modeling_folded import DerivedWeights, convolution, fold, is_fast
+from tcm_hf.model import modeling_clip_folded, modeling_fused_convolution
+from tcm_hf.model.modeling_clip_folded import plain_attention
+from tcm_hf.model.modeling_folded import DerivedWeights, FoldedModule, fold
+from tcm_hf.model.modeling_fused_convolution import convolution, has_fused_convolution, pack
+from tcm_hf.model.modeling_tcm import FOLDED_MODULES
+from tcm_hf.model.modeling_tcm_db import DBBranch, DBDetector, DBNeck
 from tcm_hf.training.setup import TARGET_BUILDERS
 
 
@@ -106,8 +110,8 @@ def assert_same(model, reference, pixels, mask, tolerance=2e-5):
 @pytest.mark.parametrize("name", INPUTS)
 def test_db(name, smoothing_channels, fused, monkeypatch):
     if not fused:
-        monkeypatch.setattr(modeling_folded, "_POINTWISE", None)
-    elif not modeling_folded.has_fused_convolution():
+        monkeypatch.setattr(modeling_fused_convolution, "_POINTWISE", None)
+    elif not has_fused_convolution():
         pytest.skip("this build of PyTorch has no convolution with an epilogue")
     reference = random_model(smoothing_channels)
     model = copy.deepcopy(reference).optimize_for_inference()
@@ -180,7 +184,7 @@ def test_it_is_taken_and_left_where_it_should():
     calls = []
     layer.norm.register_forward_hook(lambda *arguments: calls.append(1))
     with torch.no_grad():
-        assert is_fast(layer, x)
+        assert layer.is_fast(x)
         layer(x)
     assert not calls
     layer(x)  # with gradients
@@ -196,7 +200,7 @@ def test_it_is_taken_and_left_where_it_should():
     assert len(calls) == 3
     with torch.device("meta"):
         other = TCMForTextDetection(tiny_config())
-    assert other.optimize_for_inference().model.folded is None
+    assert not any(isinstance(module, FoldedModule) for module in other.optimize_for_inference().modules())
 
 
 def test_changed_weights_are_folded_anew():
@@ -364,6 +368,52 @@ def test_training_goes_on_as_before():
         assert (a - b).abs().max() <= 1e-6 * b.abs().max()
 
 
+@pytest.mark.parametrize("detector", ["db", "pan"])
+def test_modules_are_replaced_and_put_back(detector):
+    model = random_model(detector=detector)
+    classes = {name: type(module) for name, module in model.named_modules()}
+    weights = {name: id(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def folded():
+        assert {name: id(t) for name, t in (*model.named_parameters(), *model.named_buffers())} == weights
+        return {name: type(module) for name, module in model.named_modules() if isinstance(module, FoldedModule)}
+
+    assert not folded() and model.optimize_for_inference() is model
+    replaced = folded()
+    # The models themselves stay what they are: their names stand in what is saved.
+    assert {classes[name] for name in replaced} == set(FOLDED_MODULES) - (
+        {DBNeck, DBBranch, DBDetector} if detector == "pan" else set()
+    )
+    assert all(issubclass(replaced[name], classes[name]) for name in replaced)
+    with torch.no_grad():
+        before = model(*INPUTS["whole"]).logits
+    model.train()
+    assert {name: type(module) for name, module in model.named_modules()} == classes
+    assert not any("folded" in vars(module) for module in model.modules())
+    model(*INPUTS["whole"]).logits.square().mean().backward()
+    optimizer.step()
+    model.eval()
+    assert folded() == replaced
+    with torch.no_grad():
+        assert (model(*INPUTS["whole"]).logits - before).abs().max() > 1e-6  # learned
+    # What is optimized while it is trained is folded when it is evaluated.
+    model = random_model(detector=detector).train().optimize_for_inference()
+    assert not any(isinstance(module, FoldedModule) for module in model.modules())
+    assert sum(isinstance(module, FoldedModule) for module in model.eval().modules()) == len(replaced)
+    # A part that is trained by itself takes the usual path, whoever prepared it.
+    model.model.train()
+    assert not any(isinstance(module, FoldedModule) for module in model.model.modules())
+    assert any(isinstance(module, FoldedModule) for module in model.model.eval().modules())
+
+
+def test_private_operators_are_called_in_one_file():
+    package = Path(modeling_fused_convolution.__file__).resolve().parents[1]
+    private = re.compile(r"torch\.(ops|_C)\b")
+    found = [file.name for file in package.rglob("*.py") if private.search(file.read_text(encoding="utf-8"))]
+    assert found == ["modeling_fused_convolution.py"]
+
+
 def test_saving_copying_and_pickling(tmp_path):
     reference = random_model()
     model = copy.deepcopy(reference).optimize_for_inference()
@@ -377,6 +427,7 @@ def test_saving_copying_and_pickling(tmp_path):
         assert torch.equal(loaded.state_dict()[key], value)
     with torch.no_grad():
         for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert [type(module) for module in copied.modules()] == [type(module) for module in model.modules()]
             copied.model.vision_tower.stem[0].conv.weight.mul_(2.0)
             assert_same(model, reference, pixels, mask)
 
@@ -391,14 +442,19 @@ def test_fold_of_a_transposed_convolution():
     assert torch.allclose(nn.functional.conv_transpose2d(x, weight, bias, stride=2), norm(conv(x)), atol=1e-5)
 
 
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "public operations"])
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize("relu", [True, False])
 @torch.no_grad()
-def test_convolution(relu, overwrite):
+def test_convolution(relu, overwrite, fused, memory_format, monkeypatch):
+    if not fused:
+        monkeypatch.setattr(modeling_fused_convolution, "_PACK", None)
     torch.manual_seed(0)
-    x, residual = torch.randn(2, 4, 9, 8), torch.randn(2, 6, 5, 4).contiguous(memory_format=torch.channels_last)
+    x, residual = torch.randn(2, 4, 9, 8), torch.randn(2, 6, 5, 4).contiguous(memory_format=memory_format)
     weight, bias, kept = torch.randn(6, 4, 3, 3), torch.randn(6), residual.clone()
     expected = nn.functional.conv2d(x, weight, bias, stride=2, padding=1) + residual
+    weight = pack(weight.contiguous(memory_format=torch.channels_last), x.shape, stride=2, padding=1)
     y = convolution(x, weight, bias, stride=2, padding=1, relu=relu, residual=residual, overwrite=overwrite)
     assert torch.allclose(y, expected.relu() if relu else expected, atol=1e-5)
     assert overwrite or torch.equal(residual, kept)
@@ -425,7 +481,7 @@ def test_the_benchmark_compares_equal_models(prompt_generator):
 @pytest.mark.parametrize("at_a_time", [1024, 3])
 def test_plain_attention(at_a_time, monkeypatch):
     """Against PyTorch's own attention, with keys that the mask hides."""
-    monkeypatch.setattr(modeling_clip_resnet, "QUERIES_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(modeling_clip_folded, "QUERIES_AT_A_TIME", at_a_time)
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 7, 8, generator=generator) for _ in range(3))
     mask = torch.zeros(2, 1, 1, 7)

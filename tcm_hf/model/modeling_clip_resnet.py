@@ -25,15 +25,13 @@ from functools import partial
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .modeling_folded import DerivedWeights, FoldedConvolution, has_fused_convolution, is_fast, is_plain
+from .modeling_attention import as_map, multi_head_attention, padding_bias
+from .modeling_masks import Mask, StrideMasks, is_exporting, mask_tensor, masked, resample_positions
 
 
-# Queries of one head whose attention weights `plain_attention` holds.
-QUERIES_AT_A_TIME = 1024
-# PyTorch 2.6 does not tell export and compilation apart; a compiled graph with masks is right, too.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+# Pixels for each cell of the stem's maps and of the four stages'.
+STRIDES = (2, 4, 8, 16, 32)
 
 
 @dataclass
@@ -56,248 +54,6 @@ class TowerOutput:
     attentions: tuple[torch.Tensor | None, ...] = ()
 
 
-def is_exporting() -> bool:
-    """
-    Whether the forward pass is being recorded, for other inputs than the one at hand: `torch.export`, `torch.onnx.export`
-    and `torch.jit.trace`. What is decided in Python now holds for all of them.
-    """
-    return torch.jit.is_tracing() or _is_exporting()
-
-
-def crop_map(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The first rows and columns of a map (..., h, w)."""
-    if not is_exporting():
-        return x[..., :height, :width]
-    # A copy: `torch.export` asks of a slice whether it is the whole map, and refuses sizes with another answer.
-    rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
-    return x.index_select(-2, rows).index_select(-1, columns)
-
-
-def round_up(length: int, stride: int = 32) -> int:
-    """The next multiple of the stride, in operations that `torch.compile` and `torch.export` follow symbolically."""
-    return (length + stride - 1) // stride * stride
-
-
-def stride_mask(image_sizes: torch.Tensor, height: int, width: int, stride: int, dtype: torch.dtype) -> torch.Tensor:
-    """
-    Mask of the cells of a feature map that see any pixel of the picture.
-
-    Args:
-        image_sizes (`torch.Tensor`): (batch, 2) height and width of each picture without padding, in pixels.
-        height (`int`): height of the feature map, in cells.
-        width (`int`): width of the feature map, in cells.
-        stride (`int`): pixels for each cell.
-        dtype (`torch.dtype`): of the result.
-
-    Returns:
-        `torch.Tensor`: (batch, 1, height, width) with 1 where the cell holds picture and 0 where it is padding.
-    """
-    cells = (image_sizes + stride - 1) // stride
-    rows = torch.arange(height, device=image_sizes.device)[None] < cells[:, :1]
-    columns = torch.arange(width, device=image_sizes.device)[None] < cells[:, 1:]
-    return (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype)
-
-
-class CellMask:
-    """
-    What `stride_mask` tells, in numbers: on the fast path of inference padding is set to zero in place.
-
-    Args:
-        cells (`list[tuple[int, int]]`): rows and columns of each image's map that hold picture.
-        height (`int`): height of the feature map, in cells.
-        width (`int`): width of the feature map, in cells.
-    """
-
-    def __init__(self, cells: list[tuple[int, int]], height: int, width: int):
-        self.cells, self.height, self.width = cells, height, width
-
-    def zero_(self, x: torch.Tensor) -> torch.Tensor:
-        """Sets the padding of a map (batch, channels, height, width) to zero, in place."""
-        for image, (rows, columns) in zip(x, self.cells):
-            image[:, rows:] = 0
-            image[:, :rows, columns:] = 0
-        return x
-
-    def coarser(self, factor: int) -> "CellMask":
-        """The mask of a map with cells `factor` times as large, which have to fit the picture."""
-        cells = [(rows // factor, columns // factor) for rows, columns in self.cells]
-        return CellMask(cells, self.height // factor, self.width // factor)
-
-    def tensor(self, like: torch.Tensor) -> torch.Tensor:
-        """The same as (batch, 1, height, width) with 1 for picture, of another tensor's dtype."""
-        return self.zero_(like.new_ones(len(self.cells), 1, self.height, self.width))
-
-
-def cell_mask(image_sizes: list[list[int]], height: int, width: int, stride: int) -> CellMask | None:
-    """
-    The `CellMask` of a feature map, or `None` where no cell is padding.
-
-    Args:
-        image_sizes (`list[list[int]]`): height and width of each picture without padding, in pixels.
-        height (`int`): height of the feature map, in cells.
-        width (`int`): width of the feature map, in cells.
-        stride (`int`): pixels for each cell.
-    """
-    cells = [(-(-rows // stride), -(-columns // stride)) for rows, columns in image_sizes]
-    return CellMask(cells, height, width) if any(size != (height, width) for size in cells) else None
-
-
-def masked(x: torch.Tensor, mask: torch.Tensor | CellMask | None) -> torch.Tensor:
-    """A map with zeros where there is padding; a `CellMask` changes `x` itself."""
-    if mask is None:
-        return x
-    return mask.zero_(x) if isinstance(mask, CellMask) else x * mask
-
-
-def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int) -> torch.Tensor:
-    """
-    Matrix that resamples a table to a given number of cells, as bilinear interpolation with `align_corners=False` and
-    without antialiasing does. Rows past an image's own cells repeat the last entry.
-
-    Args:
-        cells (`torch.Tensor`): (batch,) cells of each image along this axis, without padding.
-        length (`int`): cells with padding.
-        table_length (`int`): entries of the table.
-
-    Returns:
-        `torch.Tensor`: (batch, length, table_length), fp32.
-    """
-    position = torch.arange(length, device=cells.device, dtype=torch.float32)[None] + 0.5
-    source = position * (table_length / cells.to(torch.float32))[:, None] - 0.5
-    source = source.clamp(0, table_length - 1)
-    entries = torch.arange(table_length, device=cells.device, dtype=torch.float32)
-    return (1 - (source[..., None] - entries).abs()).clamp(min=0)
-
-
-def resample_positions(
-    table: torch.Tensor, image_sizes: torch.Tensor | None, height: int, width: int, stride: int
-) -> torch.Tensor:
-    """
-    Resamples the spatial part of a positional table to each image's own cells, so that an image gets the same
-    positions however much padding its batch adds.
-
-    Args:
-        table (`torch.Tensor`): (side * side, channels).
-        image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding in pixels; `None`: all cells.
-        height (`int`): rows of cells with padding.
-        width (`int`): columns of cells with padding.
-        stride (`int`): pixels for each cell.
-
-    Returns:
-        `torch.Tensor`: (batch or 1, height * width, channels) in the table's dtype.
-    """
-    side = round(int(table.shape[0]) ** 0.5)
-    if image_sizes is None:
-        cells = torch.tensor([[height, width]], device=table.device)
-    else:
-        cells = (image_sizes + stride - 1) // stride
-    rows = linear_resampling_matrix(cells[:, 0], height, side)
-    columns = linear_resampling_matrix(cells[:, 1], width, side)
-    grid = table.to(torch.float32).view(side, side, -1)
-    # In two steps, rows first: the table is small beside the pictures' maps.
-    grid = torch.einsum("bhi,ijc->bhjc", rows, grid)
-    grid = torch.einsum("bwj,bhjc->bhwc", columns, grid)
-    return grid.flatten(1, 2).to(table.dtype)
-
-
-def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-    """Plain attention, (batch, heads, tokens, channels) each; used where `attn_implementation="eager"` is asked for."""
-    weights = torch.matmul(query, key.transpose(-1, -2)) * scaling
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2), weights
-
-
-def plain_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    num_heads: int,
-    attention_mask: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """
-    The tokens of `multi_head_attention`, by products in the inputs' own precision and without gradients: PyTorch's fused
-    attention is slower for bfloat16 on CPUs. The mask is one for all heads, (batch, 1, 1, keys).
-    """
-    tokens = torch.empty_like(query)
-    query = query * (query.shape[-1] // num_heads) ** -0.5
-    for image in range(query.shape[0]):
-        heads = zip(*(x[image].chunk(num_heads, dim=-1) for x in (query, key, value, tokens)))
-        # One head and a number of its queries at a time: their weights stay in the cache, and fit into memory.
-        for all_queries, k, v, results in heads:
-            for q, result in zip(all_queries.split(QUERIES_AT_A_TIME), results.split(QUERIES_AT_A_TIME)):
-                weights = q @ k.T
-                if attention_mask is not None:
-                    weights += attention_mask[image, 0]
-                result.copy_(torch.softmax(weights, dim=-1, out=weights) @ v)
-    return tokens
-
-
-def multi_head_attention(
-    module: nn.Module,
-    implementation: str | None,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    num_heads: int,
-    attention_mask: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """
-    Multi-head attention on projected tokens.
-
-    Args:
-        module (`nn.Module`): the calling module.
-        implementation (`str`): name of transformers' attention function, e.g. `"sdpa"` or `"eager"`.
-        query (`torch.Tensor`): (batch, queries, channels).
-        key (`torch.Tensor`): (batch, keys, channels).
-        value (`torch.Tensor`): (batch, keys, channels).
-        num_heads (`int`): attention heads.
-        attention_mask (`torch.Tensor`, *optional*): additive, broadcast to (batch, heads, queries, keys).
-
-    Returns:
-        `tuple`: tokens (batch, queries, channels), and the weights (batch, heads, queries, keys) where the
-        implementation gives them.
-    """
-    if is_fast(module, query) and query.dtype == torch.bfloat16 and implementation in (None, "sdpa"):
-        return plain_attention(query, key, value, num_heads, attention_mask), None
-    head_dim = query.shape[-1] // num_heads
-    query, key, value = (x.unflatten(-1, (num_heads, head_dim)).transpose(1, 2) for x in (query, key, value))
-    function = ALL_ATTENTION_FUNCTIONS.get_interface(implementation or "sdpa", eager_attention)
-    tokens, weights = function(
-        module, query, key, value, attention_mask, dropout=0.0, scaling=head_dim**-0.5, is_causal=False
-    )
-    return tokens.flatten(2), weights
-
-
-def as_map(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """
-    Tokens (batch, height * width, channels) as a map (batch, channels, height, width), a view that PyTorch takes for
-    one with the channels last. After `transpose` and `unflatten` it does not when the batch is 1, whose stride then says
-    otherwise, and operations copy the map.
-    """
-    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
-
-def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype, leading: int = 0) -> torch.Tensor | None:
-    """
-    Additive attention mask that hides the padding.
-
-    Args:
-        mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
-        dtype (`torch.dtype`): of the attention.
-        leading (`int`, *optional*, defaults to 0): keys before the spatial ones, never hidden.
-
-    Returns:
-        `torch.Tensor` or `None`: (batch, 1, 1, leading + h * w).
-    """
-    if mask is None:
-        return None
-    bias = (1 - mask.flatten(2)[:, :, None].to(dtype)) * torch.finfo(dtype).min
-    return nn.functional.pad(bias, (leading, 0))
-
-
 class MaskedConvNorm(nn.Module):
     """Convolution, batch normalisation, optionally ReLU, and zeros where there is padding."""
 
@@ -308,17 +64,9 @@ class MaskedConvNorm(nn.Module):
         )
         self.norm = nn.BatchNorm2d(out_channels)
         self.relu = relu
-        self.folded = None
 
-    def prepare_inference(self) -> None:
-        """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = FoldedConvolution()
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | CellMask | None = None) -> torch.Tensor:
-        conv, norm = self.conv, self.norm
-        if is_fast(self, x) and is_plain(conv, norm):
-            return masked(self.folded(x, conv, norm, relu=self.relu), mask)
-        x = norm(conv(x))
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        x = self.norm(self.conv(x))
         if self.relu:
             x = nn.functional.relu(x)
         return masked(x, mask)
@@ -329,19 +77,6 @@ class HalvingPool(nn.AvgPool2d):
 
     def __init__(self):
         super().__init__(2)
-        self.folded = None
-
-    def prepare_inference(self) -> None:
-        """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = True
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not is_fast(self, x) or not has_fused_convolution():
-            return super().forward(x)
-        # Of the stem's large map PyTorch's pooling takes up to five times as long as oneDNN's convolution of each channel
-        # by itself (measured on an AMD EPYC, Zen 4), which gives the same means.
-        channels = x.shape[1]
-        return nn.functional.conv2d(x, x.new_full((channels, 1, 2, 2), 0.25), stride=2, groups=channels)
 
 
 class CLIPResNetBottleneck(GradientCheckpointingLayer):
@@ -364,27 +99,16 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
         if stride > 1 or in_channels != channels * 4:
             self.shortcut = MaskedConvNorm(in_channels, channels * 4, 1, relu=False)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        mask: torch.Tensor | CellMask | None = None,
-        pooled_mask: torch.Tensor | CellMask | None = None,
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask = None, pooled_mask: Mask = None) -> torch.Tensor:
         identity = self.pool(x)
         x = self.pool(self.conv2(self.conv1(x, mask), mask))
-        conv3, shortcut = self.conv3, self.shortcut
-        fast = type(conv3) is MaskedConvNorm and is_fast(conv3, x) and is_plain(conv3.conv, conv3.norm)
-        if fast and shortcut is None:
-            x = conv3.folded(x, conv3.conv, conv3.norm, relu=True, residual=identity)
-        elif fast and type(shortcut) is MaskedConvNorm and is_plain(shortcut.conv, shortcut.norm):
-            # The two are one convolution of the joint channels: the shortcut's result, the largest map there is, is
-            # neither written nor read again.
-            plus = (shortcut.conv, shortcut.norm)
-            x = conv3.folded(torch.cat([x, identity], dim=1), conv3.conv, conv3.norm, plus, relu=True)
-        else:
-            identity = identity if shortcut is None else shortcut(identity)
-            x = nn.functional.relu(conv3(x) + identity)
-        return masked(x, pooled_mask)
+        return masked(self.add_shortcut(x, identity), pooled_mask)
+
+    def add_shortcut(self, x: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+        """The last convolution of a map, and the block's input, which its shortcut brings to as many channels."""
+        if self.shortcut is not None:
+            identity = self.shortcut(identity)
+        return nn.functional.relu(self.conv3(x) + identity)
 
 
 class CLIPResNetStage(nn.Module):
@@ -396,9 +120,7 @@ class CLIPResNetStage(nn.Module):
         blocks += [CLIPResNetBottleneck(channels * 4, channels, 1) for _ in range(depth - 1)]
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | CellMask | None, pooled_mask: torch.Tensor | CellMask | None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: Mask, pooled_mask: Mask) -> torch.Tensor:
         for block in self.blocks:
             x = block(x, mask, pooled_mask)
             mask = pooled_mask
@@ -424,12 +146,10 @@ class CLIPResNetAttentionPool(nn.Module):
         self.k_proj = nn.Linear(channels, channels)
         self.v_proj = nn.Linear(channels, channels)
         self.c_proj = nn.Linear(channels, config.projection_dim)
-        self.folded = None
 
-    def prepare_inference(self) -> None:
-        """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = {name: FoldedConvolution() for name in ("q_proj", "k_proj", "v_proj", "c_proj")}
-        self._positions = DerivedWeights()
+    def positions(self, image_sizes: torch.Tensor | None, height: int, width: int) -> torch.Tensor:
+        """(batch or 1, height * width, channels): the positional table at each image's own size."""
+        return resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
 
     def _reduce(
         self, tokens: torch.Tensor, mask: torch.Tensor | None, height: int, width: int
@@ -450,13 +170,15 @@ class CLIPResNetAttentionPool(nn.Module):
             grid, mask = pool(grid * mask) / share.clamp(min=1e-6), (share > 0).to(mask.dtype)
         return torch.cat([tokens[:, :1], grid.flatten(2).transpose(1, 2)], dim=1), mask
 
-    def _project(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
-        """A projection of (batch, tokens, channels), on the fast path as the convolution of a map one cell wide."""
-        layer = getattr(self, name)
-        if is_fast(self, tokens) and is_plain(layer):
-            x = tokens.transpose(1, 2)[..., None]
-            return self.folded[name](x, layer)[..., 0].transpose(1, 2)
-        return layer(tokens)
+    def attend(
+        self, tokens: torch.Tensor, memory: torch.Tensor, bias: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The tokens' attention to the memory, projected to (batch, tokens, projection_dim), and its weights."""
+        query, key, value = self.q_proj(tokens), self.k_proj(memory), self.v_proj(memory)
+        tokens, weights = multi_head_attention(
+            self, self.config._attn_implementation, query, key, value, self.num_heads, bias
+        )
+        return self.c_proj(tokens), weights
 
     def forward(
         self,
@@ -482,23 +204,13 @@ class CLIPResNetAttentionPool(nn.Module):
             mean = tokens.mean(1, keepdim=True)
         else:
             mean = tokens.sum(1, keepdim=True) / mask.sum((2, 3)).clamp(min=1)[:, :, None]
-        if is_fast(self, tokens):
-            sizes = None if image_sizes is None else image_sizes.tolist()
-            positions = self._positions.get(
-                (self.position_embedding, height, width, sizes),
-                lambda: resample_positions(self.position_embedding[1:], image_sizes, height, width, 32),
-            )
-        else:
-            positions = resample_positions(self.position_embedding[1:], image_sizes, height, width, 32)
-        tokens = torch.cat([mean + self.position_embedding[:1], tokens + positions], dim=1)
+        tokens = tokens + self.positions(image_sizes, height, width)
+        tokens = torch.cat([mean + self.position_embedding[:1], tokens], dim=1)
         memory, memory_mask = tokens, mask
         if self.config.attention_reduction > 1:
             memory, memory_mask = self._reduce(tokens, mask, height, width)
         bias = padding_bias(memory_mask, tokens.dtype, leading=1)
-        projected = [self._project("q_proj", tokens), self._project("k_proj", memory), self._project("v_proj", memory)]
-        implementation = self.config._attn_implementation
-        tokens, weights = multi_head_attention(self, implementation, *projected, self.num_heads, bias)
-        tokens = self._project("c_proj", tokens)
+        tokens, weights = self.attend(tokens, memory, bias)
         dense = as_map(tokens[:, 1:], height, width)
         outputs = tokens[:, 0], dense if mask is None else dense * mask
         return (*outputs, weights) if output_attentions else outputs
@@ -518,6 +230,7 @@ class CLIPResNetTower(nn.Module):
         super().__init__()
         width = config.width
         self.channels = list(config.channels)
+        self.masks = StrideMasks(*STRIDES)
         self.stem = nn.ModuleList(
             [
                 MaskedConvNorm(config.num_channels, width // 2, 3, stride=2),
@@ -551,17 +264,8 @@ class CLIPResNetTower(nn.Module):
             `TowerOutput`
         """
         height, width = pixel_values.shape[-2:]
-        masks = [None] * 5
-        if image_sizes is not None:
-            strides = (2, 4, 8, 16, 32)
-            if is_fast(self.stem[0], pixel_values):
-                sizes = image_sizes.tolist()
-                masks = [cell_mask(sizes, height // stride, width // stride, stride) for stride in strides]
-            else:
-                masks = [
-                    stride_mask(image_sizes, height // stride, width // stride, stride, pixel_values.dtype)
-                    for stride in strides
-                ]
+        map_sizes = [(height // stride, width // stride) for stride in STRIDES]
+        masks = self.masks(image_sizes, map_sizes, pixel_values)
         x = pixel_values
         for layer in self.stem:
             x = layer(x, masks[0])
@@ -575,7 +279,7 @@ class CLIPResNetTower(nn.Module):
         global_embedding = dense_embeddings = None
         attentions = ()
         if self.attention_pool is not None:
-            mask = masks[4].tensor(x) if isinstance(masks[4], CellMask) else masks[4]
+            mask = mask_tensor(masks[4], x)
             sizes = None if mask is None else image_sizes
             global_embedding, dense_embeddings, *attentions = self.attention_pool(x, mask, sizes, output_attentions)
         return TowerOutput(

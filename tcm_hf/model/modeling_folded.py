@@ -11,23 +11,21 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Convolutions with batch normalisation, ReLU and addition folded into them: the fast path of inference on CPUs.
+"""The fast path of inference on CPUs: folded versions of modules, which stand in for the plain ones.
 
-The parameters themselves stay as they are. What is folded is computed from them when it is first needed, is no part of
-the state dict, and is computed anew when a parameter has changed.
+The folded versions themselves are in the files `modeling_*_folded.py`. Parameters stay as they are. What is folded, such as
+a convolution with batch normalization, is computed from them when it is first needed, is no part of the state dict, and is
+computed anew when a parameter has changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-
-# Convolution with an epilogue, which PyTorch's own compiler uses too; not every build has it.
-_POINTWISE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-_POINTWISE_IN_PLACE = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
-_PACK = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
+from .modeling_fused_convolution import convolution, pack
 
 
 # The layers that can be folded; not their subclasses, such as quantized ones, which may compute something else.
@@ -72,21 +70,67 @@ class DerivedWeights:
         return value
 
 
-def is_fast(module: nn.Module, x: torch.Tensor) -> bool:
+class FoldedModule(nn.Module):
     """
-    Whether a module takes its fast path for an input: it was prepared by `optimize_for_inference`, is in evaluation
-    mode, nothing is differentiated, autocast or compiled, and all is on the CPU.
+    Base of the modules that stand in for others on the fast path of inference, next to the class that they stand in for:
+    `class FoldedLayer(FoldedModule, Layer)`. They have the same parameters, buffers and submodules, and what they compute in
+    another way only saves time.
+
+    [`fold_modules`] turns a module into its folded version where it stands, as PyTorch's lazy modules become what they are
+    going to be: everybody who holds the module, its weights or its hooks holds them still.
     """
-    return (
-        getattr(module, "folded", None) is not None
-        and not module.training
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and not torch.is_autocast_enabled("cpu")
-    )
+
+    #: What is derived from the weights; it is no part of the state dict.
+    folded: Any
+
+    def derive(self) -> Any:
+        """A new, empty place for what is derived from the weights, which becomes `folded`."""
+        return None
+
+    def is_fast(self, x: torch.Tensor) -> bool:
+        """
+        Whether the fast path is taken for an input: the module is in evaluation mode, nothing is differentiated, autocast,
+        recorded or compiled, and all is on the CPU. Otherwise the plain version has to be called, by `super()`.
+        """
+        return (
+            not self.training
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+            and x.device.type == "cpu"
+            and x.dtype in (torch.float32, torch.bfloat16)
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+
+# Classes of modules, and the folded version of each.
+FoldedVersions = Mapping[type[nn.Module], type[FoldedModule]]
+
+
+def fold_modules(model: nn.Module, versions: FoldedVersions) -> None:
+    """
+    Turns modules of a model into their folded versions; those that are folded stay as they are.
+
+    Args:
+        model (`nn.Module`): the model, whose own class stays what it is.
+        versions (`Mapping`): the folded version of each class that has one. Subclasses may compute something else, and so
+            are not meant.
+    """
+    for module in model.modules():
+        folded_class = versions.get(type(module))
+        if folded_class is not None:
+            module.__class__ = folded_class
+            module.folded = module.derive()
+
+
+def unfold_modules(model: nn.Module, versions: FoldedVersions) -> None:
+    """Turns the folded modules of a model into the plain ones again, and forgets what was derived from the weights."""
+    plain_classes = {folded: plain for plain, folded in versions.items()}
+    for module in model.modules():
+        plain_class = plain_classes.get(type(module))
+        if plain_class is not None:
+            module.__class__ = plain_class
+            del module.folded
 
 
 def is_plain(*layers: nn.Module) -> bool:
@@ -103,53 +147,6 @@ def is_plain(*layers: nn.Module) -> bool:
         if type(weight) is not nn.Parameter or weight.is_inference():
             return False
     return True
-
-
-def has_fused_convolution() -> bool:
-    """Whether this build of PyTorch has convolutions with an epilogue; without them all else is still folded."""
-    return None not in (_POINTWISE, _POINTWISE_IN_PLACE, _PACK) and torch.backends.mkldnn.is_available()
-
-
-def convolution(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: int = 1,
-    padding: int = 0,
-    relu: bool = False,
-    residual: torch.Tensor | None = None,
-    overwrite: bool = False,
-) -> torch.Tensor:
-    """
-    Convolution, addition and ReLU in one go.
-
-    Args:
-        x (`torch.Tensor`): (batch, channels, h, w).
-        weight (`torch.Tensor`): (out channels, channels, k, k), in channels-last format.
-        bias (`torch.Tensor`, *optional*): (out channels,).
-        stride (`int`, *optional*, defaults to 1): of the convolution.
-        padding (`int`, *optional*, defaults to 0): zeros at each border.
-        relu (`bool`, *optional*, defaults to `False`): whether negative values become 0, after the addition.
-        residual (`torch.Tensor`, *optional*): is added to the convolution's result.
-        overwrite (`bool`, *optional*, defaults to `False`): whether the result may take the place of `residual`.
-
-    Returns:
-        `torch.Tensor`: (batch, out channels, h / stride, w / stride).
-    """
-    x = x.contiguous(memory_format=torch.channels_last)
-    if has_fused_convolution():
-        geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
-        if residual is None:
-            return _POINTWISE(x, weight, bias, *geometry, "relu" if relu else "none", [], "")
-        if residual.is_contiguous(memory_format=torch.channels_last):
-            epilogue = ("add", 1.0, "relu" if relu else None, [], None)
-            if overwrite:
-                return _POINTWISE_IN_PLACE.binary(residual, x, weight, bias, *geometry, *epilogue)
-            return _POINTWISE.binary(x, residual, weight, bias, *geometry, *epilogue)
-    y = nn.functional.conv2d(x, weight, bias, stride=stride, padding=padding)
-    if residual is not None:
-        y = y.add_(residual)
-    return y.relu_() if relu else y
 
 
 class FoldedConvolution:
@@ -190,9 +187,7 @@ class FoldedConvolution:
             tensors = _tensors(conv, norm) + _tensors(*plus)
             weight, bias, packed = self.weights.get(tensors, lambda: (*fold_sum(conv, norm, *plus), DerivedWeights()))
         stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
-        if has_fused_convolution():
-            geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
-            weight = packed.get((x.shape,), lambda: _PACK(weight, *geometry, list(x.shape)))
+        weight = packed.get((x.shape,), lambda: pack(weight, x.shape, stride, padding))
         return convolution(x, weight, bias, stride, padding, **epilogue)
 
 

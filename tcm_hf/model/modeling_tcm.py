@@ -30,21 +30,15 @@ from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
-from .modeling_clip_resnet import (
-    CellMask,
-    CLIPResNetAttentionPool,
-    CLIPResNetTower,
-    as_map,
-    cell_mask,
-    is_exporting,
-    padding_bias,
-    round_up,
-    stride_mask,
-)
-from .modeling_folded import is_fast
+from .modeling_attention import as_map, padding_bias
+from .modeling_clip_folded import FOLDED_CLIP_MODULES
+from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower
+from .modeling_folded import FoldedVersions, fold_modules, unfold_modules
 from .modeling_loading import load_clip, load_safetensors
+from .modeling_masks import ImagePadding, StrideMasks, is_exporting, mask_tensor
 from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights, selected_states
 from .modeling_tcm_db import DBDetector
+from .modeling_tcm_db_folded import FOLDED_DB_MODULES
 from .modeling_tcm_fce import FCEDetector
 from .modeling_tcm_pan import PANDetector
 from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
@@ -54,6 +48,9 @@ from .sharing import SharingMixin, known_source
 logger = logging.get_logger(__name__)
 
 DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector, "fce": FCEDetector, "pan": PANDetector}
+
+# What `optimize_for_inference` replaces, and by what.
+FOLDED_MODULES: FoldedVersions = {**FOLDED_CLIP_MODULES, **FOLDED_DB_MODULES}
 
 # What transformers may pass to every model.
 IGNORED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {"return_dict", "return_loss", "use_cache"}
@@ -108,6 +105,8 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     missing_weights: tuple[str, ...] = ()
+    # Whether `eval()` folds, which is so from `optimize_for_inference` on.
+    folds_in_evaluation = False
 
     @classmethod
     def from_pretrained(
@@ -181,14 +180,14 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
         """
         Prepares the model for fast inference on a CPU, in place; results stay the same within float rounding.
 
-        Weights get the channels-last format. In evaluation mode, without gradients, batch normalisation, ReLU and
-        additions are done inside of the convolutions, padding is set to zero instead of being multiplied, and DB's
-        neck and head work on its levels before they are enlarged. In bfloat16 the attention pooling and the prompt
-        decoders also keep their attention weights in this precision. Forward hooks on these inner layers are not called.
-        Weights, state dict and what is saved are untouched, and so are training, autocast, compilation, export and
-        other devices: they take the usual path. So do layers that are quantized, wrapped by adapters or otherwise not
-        PyTorch's own. What is folded takes the memory of the image tower's and the detector's convolutions twice more.
-        Nothing happens where weights are on another device or offloaded.
+        Modules are replaced by their folded versions: batch normalization, ReLU and additions are done inside of the
+        convolutions, padding is set to zero instead of being multiplied, and DB's neck and head work on its levels before
+        they are enlarged. In bfloat16 the attention pooling and the prompt decoders also keep their attention weights in
+        this precision. Weights get the channels-last format. Forward hooks on layers inside of folded modules are not
+        called. Weights, state dict and what is saved are untouched. `train()` puts the plain modules back, and `eval()` the
+        folded ones again. Gradients, autocast, compilation, export and other devices take the usual path, and so do layers
+        that are quantized, wrapped by adapters or otherwise not PyTorch's own. What is folded takes the memory of the image
+        tower's and the detector's convolutions twice more. Nothing happens where weights are on another device or offloaded.
 
         Changed weights are folded anew, unless they are changed by way of `.data`, which PyTorch does not tell: call this
         method once more then.
@@ -201,18 +200,21 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
             # glibc hands freed memory back and takes it anew page by page, up to a fifth of a pass; a large block that
             # was freed once makes it keep twice as much from then on.
             torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
+            unfold_modules(self, FOLDED_MODULES)  # forgets what was folded
             for module in self.modules():
-                if hasattr(module, "prepare_inference"):
-                    module.prepare_inference()
+                if isinstance(module, TCMPreTrainedModel):
+                    module.folds_in_evaluation = True
+            if not self.training:
+                fold_modules(self, FOLDED_MODULES)
         return self
 
     def train(self, mode: bool = True):
         if mode:
             self.missing_weights = ()  # from here on they are learned
             self.card_source = None  # and the card tells of other weights
-            for module in self.modules():
-                if getattr(module, "folded", None) is not None:
-                    module.prepare_inference()  # forgets what was folded
+            unfold_modules(self, FOLDED_MODULES)
+        elif self.folds_in_evaluation:
+            fold_modules(self, FOLDED_MODULES)
         return super().train(mode)
 
     @classmethod
@@ -284,6 +286,8 @@ class TCMModel(TCMPreTrainedModel):
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
+        self.padding = ImagePadding()
+        self.masks = StrideMasks(32)
         if config.vision_config.model_type == "clip_vision_model":
             self.vision_tower = CLIPViTTower(config)
         else:
@@ -314,12 +318,7 @@ class TCMModel(TCMPreTrainedModel):
             if config.visual_prompt:
                 self.visual_prompt_generator = PromptDecoder(config, single_memory=True)
                 self.visual_prompt_scale = nn.Parameter(torch.zeros(()))
-        self.folded = None
         self.post_init()
-
-    def prepare_inference(self) -> None:
-        """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = True
 
     def get_input_embeddings(self) -> nn.Module:
         """The layer that reads `pixel_values`."""
@@ -445,24 +444,14 @@ class TCMModel(TCMPreTrainedModel):
             image_sizes = torch.stack(
                 [torch.full(batch, n, dtype=torch.long, device=pixel_values.device) for n in (height, width)], dim=1
             )
-        cell_sizes = image_sizes
-        if is_fast(self, pixel_values):
-            pixel_values, cell_sizes = self._pad_in_place(pixel_values, image_sizes)
-        else:
-            if pixel_mask is not None:
-                # Whatever the padding holds must not reach the picture.
-                pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
-            # Zeros at the right and at the bottom, up to the largest stride.
-            padding = (0, round_up(width) - width, 0, round_up(height) - height)
-            pixel_values = nn.functional.pad(pixel_values.to(self.dtype), padding)
-
+        pixel_values = self.padding(pixel_values, pixel_mask, image_sizes, self.dtype)
         vision = self.vision_tower(pixel_values, image_sizes, output_attentions=bool(output_attentions))
         feature_maps = vision.feature_maps
         text = dense = score_map = None
         prompt_attentions = ()
         if self.config.text_side:
             text, dense, score_map, prompt_attentions = self._match(
-                vision.global_embedding, vision.dense_embeddings, cell_sizes
+                vision.global_embedding, vision.dense_embeddings, image_sizes
             )
             feature_maps = (*feature_maps[:-1], torch.cat([feature_maps[-1], score_map], dim=1))
         return TCMModelOutput(
@@ -478,26 +467,10 @@ class TCMModel(TCMPreTrainedModel):
             visual_prompt_attentions=given_weights(prompt_attentions) if output_attentions else None,
         )
 
-    def _pad_in_place(self, pixel_values, image_sizes):
-        """What `forward` does before the towers, in one copy; no sizes where no cell of stride 32 is padding."""
-        batch, channels, height, width = pixel_values.shape
-        shape = (batch, channels, round_up(height), round_up(width))
-        if image_sizes is None and pixel_values.dtype == self.dtype:
-            return pixel_values.contiguous(memory_format=torch.channels_last), None
-        padded = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)
-        padded[..., :height, :width] = pixel_values
-        if image_sizes is None:
-            return padded, None
-        sizes = image_sizes.tolist()
-        CellMask(sizes, *shape[2:]).zero_(padded)
-        return padded, image_sizes if cell_mask(sizes, shape[2] // 32, shape[3] // 32, 32) else None
-
     def _match(self, global_embedding, dense, image_sizes):
         """Text embedding, dense embeddings with visual prompt, matching map and attention weights."""
-        mask = None
         height, width = dense.shape[-2:]
-        if image_sizes is not None:
-            mask = stride_mask(image_sizes, height, width, 32, dense.dtype)
+        mask = mask_tensor(self.masks(image_sizes, [(height, width)], dense)[0], dense)
         pixels = dense.flatten(2).transpose(1, 2)
         text = text_prompt = self.embed_text(global_embedding)
         if self.context_decoder is not None:

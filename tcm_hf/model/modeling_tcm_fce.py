@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from .losses import balanced_cross_entropy, per_image_balanced_cross_entropy
-from .modeling_clip_resnet import crop_map, round_up, stride_mask
+from .modeling_masks import crop_map, round_up, stride_mask
 
 
 # Pixels per cell of the three levels.

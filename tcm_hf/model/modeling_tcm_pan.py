@@ -18,7 +18,7 @@ Aggregation Network" (Wang et al., ICCV 2019) on the feature maps of TCM."""
 import torch
 from torch import nn
 
-from .modeling_clip_resnet import crop_map, round_up, stride_mask
+from .modeling_masks import crop_map, round_up, stride_mask
 
 
 # Pixels of the picture for each cell of PAN's maps.

@@ -26,15 +26,9 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
-from .modeling_clip_resnet import (
-    MaskedConvNorm,
-    TowerOutput,
-    as_map,
-    multi_head_attention,
-    padding_bias,
-    resample_positions,
-    stride_mask,
-)
+from .modeling_attention import as_map, multi_head_attention, padding_bias
+from .modeling_clip_resnet import MaskedConvNorm, TowerOutput
+from .modeling_masks import resample_positions, stride_mask
 
 
 class CLIPViTEmbeddings(CLIPVisionEmbeddings):
@@ -259,27 +253,22 @@ class PromptAttention(nn.Module):
         self.v_proj = nn.Linear(channels, channels, bias=False)
         self.out_proj = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(config.decoder_dropout)
-        self.folded = None
-
-    def prepare_inference(self) -> None:
-        """See [`TCMForTextDetection.optimize_for_inference`]."""
-        self.folded = True
 
     def forward(
         self, x: torch.Tensor | None, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         tokens, weights = self.v_proj(memory), None
         if not self.single_key:
-            tokens, weights = multi_head_attention(
-                self,
-                self.config._attn_implementation,
-                self.q_proj(x),
-                self.k_proj(memory),
-                tokens,
-                self.num_heads,
-                attention_mask,
-            )
+            tokens, weights = self.attend(self.q_proj(x), self.k_proj(memory), tokens, attention_mask)
         return self.dropout(self.out_proj(tokens)), weights
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The attention of the heads, see `multi_head_attention`."""
+        return multi_head_attention(
+            self, self.config._attn_implementation, query, key, value, self.num_heads, attention_mask
+        )
 
 
 class PromptDecoderLayer(GradientCheckpointingLayer):

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from ..model.modeling_fused_convolution import computes_in_bfloat16
+
 
 def bf16_is_supported(use_cpu: bool = False) -> bool:
     """Whether the hardware computes in bfloat16; `use_cpu` asks about the processor even where there is a GPU."""
     if torch.cuda.is_available() and not use_cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return computes_in_bfloat16()
 
 
 @dataclass
