@@ -17,7 +17,8 @@ from transformers import (
 from transformers.configuration_utils import PreTrainedConfig
 
 from tcm_hf import TCMForTextDetection
-from tcm_hf.model.configuration_tcm import DETECTOR_DEFAULTS, PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+from tcm_hf.model.configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig
+from tcm_hf.model.detectors import DBSettings, PANSettings
 
 
 VIT = {
@@ -54,7 +55,7 @@ def test_default_is_the_released_model():
     assert tcm.vision_config.channels == [256, 512, 1024, 2048]
     assert tcm.vision_config.num_attention_heads == 32
     assert tcm.text_config.projection_dim == tcm.vision_config.projection_dim == 1024
-    assert tcm.detector_config == DETECTOR_DEFAULTS["db"]
+    assert tcm.detector_config == DBSettings.defaults()
     assert tcm.id2label == {0: "text"} and tcm.num_labels == 1
 
 
@@ -88,7 +89,7 @@ def test_fields_can_be_changed_on_loading(tmp_path):
     settings = load(detector_config={"head_channels": 8}).detector_config
     assert (settings["neck_channels"], settings["head_channels"], settings["negative_ratio"]) == (32, 8, 3.0)
     # ... but not where it belongs to what has changed.
-    assert load(detector="pan").detector_config == DETECTOR_DEFAULTS["pan"]
+    assert load(detector="pan").detector_config == PANSettings.defaults()
     with pytest.raises(Exception, match="`prompt` 'signs'"):
         load(prompt="signs")
     assert load(prompt="signs", prompt_token_ids=[0, 7, 99]).prompt_token_ids == [0, 7, 99]
@@ -160,7 +161,7 @@ def test_instances_share_nothing():
     first.detector_config["neck_channels"] = 1
     first.vision_config.width = 2
     assert (second.detector_config["neck_channels"], second.vision_config.width) == (32, 8)
-    assert DETECTOR_DEFAULTS["db"]["neck_channels"] == 256
+    assert DBSettings().neck_channels == 256
 
 
 def test_attention_implementation_reaches_the_towers():

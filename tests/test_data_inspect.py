@@ -11,6 +11,7 @@ from PIL import Image
 from tcm_hf.data import inspect_data
 from tcm_hf.data.formats import TextRecord, read_dataset
 from tcm_hf.targets import build_db_targets
+from tcm_hf.targets.views import MASK_COLOR
 
 
 def run(*arguments):
@@ -121,12 +122,12 @@ def test_targets_are_drawn(detector, views):
     )
     drawn = inspect_data.target_views(polygons, ignore, 240, 320, detector)
     assert len(drawn) == views and all(view.shape == (240, 320, 3) and view.dtype == np.uint8 for view in drawn)
-    assert (drawn[0][160, 240] == inspect_data.MASK_COLOR).all()
+    assert (drawn[0][160, 240] == MASK_COLOR).all()
     # On the arc of the curve, and far from any text.
     assert max(view[51, 80].max() for view in drawn) > 100 and (drawn[0][220, 20] == 0).all()
     sample = inspect_data.draw_sample(TextRecord(np.zeros((240, 320, 3), np.uint8), polygons, ignore), detector, 160)
     assert sample.size == (160 * (views + 1), 120)
-    with pytest.raises(ValueError, match="`targets` must be one of 'db', 'pan', 'fce'"):
+    with pytest.raises(ValueError, match="unknown detector 'east': known are 'db', 'fce', 'pan'"):
         inspect_data.target_views(polygons, ignore, 240, 320, "east")
 
 
@@ -142,7 +143,7 @@ def test_text_that_is_small_only_in_the_drawing_keeps_its_targets():
     sample = np.asarray(inspect_data.draw_sample(record, "db", 400))
     assert sample.shape == (100, 1200, 3)
     kernel = sample[:, 400:800]
-    assert kernel[28, 75].min() > 100 and not (kernel == inspect_data.MASK_COLOR).all(axis=-1).any()
+    assert kernel[28, 75].min() > 100 and not (kernel == MASK_COLOR).all(axis=-1).any()
 
 
 def test_prepared_folders_and_bad_options(tmp_path, capsys):

@@ -11,7 +11,7 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.model.decoding_db import DB_DECODING_DEFAULTS, decode_db
+from tcm_hf.model.decoding_db import DECODER, decode_db
 from tcm_hf.model.polygons import bounding_box, minimum_area_quad, polygon_iou, signed_area
 from tcm_hf.targets import build_db_targets
 
@@ -26,7 +26,7 @@ def block_map(*blocks, shape=(100, 160)):
 
 def test_defaults_are_those_of_the_signature():
     parameters = inspect.signature(decode_db).parameters
-    assert DB_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "probability_map"}
+    assert DECODER.keywords == {name: p.default for name, p in parameters.items() if name != "probability_map"}
 
 
 def same_up_to_start(polygon, expected):

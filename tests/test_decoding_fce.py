@@ -11,8 +11,8 @@ import torch
 from conftest import shared_path
 
 from tcm_hf import TCMImageProcessor
-from tcm_hf.model.decoding_fce import FCE_DECODING_DEFAULTS, _suppress, decode_fce, fourier_contours
-from tcm_hf.model.image_processing_tcm import DECODERS, register_decoder
+from tcm_hf.model.decoding_fce import DECODER, _suppress, decode_fce, fourier_contours
+from tcm_hf.model.detectors import register_decoder, unregister_detector
 from tcm_hf.model.polygons import polygon_iou, signed_area
 from tcm_hf.targets import build_fce_targets
 
@@ -69,7 +69,7 @@ def maps_of(polygons, height, width, **kwargs):
 
 def test_defaults_are_those_of_the_signature():
     parameters = inspect.signature(decode_fce).parameters
-    assert FCE_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "level_maps"}
+    assert DECODER.keywords == {name: p.default for name, p in parameters.items() if name != "level_maps"}
 
 
 # ---------------------------------------------------------------------- against the published post-processing
@@ -329,7 +329,7 @@ def test_own_detector_of_several_levels():
         (result,) = TCMImageProcessor(detector="levels").post_process_text_detection(outputs, [(32, 24)])
         assert result["boxes"].tolist() == [[0, 0, 16, 16]]
     finally:
-        del DECODERS["levels"]
+        unregister_detector("levels")
     for stride in ((), (8, 0)):
         with pytest.raises(ValueError, match="stride"):
             register_decoder("levels", decode, {}, stride=stride)

@@ -13,7 +13,7 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_hf.model.decoding_pan import PAN_DECODING_DEFAULTS, decode_pan, group_pixels
+from tcm_hf.model.decoding_pan import DECODER, decode_pan, group_pixels
 from tcm_hf.model.image_processing_tcm import TCMImageProcessor
 from tcm_hf.model.polygons import bounding_box, polygon_iou, signed_area
 
@@ -53,7 +53,7 @@ def queue_of_pixels(text, kernel_labels, embeddings, max_distance):
 
 def test_defaults_are_those_of_the_signature():
     parameters = inspect.signature(decode_pan).parameters
-    assert PAN_DECODING_DEFAULTS == {name: p.default for name, p in parameters.items() if name != "maps"}
+    assert DECODER.keywords == {name: p.default for name, p in parameters.items() if name != "maps"}
 
 
 def test_agrees_with_the_published_pixel_groups():

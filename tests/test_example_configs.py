@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from tcm_hf import DEFAULT_CHECKPOINT, TCMConfig, TCMForTextDetection
-from tcm_hf.training.setup import TARGET_BUILDERS
+from tcm_hf.model.detectors import find_detector
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "configs"
@@ -68,7 +68,7 @@ def ablations():
 
 def train_step(model):
     quad = np.array([[12.0, 20.0], [84.0, 20.0], [84.0, 52.0], [12.0, 52.0]])
-    maps = TARGET_BUILDERS[model.config.detector]([quad], [False], 64, 96)
+    maps = find_detector(model.config.detector).part("targets")([quad], [False], 64, 96)
     labels = {name: torch.from_numpy(np.stack([value] * 2)) for name, value in maps.items()}
     torch.manual_seed(0)
     model.train()

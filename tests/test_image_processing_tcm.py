@@ -21,8 +21,9 @@ import torch
 from conftest import shared_path
 from PIL import Image
 
+from tcm_hf.model.detectors import register_decoder, unregister_detector
 from tcm_hf.model.image_loading import load_rgb_image
-from tcm_hf.model.image_processing_tcm import DECODERS, TCMImageProcessor, register_decoder
+from tcm_hf.model.image_processing_tcm import TCMImageProcessor
 
 
 MEAN = np.array([122.679, 116.669, 104.007])
@@ -500,15 +501,14 @@ def test_decoder_without_score_threshold():
         with pytest.raises(ValueError, match="level must be"):
             processor.decoding_arguments(level=float("nan"))
     finally:
-        del DECODERS["plain"]
+        unregister_detector("plain")
 
 
-def test_detector_of_ones_own(monkeypatch):
+def test_detector_of_ones_own():
     def decode(maps, *, score_threshold, grid):
         assert maps.shape == (2, 4, 6) and maps.dtype == np.float32
         return [np.array([[0, 0], [4, 0], [4, 2], [0, 2]], np.float32)], np.array([grid])
 
-    monkeypatch.delitem(DECODERS, "mine", raising=False)
     with pytest.raises(ValueError, match="unknown detector 'mine'.*'db'"):
         TCMImageProcessor(detector="mine")
     register_decoder("mine", decode, {"score_threshold": 0.5, "grid": 0.25}, activation="none", stride=4)
@@ -522,7 +522,7 @@ def test_detector_of_ones_own(monkeypatch):
         with pytest.raises(TypeError, match="unclip_ratio"):
             processor.post_process_text_detection(outputs, unclip_ratio=2.0)
     finally:
-        del DECODERS["mine"]
+        unregister_detector("mine")
     with pytest.raises(ValueError, match="stride"):
         register_decoder("other", decode, {}, stride=0)
     with pytest.raises(ValueError, match="activation"):

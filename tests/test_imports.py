@@ -40,6 +40,9 @@ LAYERS = (
     (
         "sharing.py",
         "model_card.py",
+        "detector_*.py",
+        "detectors.py",
+        "own_detectors.py",
         "configuration_tcm.py",
         "modeling_attention.py",
         "modeling_fused_convolution.py",
@@ -50,7 +53,7 @@ LAYERS = (
         "image_arrays.py",
         "image_processing_settings.py",
     ),
-    ("modeling_folded.py", "modeling_clip_resnet.py", "decoding_*.py"),
+    ("modeling_folded.py", "modeling_clip_resnet.py", "decoding_*.py", "post_processing.py"),
     ("modeling_tcm_prompts.py", "modeling_tcm_*.py"),
     ("modeling_clip_folded.py", "modeling_tcm_db_folded.py"),
     ("modeling_tcm.py", "image_processing_tcm.py"),
@@ -143,7 +146,7 @@ def test_travelling_files_need_what_a_user_has():
     assert needed - sys.stdlib_module_names <= allowed
 
 
-MODELING = ("model/modeling_", "model/configuration_", "model/losses")
+MODELING = ("model/modeling_", "model/configuration_", "model/losses", "model/detector", "model/own_detectors")
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith(MODELING)])

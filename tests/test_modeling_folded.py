@@ -27,12 +27,12 @@ from torch import nn
 
 from tcm_hf import TCMConfig, TCMForTextDetection
 from tcm_hf.model import modeling_clip_folded, modeling_fused_convolution
+from tcm_hf.model.detectors import detector_names, find_detector
 from tcm_hf.model.modeling_clip_folded import plain_attention
 from tcm_hf.model.modeling_folded import DerivedWeights, FoldedModule, fold
 from tcm_hf.model.modeling_fused_convolution import convolution, has_fused_convolution, pack
 from tcm_hf.model.modeling_tcm import FOLDED_MODULES
 from tcm_hf.model.modeling_tcm_db import DBBranch, DBDetector, DBNeck
-from tcm_hf.training.setup import TARGET_BUILDERS
 
 
 VIT = {
@@ -154,14 +154,14 @@ def test_hidden_states_are_not_overwritten():
         assert (a - b).abs().max() < 1e-5 * max(1.0, float(b.abs().max()))
 
 
-@pytest.mark.parametrize("detector", sorted(TARGET_BUILDERS))
+@pytest.mark.parametrize("detector", detector_names("targets"))
 @pytest.mark.parametrize("name", ["batch", "odd"])
 def test_losses_without_gradients(detector, name):
     reference = random_model(detector=detector)
     model = copy.deepcopy(reference).optimize_for_inference()
     pixels, mask = INPUTS[name]
     quad = np.array([[12.0, 20.0], [60.0, 20.0], [60.0, 44.0], [12.0, 44.0]])
-    maps = TARGET_BUILDERS[detector]([quad], [False], *pixels.shape[-2:])
+    maps = find_detector(detector).part("targets")([quad], [False], *pixels.shape[-2:])
     labels = {key: torch.from_numpy(np.stack([value] * len(pixels))) for key, value in maps.items()}
     with torch.no_grad():
         ours, expected = model(pixels, mask, labels=labels), reference(pixels, mask, labels=labels)

@@ -21,8 +21,9 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tcm_hf import TCMForTextDetection, TCMModel, register_detector
-from tcm_hf.model.configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
-from tcm_hf.model.modeling_tcm import DETECTORS, TCMTextDetectionOutput
+from tcm_hf.model.configuration_tcm import TCMConfig
+from tcm_hf.model.detectors import DBSettings, unregister_detector
+from tcm_hf.model.modeling_tcm import TCMTextDetectionOutput
 from tcm_hf.model.modeling_tcm_db import DBDetector
 from tcm_hf.model.modeling_tcm_prompts import PromptAttention
 
@@ -680,7 +681,7 @@ def test_detector_of_ones_own(tmp_path):
         def forward(self, *args, **kwargs):
             return {name: self.settings["factor"] * x for name, x in super().forward(*args, **kwargs).items()}
 
-    register_detector("doubled", Doubled, {**DETECTOR_DEFAULTS["db"], "factor": 2})
+    register_detector("doubled", Doubled, {**DBSettings.defaults(), "factor": 2})
     try:
         model, x = random_model(), torch.randn(1, 3, 64, 64)
         model.save_pretrained(tmp_path)
@@ -690,4 +691,4 @@ def test_detector_of_ones_own(tmp_path):
         torch.testing.assert_close(doubled(x).logits, 2 * model(x).logits)
         assert isinstance(doubled(x, labels=random_labels(1, 64, 64)), TCMTextDetectionOutput)
     finally:
-        del DETECTORS["doubled"], DETECTOR_DEFAULTS["doubled"]
+        unregister_detector("doubled")

@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 
+from ..model.detectors import detector_names, detector_of
 from .errors import UsageError, one_line
 
 
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="file, directory or Hub id")
     parser.add_argument("output", metavar="OUT_DIR", help="the directory to make")
     parser.add_argument("--preset", metavar="NAME", help="test size and thresholds: ic15, td500, ctw1500, totaltext")
-    parser.add_argument("--detector", metavar="NAME", help="detector on a bare CLIP: db, pan, fce (default: db)")
+    parser.add_argument(
+        "--detector",
+        metavar="NAME",
+        help=f"detector on a bare CLIP: {', '.join(detector_names('settings'))}, or the Python file of your own (default: db)",
+    )
     parser.add_argument("--no-text-side", action="store_true", help="on a bare CLIP: the detector without text side")
     parser.add_argument(
         "--set",
@@ -74,16 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     """
     fields = dict(arguments.set)
     if arguments.detector is not None:
-        fields["detector"] = arguments.detector
+        try:
+            fields["detector"] = detector_of(arguments.detector).name
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from error
     if arguments.no_text_side:
         fields["text_side"] = False
 
     from ..conversion.convert import convert_checkpoint
     from ..conversion.layouts import ConfigurationError
-    from ..model.configuration_tcm import DETECTOR_DEFAULTS
 
-    if arguments.detector not in (None, *DETECTOR_DEFAULTS):
-        raise UsageError(f"unknown detector {arguments.detector!r}; known are {', '.join(sorted(DETECTOR_DEFAULTS))}")
     try:
         report = convert_checkpoint(
             arguments.source,

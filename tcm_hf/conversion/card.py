@@ -14,6 +14,8 @@
 """The model card of a converted model."""
 
 from ..model.configuration_tcm import PROMPT_TOKEN_IDS
+from ..model.detectors import find_detector
+from .layouts import conversion_rules
 
 
 CARD_NAME = "README.md"
@@ -82,9 +84,9 @@ def model_card(report, config, processor) -> str:
 
 
 def _method_name(config) -> str:
-    detector = {"db": "DB", "pan": "PAN", "fce": "FCE"}.get(config.detector, config.detector)
+    detector, rules = find_detector(config.detector).display_name, conversion_rules(config.detector)
     if not config.text_side:
-        return {"DB": "DBNet on CLIP's image tower"}.get(detector, f"{detector} on CLIP's image tower")
+        return f"{(rules and rules.baseline) or detector} on CLIP's image tower"
     return f"{'FastTCM' if config.prompt_generator == 'meta_query' else 'TCM'}-{detector}"
 
 
@@ -216,11 +218,8 @@ def _limits(config) -> list[str]:
         limits.append(
             "The text tower was meant to be frozen, but drifted slightly in the official training; with `tcm_hf` it stays."
         )
-        if config.detector in ("db", "fce"):
-            limits.append(
-                "The official auxiliary loss masks every image of a batch with all others' text; that of `tcm_hf` is "
-                "computed for each image, so values of the two differ for batches."
-            )
+        rules = conversion_rules(config.detector)
+        limits += rules.limits if rules is not None else ()
     return limits
 
 

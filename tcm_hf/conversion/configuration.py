@@ -21,7 +21,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
 from ..model.configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig, one_line, tower_config
-from .layouts import HEAD_PREFIXES, ConfigurationError, ConversionError, Layout, Weights, source_name
+from ..model.detectors import find_detector
+from .layouts import ConfigurationError, ConversionError, Layout, Weights, found_detector, source_name
 
 
 def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMConfig:
@@ -187,24 +188,8 @@ def _transformers_fields(weights: Weights) -> dict:
 
 
 def _detector_fields(weights: Weights) -> dict:
-    detector = next(name for prefix, name in HEAD_PREFIXES.items() if weights.has(prefix))
-    shape = weights.shape
-    if detector == "db":
-        settings = {
-            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
-            "head_channels": shape("bbox_head.binarize.0.weight", 4)[0],
-        }
-    elif detector == "pan":
-        settings = {
-            "neck_channels": shape("neck.reduce_conv_c2.0.weight", 4)[0],
-            "num_enhancements": weights.count(r"neck\.fpems\.(\d+)\."),
-            "embedding_channels": shape("bbox_head.out_conv.weight", 4)[0] - 2,
-        }
-    else:
-        settings = {
-            "neck_channels": shape("neck.lateral_convs.0.conv.weight", 4)[0],
-            "fourier_degree": (shape("bbox_head.out_conv_reg.weight", 4)[0] // 2 - 1) // 2,
-        }
+    detector = found_detector(weights)
+    settings = find_detector(detector).part("conversion").settings(weights)
     return {
         "detector": detector,
         "detector_config": settings,

@@ -32,93 +32,25 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
 from .._version import __version__
 from ..model.configuration_tcm import one_line
+from ..model.detectors import detector_names, find_detector
+from ..model.image_processing_settings import IMAGE_STD
 from ..model.image_processing_tcm import TCMImageProcessor
 from ..model.modeling_tcm import TCMForTextDetection
 from ..model.pipeline_text_detection import TextDetectionPipeline
 from ..output_folders import output_folder
 from .card import CARD_NAME, model_card
 from .configuration import infer_config
-from .layouts import ConversionError, detect_layout, make_plan, pull
+from .layouts import ConversionError, conversion_rules, detect_layout, make_plan, pull
 from .reading import read_weights
 
 
 REPORT_NAME = "conversion_report.json"
 
-# Statistics of the pictures, RGB in 0..255, that the official detectors were trained with.
-IMAGE_MEANS = {"db": (122.679, 116.669, 104.007)}
-OTHER_IMAGE_MEAN = (123.675, 116.28, 103.53)
-IMAGE_STD = (58.395, 57.12, 57.375)
-
-
-def _db_preset(shortest_edge, longest_edge, **decoding) -> dict:
-    names = ("mask_threshold", "threshold", "min_size", "unclip_ratio", "epsilon_ratio", "max_candidates", "shape")
-    return {
-        "size": {"shortest_edge": shortest_edge, "longest_edge": longest_edge},
-        "decoding": {name: decoding[name] for name in names} | {"whole_pixels": True},
-    }
-
+# RGB mean in 0..255 of MMOCR's configurations, on which the official code builds; detectors may declare another one.
+MMOCR_IMAGE_MEAN = (123.675, 116.28, 103.53)
 
 # Test settings of the official models for each benchmark, by detector.
-PRESETS: dict[str, dict[str, dict]] = {
-    "db": {
-        "ic15": _db_preset(
-            1024,
-            4068,
-            mask_threshold=0.28,
-            threshold=0.2,
-            min_size=2.0,
-            unclip_ratio=1.6,
-            epsilon_ratio=0.001,
-            max_candidates=3000,
-            shape="quad",
-        ),
-        "td500": _db_preset(
-            736,
-            4068,
-            mask_threshold=0.08,
-            threshold=0.17,
-            min_size=3.0,
-            unclip_ratio=1.9,
-            epsilon_ratio=0.0,
-            max_candidates=1000,
-            shape="quad",
-        ),
-        "ctw1500": _db_preset(
-            1024,
-            4068,
-            mask_threshold=0.08,
-            threshold=0.3,
-            min_size=3.0,
-            unclip_ratio=2.0,
-            epsilon_ratio=0.0001,
-            max_candidates=3000,
-            shape="polygon",
-        ),
-        "totaltext": _db_preset(
-            800,
-            2944,
-            mask_threshold=0.347,
-            threshold=0.3,
-            min_size=5.0,
-            unclip_ratio=1.95,
-            epsilon_ratio=0.004,
-            max_candidates=3000,
-            shape="polygon",
-        ),
-    },
-    # The sizes for CTW1500 are those of MMOCR 0.4's configurations of PAN and FCE, on which the official code builds.
-    "pan": {
-        "ic15": {"size": {"shortest_edge": 736, "longest_edge": 1333}, "decoding": {"shape": "quad"}},
-        "ctw1500": {"size": {"shortest_edge": 640, "longest_edge": 3000}, "decoding": {"shape": "polygon"}},
-    },
-    "fce": {
-        "ic15": {"size": {"longest_edge": 2260}, "decoding": {"shape": "polygon", "alpha": 1.2, "beta": 1.0}},
-        "ctw1500": {
-            "size": {"shortest_edge": 736, "longest_edge": 1080},
-            "decoding": {"shape": "polygon", "alpha": 1.0, "beta": 2.0},
-        },
-    },
-}
+PRESETS = {name: dict(find_detector(name).part("conversion").presets) for name in detector_names("conversion")}
 
 
 @dataclass
@@ -293,13 +225,14 @@ def _check_output(output: Path, source: str | os.PathLike, overwrite: bool) -> N
 
 
 def _image_processor(detector: str, preset: str | None) -> TCMImageProcessor:
+    rules = conversion_rules(detector)
     settings = {}
     if preset is not None:
-        presets = PRESETS.get(detector, {})
+        presets = rules.presets if rules is not None else {}
         if preset not in presets:
             raise ValueError(f"there is no preset {preset!r} for the detector {detector!r}; known: {sorted(presets)}")
         settings = {**presets[preset], "do_upscale": True, "resize_backend": "opencv"}
-    mean = IMAGE_MEANS.get(detector, OTHER_IMAGE_MEAN)
+    mean = MMOCR_IMAGE_MEAN if rules is None or rules.image_mean is None else rules.image_mean
     return TCMImageProcessor(
         detector=detector,
         image_mean=[value / 255 for value in mean],

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 
 from ..model.configuration_tcm import TCMConfig
+from ..model.detectors import ConversionRules, detector_names, find_detector, knows_detector
 
 
 class ConversionError(ValueError):
@@ -167,43 +168,11 @@ _TCM_PROMPTS = [
     (_DECODER + r"\.layers\.(\d+)\.linear2\.(.+)", r"\1.decoder.\2.mlp.3.\3", "same"),
     (_DECODER + r"\.layers\.(\d+)\.(norm\d)\.(.+)", r"\1.decoder.\2.\3.\4", "same"),
 ]
-_TCM_DETECTORS = {
-    "db": [
-        (r"neck\.(lateral|smooth)_convs\.(\d)\.(.+)", r"neck.\1_convs.\2.conv.\3", "same"),
-        (r"probability_branch\.(.+)", r"bbox_head.binarize.\1", "same"),
-        (r"threshold_branch\.(.+)", r"bbox_head.threshold.\1", "same"),
-    ],
-    "pan": [
-        (r"neck\.reduce_convs\.(\d)\.(.+)", lambda m: f"neck.reduce_conv_c{int(m[1]) + 2}.{m[2]}", "same"),
-        *(
-            (
-                rf"neck\.enhancements\.(\d+)\.(up|down)_convs\.(\d)\.{ours}\.(.+)",
-                lambda m, theirs=theirs: f"neck.fpems.{m[1]}.{m[2]}_add{int(m[3]) + 1}.{theirs}.{m[4]}",
-                "same",
-            )
-            for ours, theirs in (("depthwise", "depthwise_conv"), ("pointwise", "pointwise_conv"), ("norm", "bn"))
-        ),
-        *(
-            (rf"head\.level_convs\.{level}\.weight", "bbox_head.out_conv.weight", f"level {level}")
-            for level in range(4)
-        ),
-        (r"head\.level_convs\.0\.bias", "bbox_head.out_conv.bias", "same"),
-    ],
-    "fce": [
-        (r"neck\.lateral_convs\.(\d)\.(.+)", r"neck.lateral_convs.\1.conv.\2", "same"),
-        (r"neck\.smooth_convs\.(\d)\.(.+)", r"neck.fpn_convs.\1.conv.\2", "same"),
-        (r"head\.classifier\.(.+)", r"bbox_head.out_conv_cls.\1", "same"),
-        (r"head\.regressor\.(.+)", r"bbox_head.out_conv_reg.\1", "same"),
-    ],
-}
-# Keys of the official heads that tell which detector it is.
-HEAD_PREFIXES = {
-    "bbox_head.binarize.": "db",
-    "bbox_head.threshold.": "db",
-    "bbox_head.out_conv.": "pan",
-    "bbox_head.out_conv_cls.": "fce",
-    "bbox_head.out_conv_reg.": "fce",
-}
+# What a detector may tell in its model card: it is one of several whose loss is another here.
+MASKED_BY_BATCH = (
+    "The official auxiliary loss masks every image of a batch with all others' text; that of `tcm_hf` is computed for each "
+    "image, so values of the two differ for batches."
+)
 
 # Parts of our model, with the prefix that they have in the file and their rules; the first that fits counts.
 _PARTS = {
@@ -299,7 +268,7 @@ def detect_layout(weights: Weights) -> Layout:
         raise ConversionError(f"{name} already is in this package's layout; load it with `from_pretrained`.")
     if weights.clip_config is not None:
         return LAYOUTS["transformers"]
-    if has(*HEAD_PREFIXES) and has("backbone."):
+    if found_detector(weights) is not None and has("backbone."):
         if not has("backbone.layer1.0.conv3.", "backbone.layer1.0.bn3.") or not has(
             "backbone.conv3.", "backbone.bn3."
         ):
@@ -323,6 +292,19 @@ def detect_layout(weights: Weights) -> Layout:
     )
 
 
+def conversion_rules(detector: str) -> ConversionRules | None:
+    """What a detector declares for its conversion; `None` where it declares nothing, or there is no such detector."""
+    return find_detector(detector).part("conversion") if knows_detector(detector, "conversion") else None
+
+
+def found_detector(weights: Weights) -> str | None:
+    """Name of the trained detector that a file holds, as its conversion rules tell it."""
+    for name in detector_names("conversion"):
+        if weights.has(*find_detector(name).part("conversion").prefixes):
+            return name
+    return None
+
+
 def source_name(key: str, layout: Layout, detector: str) -> tuple[str, str] | None:
     """
     Which tensor of a file one of our weights is.
@@ -337,7 +319,8 @@ def source_name(key: str, layout: Layout, detector: str) -> tuple[str, str] | No
     """
     parts = list(_PARTS[layout.name])
     if layout.trained_detector:
-        parts.append(("detector.", "", _TCM_DETECTORS.get(detector, [])))
+        rules = conversion_rules(detector)
+        parts.append(("detector.", "", rules.weights if rules is not None else []))
     for prefix, source_prefix, rules in parts:
         if not key.startswith(prefix):
             continue

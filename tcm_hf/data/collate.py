@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from ..model.image_processing_settings import IMAGE_MEAN, IMAGE_STD
 from .augment import TextAugmentation
 from .formats import ReadOptions, TextRecord, load_image, records_from_dataset
 from .synthesis.generator import SyntheticTextGenerator
@@ -37,9 +38,6 @@ except ImportError as error:  # pragma: no cover
 
 
 logger = logging.getLogger(__name__)
-
-DB_IMAGE_MEAN = (122.679, 116.669, 104.007)
-IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 class TextDetectionDataset(Dataset):
@@ -90,7 +88,7 @@ class TextDetectionDataset(Dataset):
         length: int | None = None,
         seed: int = 0,
         keep_images: bool = True,
-        image_mean: tuple[float, float, float] = DB_IMAGE_MEAN,
+        image_mean: tuple[float, float, float] = IMAGE_MEAN,
         image_std: tuple[float, float, float] = IMAGE_STD,
     ):
         for name, value in (("synthetic_fraction", synthetic_fraction), ("paste_probability", paste_probability)):
@@ -215,7 +213,7 @@ class StreamingTextDetectionDataset(IterableDataset):
         augmentation: TextAugmentation | None = None,
         seed: int = 0,
         shuffle_buffer: int = 1000,
-        image_mean: tuple[float, float, float] = DB_IMAGE_MEAN,
+        image_mean: tuple[float, float, float] = IMAGE_MEAN,
         image_std: tuple[float, float, float] = IMAGE_STD,
         image_root: str | Path | Sequence[str | Path] | None = None,
         options: ReadOptions | None = None,

@@ -27,9 +27,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..model.detectors import detector_names, detector_of
 from ..model.image_loading import count_passed_over, describe_passed_over
 from ..model.polygons import minimum_area_quad
 from ..output_files import exclusive, make_output_folder, printable, replacing
+from ..targets.views import map_views
 from ..visualization import draw_detections
 from .cleaning import NO_AREA, OUTSIDE, clean_instances
 from .formats import DatasetImage, TextRecord, find_format, load_record, read_dataset
@@ -37,10 +39,8 @@ from .prepare import picture_size
 from .source_options import add_source_options, describe, source_options
 
 
-TARGETS = ("db", "pan", "fce")
 TEXT_COLOR = (0, 200, 80)
 IGNORED_COLOR = (255, 60, 0)
-MASK_COLOR = (110, 60, 60)
 CAPTION_HEIGHT = 18
 MAX_EXAMPLES = 5
 # Below this shorter side, in pixels, a text is hardly readable and the detectors' targets leave it out.
@@ -191,7 +191,7 @@ def draw_sample(record: TextRecord, targets: str | None = None, size: int = 640)
 
     Args:
         record (`TextRecord`): The record.
-        targets (`str`, *optional*): `"db"`, `"pan"` or `"fce"`; no targets by default.
+        targets (`str`, *optional*): the detector whose targets are drawn, see [`target_views`]; none by default.
         size (`int`, *optional*, defaults to 640): Longest edge of the picture, in pixels; smaller ones stay as they are.
 
     Returns:
@@ -234,50 +234,20 @@ def target_views(
         ignore (`list[bool]`): One flag for each.
         height (`int`): Height of the picture.
         width (`int`): Width of the picture.
-        detector (`str`): `"db"`: kernels, and the threshold band; `"pan"`: text, and kernels, a colour for each text;
-            `"fce"`: text and, brighter, its centre on the three levels. Pixels that the loss skips are reddish.
+        detector (`str`):
+            Name of a detector, such as `"db"`, or the Python file of one's own. Its declaration says what is drawn, see
+            `target_views` of [`Detector`].
 
     Returns:
         `list[np.ndarray]`: RGB uint8 of shape (height, width, 3).
+
+    Raises:
+        ValueError: if there is no such detector, or it declares no targets.
     """
-    from ..targets import build_db_targets, build_fce_targets, build_pan_targets
-
-    if detector == "db":
-        maps = build_db_targets(polygons, ignore, height, width)
-        return [
-            _gray(maps["shrink_map"] * 255, maps["shrink_mask"]),
-            _gray(maps["threshold_map"] * 255, maps["threshold_mask"] | (maps["threshold_map"] > 0)),
-        ]
-    if detector == "pan":
-        maps = build_pan_targets(polygons, ignore, height, width)
-        return [_numbered(maps[name], maps["text_mask"]) for name in ("text_map", "kernel_map")]
-    if detector != "fce":
-        raise ValueError(f"`targets` must be one of {', '.join(map(repr, TARGETS))}, got {detector!r}")
-    maps = build_fce_targets(polygons, ignore, height, width)
-    views = []
-    for stride in (8, 16, 32):
-        text, center, counts = maps[f"level_maps_{stride}"][:3]
-        view = _gray(text * 120 + (center > 0) * 135, counts)
-        views.append(view.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width])
-    return views
-
-
-def _gray(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """A gray picture; where `counts` is 0 it is reddish."""
-    view = np.repeat(np.clip(values, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    view[counts == 0] = MASK_COLOR
-    return view
-
-
-def _numbered(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """A colour for each number, black for 0; where `counts` is 0 it is reddish."""
-    # Steps of the golden ratio give neighbours of a list colours that are far apart.
-    hues = (np.arange(int(numbers.max(initial=0)) + 1) * 0.618034 % 1.0)[:, None]
-    palette = (255 * (0.55 + 0.45 * np.cos(2 * np.pi * (hues + np.array([0, 1 / 3, 2 / 3]))))).astype(np.uint8)
-    palette[0] = 0
-    view = palette[np.clip(numbers, 0, None)]
-    view[counts == 0] = MASK_COLOR
-    return view
+    declared = detector_of(detector)
+    maps = declared.part("targets")(polygons, ignore, height, width)
+    draw = declared.part("target_views") if declared.has("target_views") else map_views
+    return draw(maps, height, width)
 
 
 def contact_sheet(drawings: list[tuple[str, Image.Image]], columns: int | None = None) -> Image.Image:
@@ -326,7 +296,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", default=Path("inspect"), help="default: %(default)s")
     parser.add_argument("--shots", type=int, default=16, metavar="N", help="samples to draw, 0 for none (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
-    parser.add_argument("--targets", choices=TARGETS, help="draw the training targets of this detector, too")
+    parser.add_argument(
+        "--targets",
+        metavar="DETECTOR",
+        help="draw the training targets of this detector, too: "
+        f"{', '.join(detector_names('targets'))}, or the Python file of your own",
+    )
     parser.add_argument("--files", action="store_true", help="one file a sample instead of one sheet")
     parser.add_argument("--size", type=int, default=480, help="longest edge of a drawn picture (default: 480)")
 
@@ -343,6 +318,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.shots < 0 or arguments.size < 32:
         raise ValueError("--shots must be at least 0 and --size at least 32")
+    if arguments.targets is not None:
+        detector_of(arguments.targets).part("targets")  # before anything is read
     entry = find_format(arguments.format)
     errors: list[str] = []
     options = source_options(arguments)

@@ -27,6 +27,7 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .detectors import REMEDY, DetectorSettings, detector_names, find_detector, knows_detector
 from .sharing import SharingMixin, saved_pipelines
 
 
@@ -41,50 +42,6 @@ PROMPT_TOKEN_IDS = {
 
 CLIP_VOCABULARY_SIZE = 49408
 CLIP_END_TOKEN = 49407
-
-# Default settings of every detector. A detector that lives outside of this package adds its own entry through
-# `register_detector` of modeling_tcm.
-DETECTOR_DEFAULTS: dict[str, dict] = {
-    "db": {
-        "neck_channels": 256,  # channels of the lateral convolutions; the four smoothed maps have a quarter each
-        "head_channels": 64,  # channels inside of the head
-        "smoothing_channels": None,  # to which a 1x1 convolution brings each level before its smoothing; None: all
-        "binarization_steepness": 50,  # k of the differentiable binarization, DB eq. 2
-        "max_shrink": None,  # of the targets it is trained with, see `build_db_targets`
-        "probability_loss_weight": 5.0,
-        "threshold_loss_weight": 10.0,
-        "binary_loss_weight": 1.0,
-        "negative_ratio": 3.0,  # hard negatives for every positive pixel in the balanced cross-entropy
-    },
-    "fce": {
-        "neck_channels": 256,  # channels of the three levels
-        "fourier_degree": 5,  # K: a contour has the frequencies -K to K
-        "num_points": 50,  # points at which the loss compares contours
-        "text_loss_weight": 1.0,
-        "center_loss_weight": 1.0,
-        "regression_loss_weight": 1.0,
-        "negative_ratio": 3.0,  # hard negatives for every positive cell in the text regions' balanced cross-entropy
-    },
-    "pan": {
-        "neck_channels": 128,  # channels of each of the four levels
-        "num_enhancements": 2,  # feature pyramid enhancement modules in a row
-        "embedding_channels": 4,  # length of the embedding that tells instances apart
-        "aggregation_margin": 0.5,  # distance of a pixel to its kernel that costs nothing
-        "discrimination_margin": 3.0,  # distance of two kernels from which on they cost nothing
-        "text_loss_weight": 1.0,
-        "kernel_loss_weight": 0.5,
-        "aggregation_loss_weight": 0.25,
-        "discrimination_loss_weight": 0.25,
-        "negative_ratio": 3.0,  # hard negatives for every positive pixel in the text map's dice loss
-    },
-}
-
-# Least values of those settings that are whole numbers.
-_LEAST_SETTINGS: dict[str, dict[str, int]] = {
-    "db": {"neck_channels": 4, "head_channels": 1, "smoothing_channels": 1},
-    "fce": {"neck_channels": 1, "fourier_degree": 1, "num_points": 3},
-    "pan": {"neck_channels": 1, "num_enhancements": 1, "embedding_channels": 1},
-}
 
 
 @strict
@@ -240,7 +197,8 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         detector (`str`, *optional*, defaults to `"db"`):
             Name of the text detector that reads the feature maps.
         detector_config (`dict`, *optional*):
-            Settings of the detector; what is left out takes the default in `DETECTOR_DEFAULTS[detector]`.
+            Settings of the detector, see [`DBSettings`], [`PANSettings`] and [`FCESettings`]; what is left out takes its
+            default. `detector_settings` has them in their typed form.
         text_side (`bool`, *optional*, defaults to `True`):
             Whether there is a text side at all. `False` is the plain detector on CLIP's image tower, the baseline of
             the paper's tables: no prompts, no attention pooling, no matching map.
@@ -366,9 +324,10 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
         if self.prompt_token_ids is None and self.text_config.vocab_size == CLIP_VOCABULARY_SIZE:
             self.prompt_token_ids = PROMPT_TOKEN_IDS.get(self.prompt)
-        if self.detector in DETECTOR_DEFAULTS:
+        if knows_detector(self.detector, "settings"):
             # Unknown settings stay in, so that `validate_detector` can name them.
-            self.detector_config = {**DETECTOR_DEFAULTS[self.detector], **(self.detector_config or {})}
+            defaults = find_detector(self.detector).part("settings").defaults()
+            self.detector_config = {**defaults, **(self.detector_config or {})}
         if self.vision_config is None:
             self.vision_config = CLIPResNetConfig()
         if self.id2label is None:
@@ -439,35 +398,17 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         with naming_file(kwargs["name_or_path"], CONFIG_NAME):  # the Auto classes tell where it is from
             return super().from_dict(config_dict, **kwargs)
 
+    @property
+    def detector_settings(self) -> DetectorSettings:
+        """`detector_config` in its typed form, such as [`DBSettings`]."""
+        return find_detector(self.detector).make_settings(self.detector_config)
+
     def validate_detector(self):
         """Part of `@strict`-powered validation."""
-        if self.detector not in DETECTOR_DEFAULTS:
-            raise ValueError(
-                f"Unknown `detector` {self.detector!r}; known detectors: {sorted(DETECTOR_DEFAULTS)}. A detector of "
-                "your own has to be registered first, see `tcm_hf.register_detector`."
-            )
-        unknown = sorted(set(self.detector_config or {}) - set(DETECTOR_DEFAULTS[self.detector]))
-        if unknown:
-            raise ValueError(
-                f"Unknown settings {unknown} in `detector_config` of detector {self.detector!r}; known settings: "
-                f"{sorted(DETECTOR_DEFAULTS[self.detector])}."
-            )
-        for name, default in DETECTOR_DEFAULTS[self.detector].items():
-            value = self.detector_config.get(name, default)
-            # Those without a default are numbers in the detectors of this package; others have what they like there.
-            kinds = (int, float, type(None)) if default is None else (int, float)
-            is_number = type(default) in (int, float) or (default is None and self.detector in _LEAST_SETTINGS)
-            if is_number and name not in _LEAST_SETTINGS.get(self.detector, {}) and type(value) not in kinds:
-                raise ValueError(f"`{name}` of `detector_config` has to be a number, got {value!r}.")
-        for name, least in _LEAST_SETTINGS.get(self.detector, {}).items():
-            # Not there where the name was registered anew for another detector.
-            value = self.detector_config.get(name, least)
-            if value is None and DETECTOR_DEFAULTS[self.detector][name] is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"`{name}` of `detector_config` has to be a whole number of at least {least}, got {value!r}."
-                )
+        if not knows_detector(self.detector, "settings"):
+            known = detector_names("settings")
+            raise ValueError(f"Unknown `detector` {self.detector!r}; known detectors: {known}; {REMEDY}.")
+        find_detector(self.detector).make_settings(self.detector_config)
 
     def validate_values(self):
         """Part of `@strict`-powered validation: what transformers leaves unchecked in all configurations."""

@@ -15,6 +15,7 @@
 
 import numpy as np
 
+from .detector_registry import Decoder
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
     check_settings,
@@ -41,20 +42,6 @@ except ImportError as error:  # pragma: no cover
 MAX_HOLE_SHARE = 0.01
 # Pixels of the map by which a simplified round corner may miss the exact one.
 ROUND_CORNER_TOLERANCE = 0.25
-
-DB_DECODING_DEFAULTS = {
-    "mask_threshold": 0.3,
-    "score_threshold": 0.5,
-    "unclip_ratio": 1.5,
-    "min_size": 3.0,
-    "max_candidates": 10000,
-    "epsilon_ratio": 0.002,
-    "whole_pixels": False,
-    "seed_threshold": None,
-    "seed_share": 0.15,
-    "seed_gap": 0.6,
-    "shape": "polygon",
-}
 
 
 def _check_map(probability_map) -> np.ndarray:
@@ -286,3 +273,17 @@ def decode_db(
 
     order = np.argsort(-np.array(scores), kind="stable") if scores else []
     return [polygons[i] for i in order], np.array([scores[i] for i in order], dtype=np.float32)
+
+
+DECODER = Decoder(
+    decode_db,
+    least={
+        "unclip_ratio": 0.0,
+        "min_size": 0.0,
+        "max_candidates": 1,
+        "epsilon_ratio": 0.0,
+        "seed_threshold": 0.0,
+        "seed_share": 0.0,
+        "seed_gap": 0.0,
+    },
+)

@@ -19,6 +19,7 @@ from numbers import Integral
 
 import numpy as np
 
+from .detector_registry import Decoder
 from .polygons import check_settings, check_shape, outline_in_shape, warn_of_limit
 
 
@@ -39,17 +40,6 @@ CLASS_CHANNELS = 4
 
 # More cells than these tell no more text, but cost time: a page of 3,000 words on 7 megapixels has 25,000.
 MAX_CELLS = 100_000
-
-FCE_DECODING_DEFAULTS = {
-    "score_threshold": 0.3,
-    "alpha": 1.2,
-    "beta": 1.0,
-    "nms_threshold": 0.1,
-    "num_points": 50,
-    "max_candidates": 10000,
-    "whole_pixels": True,
-    "shape": "polygon",
-}
 
 
 def _check_maps(level_maps) -> list[np.ndarray]:
@@ -274,3 +264,11 @@ def decode_fce(
         polygons.append(polygon.astype(np.float32))
         kept_scores.append(scores[index])
     return polygons, np.array(kept_scores, dtype=np.float32)
+
+
+DECODER = Decoder(
+    decode_fce,
+    activation="none",
+    stride=STRIDES,
+    least={"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
+)

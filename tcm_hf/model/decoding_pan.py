@@ -15,6 +15,7 @@
 
 import numpy as np
 
+from .detector_registry import Decoder
 from .polygons import check_settings, check_shape, outline_in_shape, polygon_area, repair_polygon, warn_of_limit
 
 
@@ -22,17 +23,6 @@ try:
     import cv2
 except ImportError as error:  # pragma: no cover
     raise ImportError("tcm_hf needs OpenCV to decode maps; `pip install opencv-python-headless`") from error
-
-
-PAN_DECODING_DEFAULTS = {
-    "mask_threshold": 0.5,
-    "kernel_threshold": 0.5,
-    "score_threshold": 0.85,
-    "max_distance": 0.85,
-    "min_area": 16,
-    "max_candidates": 10000,
-    "shape": "polygon",
-}
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -204,3 +194,8 @@ def decode_pan(
 
     order = np.argsort(-np.array(scores), kind="stable") if scores else []
     return [polygons[i] for i in order], np.array([scores[i] for i in order], dtype=np.float32)
+
+
+DECODER = Decoder(
+    decode_pan, activation="none", stride=4, least={"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1}
+)

@@ -65,6 +65,10 @@ def _are_numbers(value) -> bool:
     )
 
 
+# RGB statistics in 0..255 of the pictures that TCM's released models with DB were trained on.
+IMAGE_MEAN = (122.679, 116.669, 104.007)
+IMAGE_STD = (58.395, 57.12, 57.375)
+
 # What each setting may be, and the words for it.
 _SETTINGS: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
     ("do_convert_rgb", "do_resize", "do_upscale", "do_rescale", "do_normalize", "do_pad", "do_center_crop"): (

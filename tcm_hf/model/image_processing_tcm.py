@@ -15,9 +15,7 @@
 
 import logging
 import math
-import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,15 +26,14 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .configuration_tcm import naming_file
-from .decoding_db import DB_DECODING_DEFAULTS, decode_db
-from .decoding_fce import FCE_DECODING_DEFAULTS, decode_fce
-from .decoding_fce import STRIDES as FCE_STRIDES
-from .decoding_pan import PAN_DECODING_DEFAULTS, decode_pan
+from .decoding_db import decode_db  # noqa: F401 - the registry finds it; transformers copies what is imported
+from .decoding_fce import decode_fce  # noqa: F401
+from .decoding_pan import decode_pan  # noqa: F401
+from .detectors import find_detector, register_decoder
 from .image_arrays import look_up, resize, value_table
 from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, load_any_image
-from .image_processing_settings import check_backend, check_number, check_settings
-from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
-from .polygons import reading_order as sort_in_reading_order
+from .image_processing_settings import IMAGE_MEAN, IMAGE_STD, check_backend, check_settings
+from .post_processing import decode_outputs, decoding_arguments
 from .sharing import ProcessorSharingMixin
 
 
@@ -47,77 +44,19 @@ LONG_PICTURE = 4
 MIN_SCALE_OF_LONG_PICTURES = 1 / 3
 
 
-class Decoder(NamedTuple):
-    """
-    How the maps of one detector become polygons.
-
-    Args:
-        function (`Callable`):
-            `function(map, **arguments) -> (polygons, scores)`. The map is a float32 array of shape `(height, width)`,
-            or `(channels, height, width)` when the detector has several channels, without the padded area. The
-            polygons are arrays of shape `(n, 2)` in map pixels, ordered as [`~polygons.order_clockwise`] does, the scores
-            floats in 0..1. A detector of several levels has a tuple of maps; the function gets the list of them, and its
-            polygons are in pixels of `pixel_values`.
-        defaults (`dict`):
-            Default of every keyword argument of the function. Those named `score_threshold` and `shape` are the
-            `threshold` and `shape` of [`TCMImageProcessor.post_process_text_detection`].
-        activation (`str`, *optional*, defaults to `"sigmoid"`):
-            What is applied to the logits, in fp32: `"sigmoid"` or `"none"`.
-        stride (`int` or `tuple[int, ...]`, *optional*, defaults to 1):
-            Pixels of `pixel_values` per map pixel, or those of every level.
-    """
-
-    function: Callable[..., tuple[list[np.ndarray], np.ndarray]]
-    defaults: dict[str, Any]
-    activation: str = "sigmoid"
-    stride: int | tuple[int, ...] = 1
+_LOGGED_SIZES: set = set()
 
 
-DECODERS: dict[str, Decoder] = {
-    "db": Decoder(decode_db, DB_DECODING_DEFAULTS),
-    "fce": Decoder(decode_fce, FCE_DECODING_DEFAULTS, activation="none", stride=FCE_STRIDES),
-    "pan": Decoder(decode_pan, PAN_DECODING_DEFAULTS, activation="none", stride=4),
-}
-
-
-# Least values of the decoding arguments; a least value that is an int stands for an argument of whole numbers.
-_LEAST_VALUES: dict[str, dict[str, float]] = {
-    "db": {
-        "unclip_ratio": 0.0,
-        "min_size": 0.0,
-        "max_candidates": 1,
-        "epsilon_ratio": 0.0,
-        "seed_threshold": 0.0,
-        "seed_share": 0.0,
-        "seed_gap": 0.0,
-    },
-    "fce": {"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
-    "pan": {"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1},
-}
-
-
-def register_decoder(
-    name: str,
-    function: Callable,
-    defaults: dict[str, Any],
-    activation: str = "sigmoid",
-    stride: int | tuple[int, ...] = 1,
-) -> None:
-    """
-    Adds the decoder of a detector, so that [`TCMImageProcessor`] can be made with `detector=name`.
-
-    Args:
-        name (`str`): name of the detector, as in `TCMConfig.detector`.
-        function, defaults, activation, stride: see [`Decoder`].
-
-    Raises:
-        ValueError: if the activation is unknown or a stride is not positive.
-    """
-    if activation not in ("sigmoid", "none"):
-        raise ValueError(f"activation of detector {name!r} must be 'sigmoid' or 'none', got {activation!r}")
-    if min(stride, default=0) < 1 if isinstance(stride, tuple) else stride < 1:
-        raise ValueError(f"stride of detector {name!r} must be at least 1, got {stride}")
-    DECODERS[name] = Decoder(function, dict(defaults), activation, stride)
+def _log_size_once(before, after, size, do_upscale) -> None:
+    """Tells, for the first picture that a size limit changes, what becomes of it."""
+    key = (str(size), bool(do_upscale))
+    if before != after and key not in _LOGGED_SIZES:
+        _LOGGED_SIZES.add(key)
+        logger.info(
+            "pictures are resized to fit size=%s, do_upscale=%s: the first from %d x %d to %d x %d pixels (width x "
+            "height); pass another `size` if small text gets lost",
+            dict(size), bool(do_upscale), *before, *after,
+        )  # fmt: skip
 
 
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
@@ -196,7 +135,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         size_divisor (`int`, *optional*, defaults to 32):
             See `do_pad`.
         detector (`str`, *optional*, defaults to `"db"`):
-            Name of the detector, a key of `DECODERS`.
+            Name of the detector.
         decoding (`dict`, *optional*):
             Defaults of [`~TCMImageProcessor.post_process_text_detection`] that differ from the detector's own.
 
@@ -225,8 +164,8 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
-    image_mean = [122.679 / 255, 116.669 / 255, 104.007 / 255]
-    image_std = [58.395 / 255, 57.12 / 255, 57.375 / 255]
+    image_mean = [value / 255 for value in IMAGE_MEAN]
+    image_std = [value / 255 for value in IMAGE_STD]
     do_pad = True
     size_divisor = 32
     detector = "db"
@@ -497,31 +436,8 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             ValueError: if the detector has no decoder here, or a value is out of range.
             TypeError: if the detector does not know an argument.
         """
-        if self.detector not in DECODERS:
-            raise ValueError(
-                f"unknown detector {self.detector!r}: known are {sorted(DECODERS)}; add another one with register_decoder"
-            )
-        arguments = {_public_name(key): value for key, value in DECODERS[self.detector].defaults.items()}
-        for source, changes in (("decoding", self.decoding or {}), ("post-processing", overrides)):
-            changes = {key: value for key, value in changes.items() if value is not None}
-            unknown = sorted(set(changes) - set(arguments))
-            if unknown:
-                raise TypeError(
-                    f"{source}: detector {self.detector!r} has no argument {', '.join(unknown)}; known are "
-                    f"{', '.join(sorted(arguments))}"
-                )
-            arguments.update(changes)
-        least = _LEAST_VALUES.get(self.detector, {})
-        for key, default in DECODERS[self.detector].defaults.items():
-            key = _public_name(key)
-            value = arguments[key]
-            if isinstance(default, bool):
-                if not isinstance(value, bool | np.bool_):
-                    raise ValueError(f"{key} must be True or False, got {value!r}")
-            elif isinstance(default, numbers.Real) or (key in least and value is not None):
-                check_number(key, value, least.get(key))
-        check_shape(arguments.get("shape", "polygon"))
-        return arguments
+        changes = {"decoding": self.decoding or {}, "post-processing": overrides}
+        return decoding_arguments(self.detector, find_detector(self.detector).part("decoder"), changes)
 
     def post_process_text_detection(
         self,
@@ -594,48 +510,8 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             shape=shape,
             **detector_arguments,
         )
-        decoder = DECODERS[self.detector]
-        logits = _output_field(outputs, "logits")
-        several = isinstance(decoder.stride, tuple)
-        levels, strides = (logits, decoder.stride) if several else ((logits,), (decoder.stride,))
-        if several and not (isinstance(levels, tuple | list) and len(levels) == len(strides)):
-            raise ValueError(f"outputs must have `logits` of {len(strides)} levels, those of the strides {strides}")
-        if any(getattr(level, "ndim", None) != 4 for level in levels):
-            raise ValueError("outputs must have `logits` of shape (batch, channels, height, width)")
-        batch_size = len(levels[0])
-        input_sizes = _as_sizes(_output_field(outputs, "image_sizes"), batch_size, "outputs.image_sizes")
-        targets = _as_sizes(target_sizes, batch_size, "target_sizes")
-
-        results = []
-        for index in range(batch_size):
-            if input_sizes is None:
-                height, width = (side * strides[0] for side in levels[0].shape[-2:])
-            else:
-                height, width = input_sizes[index]
-            maps = []
-            for level, stride in zip(levels, strides):
-                # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
-                values = level[index, :, : -(-height // stride), : -(-width // stride)].detach().float()
-                # NaN and infinite values show in the extremes, which are found in one pass.
-                if values.numel() and not torch.stack(values.aminmax()).isfinite().all():
-                    where = f" of image {index}" if batch_size > 1 else ""
-                    raise ValueError(
-                        f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead "
-                        "of float16, or check its weights"
-                    )
-                if decoder.activation == "sigmoid":
-                    # In place where `values` is a copy: a second large array costs more than the function.
-                    values = values.sigmoid() if values.dtype == level.dtype else values.sigmoid_()
-                values = values.cpu().numpy()
-                maps.append(values[0] if len(values) == 1 else values)
-            polygons, scores = decoder.function(
-                maps if several else maps[0],
-                **{_decoder_name(key, decoder): value for key, value in arguments.items()},
-            )
-            target = (height, width) if targets is None else targets[index]
-            scale = np.array([target[1] / width, target[0] / height]) * (1 if several else decoder.stride)
-            results.append(_to_result(polygons, scores, scale, target, arguments.get("shape"), reading_order))
-        return results
+        decoder = find_detector(self.detector).part("decoder")
+        return decode_outputs(decoder, outputs, target_sizes, arguments, reading_order)
 
     def post_process_object_detection(
         self, outputs, threshold: float = 0.5, target_sizes: list[tuple[int, int]] | torch.Tensor | None = None
@@ -655,69 +531,4 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         return [{key: result[key] for key in ("scores", "labels", "boxes")} for result in results]
 
 
-_LOGGED_SIZES: set = set()
-
-
-def _log_size_once(before, after, size, do_upscale) -> None:
-    """Tells, for the first picture that a size limit changes, what becomes of it."""
-    key = (str(size), bool(do_upscale))
-    if before != after and key not in _LOGGED_SIZES:
-        _LOGGED_SIZES.add(key)
-        logger.info(
-            "pictures are resized to fit size=%s, do_upscale=%s: the first from %d x %d to %d x %d pixels (width x "
-            "height); pass another `size` if small text gets lost",
-            dict(size), bool(do_upscale), *before, *after,
-        )  # fmt: skip
-
-
-def _public_name(name: str) -> str:
-    return "threshold" if name == "score_threshold" else name
-
-
-def _decoder_name(name: str, decoder: Decoder) -> str:
-    return "score_threshold" if name == "threshold" and "score_threshold" in decoder.defaults else name
-
-
-def _output_field(outputs, name: str):
-    return outputs.get(name) if hasattr(outputs, "get") else getattr(outputs, name, None)
-
-
-def _as_sizes(sizes, batch_size: int, name: str) -> list[tuple[int, int]] | None:
-    if sizes is None:
-        return None
-    sizes = [tuple(int(side) for side in size) for size in (sizes.tolist() if hasattr(sizes, "tolist") else sizes)]
-    if len(sizes) != batch_size or any(len(size) != 2 or min(size) < 1 for size in sizes):
-        raise ValueError(f"{name} must hold one (height, width) for each of the {batch_size} images, got {sizes}")
-    return sizes
-
-
-def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
-    """Scales polygons to the original picture, cuts them at its border and collects one picture's result."""
-    height, width = target
-    kept, kept_scores = [], []
-    for polygon, score in zip(polygons, scores):
-        polygon = np.asarray(polygon, dtype=np.float64) * scale
-        inside = (polygon >= 0).all() and (polygon <= (width, height)).all()
-        # Decoders give points in order; cuts and uneven scales can change what that is.
-        ordered = inside and scale[0] == scale[1]
-        if inside:
-            parts = [polygon]
-        elif shape in ("quad", "box"):
-            # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
-            parts = [np.clip(polygon, 0, (width, height))]
-        else:
-            parts = clip_polygon(polygon, width, height)
-        for part in parts:
-            part = np.clip(part, 0, (width, height))
-            if polygon_area(part) > 0:
-                kept.append((part if ordered else order_clockwise(part)).astype(np.float32))
-                kept_scores.append(float(score))
-    order = list(range(len(kept)))
-    if reading_order and kept:
-        order = sort_in_reading_order(kept)
-    return {
-        "polygons": [kept[i] for i in order],
-        "scores": torch.tensor([kept_scores[i] for i in order], dtype=torch.float32),
-        "labels": torch.zeros(len(kept), dtype=torch.int64),
-        "boxes": torch.tensor([bounding_box(kept[i]) for i in order], dtype=torch.float32).reshape(-1, 4),
-    }
+__all__ = ["TCMImageProcessor", "TCMImageProcessorKwargs", "register_decoder"]

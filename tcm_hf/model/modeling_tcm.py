@@ -29,7 +29,8 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_tcm import DETECTOR_DEFAULTS, TCMConfig
+from .configuration_tcm import TCMConfig
+from .detectors import find_detector, register_detector
 from .modeling_attention import as_map, padding_bias
 from .modeling_clip_folded import FOLDED_CLIP_MODULES
 from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower
@@ -37,17 +38,15 @@ from .modeling_folded import FoldedVersions, fold_modules, unfold_modules
 from .modeling_loading import load_clip, load_safetensors
 from .modeling_masks import ImagePadding, StrideMasks, is_exporting, mask_tensor
 from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights, selected_states
-from .modeling_tcm_db import DBDetector
+from .modeling_tcm_db import DBDetector  # noqa: F401 - the registry finds it; transformers copies what is imported
 from .modeling_tcm_db_folded import FOLDED_DB_MODULES
-from .modeling_tcm_fce import FCEDetector
-from .modeling_tcm_pan import PANDetector
+from .modeling_tcm_fce import FCEDetector  # noqa: F401
+from .modeling_tcm_pan import PANDetector  # noqa: F401
 from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
 from .sharing import SharingMixin, known_source
 
 
 logger = logging.get_logger(__name__)
-
-DETECTORS: dict[str, type[nn.Module]] = {"db": DBDetector, "fce": FCEDetector, "pan": PANDetector}
 
 # What `optimize_for_inference` replaces, and by what.
 FOLDED_MODULES: FoldedVersions = {**FOLDED_CLIP_MODULES, **FOLDED_DB_MODULES}
@@ -61,20 +60,6 @@ AUTO_MAP = {
     "AutoModel": "modeling_tcm.TCMModel",
     "AutoModelForObjectDetection": "modeling_tcm.TCMForTextDetection",
 }
-
-
-def register_detector(name: str, detector_class: type[nn.Module], defaults: dict | None = None) -> None:
-    """
-    Makes a detector known under a name, so that `TCMConfig(detector=name)` builds it.
-
-    Args:
-        name (`str`): the name in the configuration.
-        detector_class (`type`): an `nn.Module` built as `detector_class(config, in_channels)` with the methods that
-            `DBDetector` has: `forward`, `loss`, `auxiliary_loss`, `prepare_labels` and `crop`.
-        defaults (`dict`, *optional*): its settings with their default values, the known keys of `detector_config`.
-    """
-    DETECTORS[name] = detector_class
-    DETECTOR_DEFAULTS[name] = dict(defaults or {})
 
 
 class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
@@ -517,10 +502,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
-        if config.detector not in DETECTORS:
-            raise ValueError(f"Unknown `detector` {config.detector!r}; known detectors: {sorted(DETECTORS)}.")
+        detector_class = find_detector(config.detector).part("module")
         self.model = TCMModel(config)
-        self.detector = DETECTORS[config.detector](config, self.model.channels)
+        self.detector = detector_class(config, self.model.channels)
         self.post_init()
 
     def freeze_text_tower(self, freeze: bool = True) -> None:

@@ -27,6 +27,7 @@ from ..model.polygons import (
     polygon_perimeter,
     repair_polygon,
 )
+from .views import gray_view
 
 
 def _fill(canvas: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
@@ -239,3 +240,20 @@ def _gap_weights(polygons: list[np.ndarray], shrink_map: np.ndarray, gap_weight:
     near = np.isfinite(second) & (shrink_map == 0)
     weights[near] += gap_weight * np.exp(-0.5 * ((nearest[near] + second[near]) / (0.4 * scale[near])) ** 2)
     return weights
+
+
+def draw_db_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
+    """
+    Pictures of the targets: kernels, and the threshold band. Pixels that the loss skips are reddish.
+
+    Args:
+        maps (`dict[str, np.ndarray]`): of [`build_db_targets`].
+        height, width (`int`): size of the image.
+
+    Returns:
+        `list[np.ndarray]`: RGB uint8 of shape (height, width, 3).
+    """
+    return [
+        gray_view(maps["shrink_map"] * 255, maps["shrink_mask"]),
+        gray_view(maps["threshold_map"] * 255, maps["threshold_mask"] | (maps["threshold_map"] > 0)),
+    ]

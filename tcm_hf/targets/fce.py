@@ -24,6 +24,7 @@ from ..model.polygons import (
     repair_polygon,
     resample_polygon,
 )
+from .views import gray_view
 
 
 # Pixels per cell of the three levels; the coarsest is also that of the matching map.
@@ -294,3 +295,22 @@ def build_fce_targets(
         _fill(ignored_matching if ignored else matching[0], _cells(polygon / STRIDES[-1]))
     matching[1] = 1 - ignored_matching
     return {**{f"level_maps_{stride}": maps for stride, maps in zip(STRIDES, levels)}, "matching_maps": matching}
+
+
+def draw_fce_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
+    """
+    Pictures of the targets: text and, brighter, its center on the three levels. Cells that the loss skips are reddish.
+
+    Args:
+        maps (`dict[str, np.ndarray]`): of [`build_fce_targets`].
+        height, width (`int`): size of the image.
+
+    Returns:
+        `list[np.ndarray]`: RGB uint8 of shape (height, width, 3).
+    """
+    views = []
+    for stride in STRIDES:
+        text, center, counts = maps[f"level_maps_{stride}"][:3]
+        view = gray_view(text * 120 + (center > 0) * 135, counts)
+        views.append(view.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width])
+    return views

@@ -25,6 +25,7 @@ from ..model.polygons import (
     polygon_perimeter,
     repair_polygon,
 )
+from .views import numbered_view
 
 
 def _visible_area(polygon: np.ndarray, height: int, width: int) -> float:
@@ -105,3 +106,17 @@ def build_pan_targets(
     # Rounded corners of a contour that crosses itself can put a kernel's pixel beside its text.
     kernel_map[text_map == 0] = 0
     return {"text_map": text_map, "kernel_map": kernel_map, "text_mask": text_mask}
+
+
+def draw_pan_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
+    """
+    Pictures of the targets: text, and kernels, a color for each text. Pixels that the loss skips are reddish.
+
+    Args:
+        maps (`dict[str, np.ndarray]`): of [`build_pan_targets`].
+        height, width (`int`): size of the image.
+
+    Returns:
+        `list[np.ndarray]`: RGB uint8 of shape (height, width, 3).
+    """
+    return [numbered_view(maps[name], maps["text_mask"]) for name in ("text_map", "kernel_map")]

@@ -14,7 +14,6 @@
 
 """Command-line arguments of the training scripts, and what they build: records, subsets, data sets, model and processor."""
 
-import functools
 import json
 import logging
 import os
@@ -41,14 +40,12 @@ from ..data.formats import (
 )
 from ..data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
 from ..model.configuration_tcm import TCMConfig
+from ..model.detectors import detector_of, find_detector
 from ..model.image_processing_tcm import TCMImageProcessor
 from ..model.modeling_tcm import TCMForTextDetection
-from ..targets import build_db_targets, build_fce_targets, build_pan_targets
 
 
 logger = logging.getLogger(__name__)
-
-TARGET_BUILDERS = {"db": build_db_targets, "fce": build_fce_targets, "pan": build_pan_targets}
 
 # Decoded pictures are kept where they take no more memory than this.
 CACHE_BYTES = 4 * 2**30
@@ -78,7 +75,10 @@ class ModelArguments:
     )
     detector: str | None = field(
         default=None,
-        metadata={"help": "db, pan or fce; by default the start's own, db from CLIP. A new one is untrained."},
+        metadata={
+            "help": "db, pan, fce or the Python file of your own; by default the start's own, db from CLIP. A new one is "
+            "untrained."
+        },
     )
     detector_settings: str | None = field(
         default=None,
@@ -213,7 +213,7 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     sources = [arguments.model_name_or_path, arguments.config_name, arguments.clip_name_or_path]
     if sum(source is not None for source in sources) != 1:
         raise ValueError("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
-    changes = {} if arguments.detector is None else {"detector": arguments.detector}
+    changes = {} if arguments.detector is None else {"detector": detector_of(arguments.detector).name}
     if arguments.detector_settings is not None:
         if arguments.model_name_or_path is not None and arguments.detector is None:
             raise ValueError("--detector_settings are those of a new detector, to be named by --detector")
@@ -321,23 +321,15 @@ def target_builder(config: TCMConfig, settings: str | dict | None = None) -> Cal
         `Callable`: `builder(polygons, ignore, height, width) -> dict[str, np.ndarray]`.
 
     Raises:
-        ValueError: if the detector has no maps here, or it does not know a setting.
+        ValueError: if the detector declares no targets, or they do not know a setting.
     """
-    if config.detector not in TARGET_BUILDERS:
-        raise ValueError(
-            f"no training maps are known for detector {config.detector!r}; add them to `TARGET_BUILDERS`: "
-            f"{sorted(TARGET_BUILDERS)}"
-        )
-    settings = _settings("target_settings", settings)
-    # What training and model have to agree on stands in the model's configuration.
-    for name in {"db": ["max_shrink"], "fce": ["fourier_degree"]}.get(config.detector, []):
-        settings.setdefault(name, config.detector_config[name])
-    builder = functools.partial(TARGET_BUILDERS[config.detector], **settings)
+    changes = _settings("target_settings", settings)
+    detector = find_detector(config.detector)
     try:
-        builder([], [], 32, 32)
-    except TypeError as error:
-        raise ValueError(f"--target_settings: {error}") from error
-    return builder
+        # What training and model have to agree on stands in the model's configuration.
+        return detector.target_builder(config.detector_config, changes)
+    except ValueError as error:
+        raise ValueError(f"--target_settings: {error}" if changes else str(error)) from error
 
 
 def _settings(option: str, value: str | dict | None) -> dict:

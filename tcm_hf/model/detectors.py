@@ -1,0 +1,53 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The detectors by their names, those of the package included; see `detector_registry` for how to add one."""
+
+from .detector_db import DBSettings
+from .detector_fce import FCESettings
+from .detector_pan import PANSettings
+from .detector_registry import (
+    REMEDY,
+    ConversionRules,
+    Decoder,
+    Detector,
+    DetectorSettings,
+    detector_names,
+    detector_of,
+    find_detector,
+    knows_detector,
+    register_decoder,
+    register_detector,
+    setting,
+    unregister_detector,
+)
+
+
+__all__ = [
+    "REMEDY",
+    "ConversionRules",
+    "DBSettings",
+    "Decoder",
+    "Detector",
+    "DetectorSettings",
+    "FCESettings",
+    "PANSettings",
+    "detector_names",
+    "detector_of",
+    "find_detector",
+    "knows_detector",
+    "register_decoder",
+    "register_detector",
+    "setting",
+    "unregister_detector",
+]

@@ -1,0 +1,187 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Model outputs to text polygons in the picture's own pixels."""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .detector_registry import Decoder
+from .image_processing_settings import check_number
+from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
+from .polygons import reading_order as sort_in_reading_order
+
+
+def decoding_arguments(detector: str, decoder: Decoder, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    All arguments that a decoder knows.
+
+    Args:
+        detector (`str`): its name, for messages.
+        decoder ([`Decoder`]): has the defaults.
+        changes (`dict[str, dict]`): arguments that differ, by where they come from; later ones win, `None` stays as it is.
+
+    Returns:
+        `dict[str, Any]`: by their public names.
+
+    Raises:
+        ValueError: if a value is out of range.
+        TypeError: if the decoder does not know an argument.
+    """
+    defaults = {_public_name(key): value for key, value in decoder.keywords.items()}
+    arguments = dict(defaults)
+    for source, given in changes.items():
+        given = {key: value for key, value in given.items() if value is not None}
+        unknown = sorted(set(given) - set(arguments))
+        if unknown:
+            raise TypeError(
+                f"{source}: detector {detector!r} has no argument {', '.join(unknown)}; known are "
+                f"{', '.join(sorted(arguments))}"
+            )
+        arguments.update(given)
+    for key, default in defaults.items():
+        value = arguments[key]
+        if isinstance(default, bool):
+            if not isinstance(value, bool | np.bool_):
+                raise ValueError(f"{key} must be True or False, got {value!r}")
+        elif isinstance(default, numbers.Real) or (key in decoder.least and value is not None):
+            check_number(key, value, decoder.least.get(key))
+    check_shape(arguments.get("shape", "polygon"))
+    return arguments
+
+
+def decode_outputs(
+    decoder: Decoder, outputs, target_sizes, arguments: Mapping[str, Any], reading_order: bool
+) -> list[dict[str, Any]]:
+    """
+    Decodes the maps of a batch, see [`TCMImageProcessor.post_process_text_detection`].
+
+    Args:
+        decoder ([`Decoder`]): the detector's.
+        outputs ([`TCMTextDetectionOutput`] or `dict`): what the model gave.
+        target_sizes (`torch.Tensor` or `list`, *optional*): heights and widths of the original pictures.
+        arguments (`dict[str, Any]`): of [`decoding_arguments`].
+        reading_order (`bool`): whether to sort the texts as they are read.
+
+    Returns:
+        `list[dict]`: `polygons`, `scores`, `labels` and `boxes` of each picture.
+    """
+    levels, strides = as_levels(outputs, decoder)
+    batch_size = len(levels[0])
+    input_sizes = _as_sizes(_output_field(outputs, "image_sizes"), batch_size, "outputs.image_sizes")
+    targets = _as_sizes(target_sizes, batch_size, "target_sizes")
+    several = isinstance(decoder.stride, tuple)
+    keywords = {_decoder_name(key, decoder): value for key, value in arguments.items()}
+    results = []
+    for index in range(batch_size):
+        if input_sizes is None:
+            height, width = (side * strides[0] for side in levels[0].shape[-2:])
+        else:
+            height, width = input_sizes[index]
+        where = f" of image {index}" if batch_size > 1 else ""
+        maps = [
+            _probabilities(level[index, :, : -(-height // stride), : -(-width // stride)], decoder.activation, where)
+            for level, stride in zip(levels, strides)
+        ]
+        polygons, scores = decoder.function(maps if several else maps[0], **keywords)
+        target = (height, width) if targets is None else targets[index]
+        scale = np.array([target[1] / width, target[0] / height]) * (1 if several else strides[0])
+        results.append(_to_result(polygons, scores, scale, target, arguments.get("shape"), reading_order))
+    return results
+
+
+def as_levels(outputs, decoder: Decoder) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...]]:
+    """The maps of every level and their strides; one level where the detector has a single map."""
+    logits = _output_field(outputs, "logits")
+    several = isinstance(decoder.stride, tuple)
+    strides = decoder.stride if isinstance(decoder.stride, tuple) else (decoder.stride,)
+    levels = logits if several else (logits,)
+    if several and not (isinstance(levels, tuple | list) and len(levels) == len(strides)):
+        raise ValueError(f"outputs must have `logits` of {len(strides)} levels, those of the strides {strides}")
+    if any(getattr(level, "ndim", None) != 4 for level in levels):
+        raise ValueError("outputs must have `logits` of shape (batch, channels, height, width)")
+    return tuple(levels), strides
+
+
+def _probabilities(logits: torch.Tensor, activation: str, where: str) -> np.ndarray:
+    """One picture's map, of shape (height, width) when it has a single channel."""
+    # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
+    values = logits.detach().float()
+    # NaN and infinite values show in the extremes, which are found in one pass.
+    if values.numel() and not torch.stack(values.aminmax()).isfinite().all():
+        raise ValueError(
+            f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead of float16, or check "
+            "its weights"
+        )
+    if activation == "sigmoid":
+        # In place where `values` is a copy: a second large array costs more than the function.
+        values = values.sigmoid() if values.dtype == logits.dtype else values.sigmoid_()
+    array = values.cpu().numpy()
+    return array[0] if len(array) == 1 else array
+
+
+def _public_name(name: str) -> str:
+    return "threshold" if name == "score_threshold" else name
+
+
+def _decoder_name(name: str, decoder: Decoder) -> str:
+    return "score_threshold" if name == "threshold" and "score_threshold" in decoder.keywords else name
+
+
+def _output_field(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if hasattr(outputs, "get") else getattr(outputs, name, None)
+
+
+def _as_sizes(sizes: Any, batch_size: int, name: str) -> list[tuple[int, int]] | None:
+    if sizes is None:
+        return None
+    sizes = [tuple(int(side) for side in size) for size in (sizes.tolist() if hasattr(sizes, "tolist") else sizes)]
+    if len(sizes) != batch_size or any(len(size) != 2 or min(size) < 1 for size in sizes):
+        raise ValueError(f"{name} must hold one (height, width) for each of the {batch_size} images, got {sizes}")
+    return sizes
+
+
+def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
+    """Scales polygons to the original picture, cuts them at its border and collects one picture's result."""
+    height, width = target
+    kept, kept_scores = [], []
+    for polygon, score in zip(polygons, scores):
+        polygon = np.asarray(polygon, dtype=np.float64) * scale
+        inside = (polygon >= 0).all() and (polygon <= (width, height)).all()
+        # Decoders give points in order; cuts and uneven scales can change what that is.
+        ordered = inside and scale[0] == scale[1]
+        if inside:
+            parts = [polygon]
+        elif shape in ("quad", "box"):
+            # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
+            parts = [np.clip(polygon, 0, (width, height))]
+        else:
+            parts = clip_polygon(polygon, width, height)
+        for part in parts:
+            part = np.clip(part, 0, (width, height))
+            if polygon_area(part) > 0:
+                kept.append((part if ordered else order_clockwise(part)).astype(np.float32))
+                kept_scores.append(float(score))
+    order = list(range(len(kept)))
+    if reading_order and kept:
+        order = sort_in_reading_order(kept)
+    return {
+        "polygons": [kept[i] for i in order],
+        "scores": torch.tensor([kept_scores[i] for i in order], dtype=torch.float32),
+        "labels": torch.zeros(len(kept), dtype=torch.int64),
+        "boxes": torch.tensor([bounding_box(kept[i]) for i in order], dtype=torch.float32).reshape(-1, 4),
+    }
