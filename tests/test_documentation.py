@@ -17,6 +17,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from tcm_hf.cli import build_parser, main
 from tcm_hf.data.formats import registry as formats
 from tcm_hf.metrics import protocols
+from tcm_hf.model import detector_registry
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +34,15 @@ def name_of(file: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _registries_are_put_back():
-    """Examples add formats and protocols."""
-    registries = formats.FORMATS, formats._NAMES, protocols.PROTOCOLS, protocols.ALIASES, protocols._ALIASES
+    """Examples add detectors, formats and protocols."""
+    registries = (
+        detector_registry._REGISTRY,
+        formats.FORMATS,
+        formats._NAMES,
+        protocols.PROTOCOLS,
+        protocols.ALIASES,
+        protocols._ALIASES,
+    )
     before = [dict(each) for each in registries]
     yield
     for each, content in zip(registries, before):
