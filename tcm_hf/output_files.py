@@ -36,7 +36,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def output_file(path: str | Path) -> Iterator[TextIO]:
+def output_file(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """
     Opens a UTF-8 text file that appears only when it is complete; what was there before stays until then.
 
@@ -54,16 +54,17 @@ def output_file(path: str | Path) -> Iterator[TextIO]:
     """
     with naming(path):
         if is_special(path):
-            place = path
+            place: str | os.PathLike[str] | int = path
             if str(path) in _STREAMS:
                 sys.stdout.flush()  # what was printed before comes before
                 place = os.dup(_STREAMS[str(path)])
-            target, file = None, NamedFile(place, "w", path)
+            special = NamedFile(place, "w", path)
         else:
+            special = None
             target, temporary, file = _open_temporary(path)
-    if target is None:
-        with file:
-            yield file
+    if special is not None:
+        with special:
+            yield special
         return
     try:
         with file:
@@ -88,8 +89,8 @@ class NamedFile(io.TextIOWrapper):
         place (`str` or `Path`, *optional*): What messages call it; `path` by default.
     """
 
-    def __init__(self, path: str | Path | int, mode: str, place: str | Path | None = None):
-        self.place = path if place is None else place
+    def __init__(self, path: str | os.PathLike[str] | int, mode: str, place: str | os.PathLike[str] | None = None):
+        self.place = str(path) if place is None else place
         super().__init__(open(path, f"{mode}b"), encoding="utf-8", errors="backslashreplace")
 
     def write(self, text: str) -> int:
@@ -242,13 +243,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def is_special(path: str | Path) -> bool:
+def is_special(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a pipe or device, which is written to as it is."""
     special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     return special or str(path) in _STREAMS
 
 
-def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:
+def _open_temporary(path: str | os.PathLike[str]) -> tuple[str, str, TextIO]:
     """The place that a path stands for, and a file beside it that can be moved there."""
     target = os.path.realpath(path)
     if os.path.isdir(target):
@@ -260,7 +261,7 @@ def _open_temporary(path: str | Path) -> tuple[str, str, TextIO]:
 
 
 @contextmanager
-def naming(path: str | Path, only: Container[int] | None = None) -> Iterator[None]:
+def naming(path: str | os.PathLike[str], only: Container[int] | None = None) -> Iterator[None]:
     """
     Errors of the system say that this file or folder cannot be written to.
 

@@ -86,7 +86,7 @@ def recover_folder(path: str | Path) -> None:
 
 
 def _beside(output: Path) -> tuple[Path, Path]:
-    return tuple(output.with_name(f".{output.name}{suffix}") for suffix in (_NEW_SUFFIX, _OLD_SUFFIX))
+    return output.with_name(f".{output.name}{_NEW_SUFFIX}"), output.with_name(f".{output.name}{_OLD_SUFFIX}")
 
 
 def _exchange(first: Path, second: Path) -> bool:

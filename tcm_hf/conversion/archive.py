@@ -259,7 +259,7 @@ class TorchFile:
         root = main.removesuffix("data.pkl")
         self._members = {m.filename.removeprefix(root): m for m in members if m.filename.startswith(root)}
         self._checked: dict[str, tuple[int, int]] = {}
-        self._places = None
+        self._places: dict[str, tuple[int, int]] | None = None  # of the blocks of a legacy file
         self.is_torchscript = "constants.pkl" in self._members
         if "byteorder" in self._members and self._member_bytes("byteorder", 16) != b"little":
             raise ArchiveError("its numbers are stored in the order of big-endian machines, which is not supported")
@@ -300,7 +300,9 @@ class TorchFile:
 
     def _open_legacy(self) -> None:
         self.is_torchscript = False
-        position, parts, blocks = 0, [], {}
+        position = 0
+        parts: list = []
+        blocks: dict[str, StoredBlock] = {}
         for _ in range(5):
             program = _Program(self._data[position : position + MAX_PICKLE_BYTES], False)
             parts.append(program.result)
@@ -312,16 +314,17 @@ class TorchFile:
         if version != _LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
             raise ArchiveError("its format is not version 1001, of a little-endian machine")
         # Then the blocks, each after the number of its elements.
-        self._places = {}
+        places: dict[str, tuple[int, int]] = {}
         for key in keys if isinstance(keys, list) else ():
             block = blocks.get(key) if isinstance(key, str) else None
             length = int.from_bytes(self._data[position : position + 8], "little", signed=True)
             if block is None or not 0 <= length <= self._size - position - 8:
                 raise ArchiveError("its list of blocks does not fit")
-            self._places[key] = position + 8, length * block.dtype.itemsize
+            places[key] = position + 8, length * block.dtype.itemsize
             position += 8 + length * block.dtype.itemsize
         if position > self._size:
             raise ArchiveError("its end is missing")
+        self._places = places
 
     def _find(self, block: StoredBlock) -> tuple[int, int]:
         """Where the bytes of a block are: start and size."""
@@ -455,7 +458,7 @@ class _Program:
                     if step > MAX_PICKLE_STEPS:
                         raise ArchiveError(f"its pickle has more than {MAX_PICKLE_STEPS} steps")
                     self._step(opcode.name, argument)
-                    self.length = position + 1
+                    self.length = (position or 0) + 1
             (self.result,) = self._stack
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
             raise ArchiveError("its pickle is damaged") from None
@@ -515,8 +518,7 @@ class _Program:
         elif name == "NEWOBJ_EX":
             stack.append(_call(*self._pop(3)[:2]))
         elif name == "INST":
-            arguments = tuple(self._pop_mark())
-            stack.append(_call(self._global(*argument.split(" ", 1)), arguments))
+            stack.append(_call(self._global(*argument.split(" ", 1)), tuple(self._pop_mark())))
         elif name == "OBJ":
             function, *arguments = self._pop_mark()
             stack.append(_call(function, tuple(arguments)))

@@ -13,9 +13,11 @@
 # limitations under the License.
 """The configuration that the shapes of a source's weights tell."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
@@ -46,7 +48,7 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     if unknown:
         raise ConversionError(f"{', '.join(unknown)}: no such field of TCMConfig.")
     for key, classes in (("text_config", [CLIPTextConfig]), ("vision_config", [CLIPResNetConfig, CLIPVisionConfig])):
-        known = set().union(*(cls.__dataclass_fields__ for cls in classes))
+        known = {item.name for cls in classes for item in dataclasses.fields(cls)}
         if unknown := sorted(set(overrides.get(key) or ()) - known):
             raise ConversionError(f"{', '.join(unknown)}: no such field of {key}.")
     fields = {}
@@ -99,7 +101,9 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
 
 def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
     def shape(key, dimensions=2):
-        return weights.shape(source_name(f"model.vision_tower.{key}", layout, "")[0], dimensions)
+        found = source_name(f"model.vision_tower.{key}", layout, "")
+        assert found is not None, f"{layout.name} has no rule for {key}"
+        return weights.shape(found[0], dimensions)
 
     stages = {
         "openai": r"visual\.layer{}\.(\d+)\.",
@@ -168,7 +172,7 @@ def _text_fields(weights: Weights, prefix: str, token_ids: list[int] | None) -> 
 def _transformers_fields(weights: Weights) -> dict:
     fields, layers = {}, {}
     for key, config_class in (("text_config", CLIPTextConfig), ("vision_config", CLIPVisionConfig)):
-        given = weights.clip_config.get(key) or {}
+        given = (weights.clip_config or {}).get(key) or {}
         if not isinstance(given, dict):
             raise ConfigurationError(f"{weights.name}, config.json: `{key}` has to be an object.")
         # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
@@ -199,7 +203,7 @@ def _detector_fields(weights: Weights) -> dict:
 
 def _prompt_fields(weights: Weights) -> dict:
     has, shape = weights.has, weights.shape
-    fields = {
+    fields: dict[str, Any] = {
         "num_context_vectors": shape("contexts", 3)[1] if "contexts" in weights.tensors else 0,
         "prompt_generator": None,
         "visual_prompt": has("visual_prompt_generator."),

@@ -20,6 +20,7 @@ tensor that is absent is noticed, and what remains in the file is left over.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -62,6 +63,11 @@ LAYOUTS = {
     )
 }
 
+
+def _level_part(level: int, x: torch.Tensor) -> torch.Tensor:
+    return x.unflatten(1, (4, -1))[:, level] if x.ndim == 4 and x.shape[1] % 4 == 0 else x
+
+
 # How a tensor of the file becomes ours. Each gives a view: nothing is copied or even read.
 _OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "same": lambda x: x,
@@ -71,19 +77,15 @@ _OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "value": lambda x: x[2 * (len(x) // 3) :],
     "only class": lambda x: x[0] if x.ndim == 3 and len(x) == 1 else x,
     # PAN's last convolution reads four levels side by side; here each level has its own part.
-    **{
-        f"level {level}": lambda x, level=level: (
-            x.unflatten(1, (4, -1))[:, level] if x.ndim == 4 and x.shape[1] % 4 == 0 else x
-        )
-        for level in range(4)
-    },
+    **{f"level {level}": partial(_level_part, level) for level in range(4)},
 }
 
 _OPENAI_KIND = {"conv": ("conv", "0"), "norm": ("bn", "1")}
 _TIMM_KIND = {"conv": "conv", "norm": "bn"}
 
 # Each rule: pattern of our name, the file's name (template or function of the match), operation.
-_OPENAI_RESNET = [
+_Rule = tuple[str, str | Callable[[re.Match[str]], str], str]
+_OPENAI_RESNET: list[_Rule] = [
     (r"stem\.(\d)\.(conv|norm)\.(.+)", lambda m: f"{_OPENAI_KIND[m[2]][0]}{int(m[1]) + 1}.{m[3]}", "same"),
     (
         r"stages\.(\d)\.blocks\.(\d+)\.conv(\d)\.(conv|norm)\.(.+)",
@@ -98,7 +100,7 @@ _OPENAI_RESNET = [
     (r"attention_pool\.position_embedding", "attnpool.positional_embedding", "same"),
     (r"attention_pool\.(.+)", r"attnpool.\1", "same"),
 ]
-_TIMM_RESNET = [
+_TIMM_RESNET: list[_Rule] = [
     (r"stem\.(\d)\.(conv|norm)\.(.+)", lambda m: f"stem.conv{int(m[1]) + 1}.{_TIMM_KIND[m[2]]}.{m[3]}", "same"),
     (
         r"stages\.(\d)\.blocks\.(\d+)\.conv(\d)\.(conv|norm)\.(.+)",
@@ -128,7 +130,7 @@ _OPENAI_BLOCKS = [
     (r"encoder\.layers\.(\d+)\.mlp\.fc1\.(.+)", r"transformer.resblocks.\1.mlp.c_fc.\2", "same"),
     (r"encoder\.layers\.(\d+)\.mlp\.fc2\.(.+)", r"transformer.resblocks.\1.mlp.c_proj.\2", "same"),
 ]
-_OPENAI_VIT = [
+_OPENAI_VIT: list[_Rule] = [
     (r"vision_model\.embeddings\.class_embedding", "class_embedding", "same"),
     (r"vision_model\.embeddings\.patch_embedding\.(.+)", r"conv1.\1", "same"),
     (r"vision_model\.embeddings\.position_embedding\.weight", "positional_embedding", "same"),
@@ -137,7 +139,7 @@ _OPENAI_VIT = [
     (r"vision_model\.post_layernorm\.(.+)", r"ln_post.\1", "same"),
     (r"visual_projection\.weight", "proj", "transpose"),
 ]
-_OPENAI_TEXT = [
+_OPENAI_TEXT: list[_Rule] = [
     (r"text_model\.embeddings\.position_embedding\.weight", "positional_embedding", "same"),
     (r"text_model\.embeddings\.token_embedding\.(.+)", r"token_embedding.\1", "same"),
     *((r"text_model\." + pattern, template, operation) for pattern, template, operation in _OPENAI_BLOCKS),
@@ -145,7 +147,7 @@ _OPENAI_TEXT = [
     (r"text_projection\.weight", "text_projection", "transpose"),
 ]
 _DECODER = r"(context_decoder|visual_prompt_generator)"
-_TCM_PROMPTS = [
+_TCM_PROMPTS: list[_Rule] = [
     (r"text_tower\.context_vectors", "contexts", "only class"),
     (r"context_scale", "gamma", "same"),
     (r"visual_prompt_scale", "vis_gamma", "same"),
@@ -175,7 +177,7 @@ MASKED_BY_BATCH = (
 )
 
 # Parts of our model, with the prefix that they have in the file and their rules; the first that fits counts.
-_PARTS = {
+_PARTS: dict[str, list[tuple[str, str, list[_Rule] | None]]] = {
     "openai": [("model.vision_tower.", "visual.", _OPENAI_RESNET), ("model.text_tower.", "", _OPENAI_TEXT)],
     "openai-vit": [("model.vision_tower.", "visual.", _OPENAI_VIT), ("model.text_tower.", "", _OPENAI_TEXT)],
     "timm": [("model.vision_tower.", "", _TIMM_RESNET)],

@@ -122,8 +122,9 @@ def _read_repository(source: str, allow_pickle: bool, revision: str | None) -> t
         raise ConversionError(f"{source} holds no weights: none of {', '.join(WEIGHT_FILE_NAMES)} is there.")
     files = [weight_file]
     if weight_file.name.endswith(".index.json"):
-        files = [find(name) for name in _shard_names(weight_file)]
-        if None in files:
+        names = _shard_names(weight_file)
+        files = [file for file in map(find, names) if file is not None]
+        if len(files) < len(names):
             raise ConversionError(f"{source}: a file that {weight_file.name} names is missing. Get a complete copy.")
     tensors = {}
     for file in files:
@@ -158,7 +159,7 @@ def _json_field(content: dict, name: str, kind: type, source: str, file: str):
     return value
 
 
-_JSON_NAMES = {str: "a text", dict: "an object"}
+_JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object"}
 
 
 def _shard_names(index: Path) -> list[str]:

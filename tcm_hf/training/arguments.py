@@ -16,6 +16,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from transformers import TrainingArguments
@@ -42,11 +43,11 @@ class TCMTrainingArguments(TrainingArguments):
         default="polynomial",
         metadata={"help": "Schedule: polynomial (power 0.9), cosine or another of transformers'."},
     )
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]  # a bool after `__post_init__`
         default=None, metadata={"help": "Compute in bfloat16; by default where the hardware has it."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: targets are no columns."})
-    dataloader_persistent_workers: bool | None = field(
+    dataloader_persistent_workers: bool | None = field(  # type: ignore[assignment]  # a bool after `__post_init__`
         default=None,
         metadata={"help": "Keep the loader's workers from epoch to epoch; by default where there are any."},
     )
@@ -54,7 +55,7 @@ class TCMTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Figure that chooses the best checkpoint: hmean (default), precision or recall."},
     )
-    load_best_model_at_end: bool | None = field(
+    load_best_model_at_end: bool | None = field(  # type: ignore[assignment]  # a bool after `__post_init__`
         default=None,
         metadata={"help": "End with the best checkpoint; by default where checkpoints are evaluated when saved."},
     )
@@ -110,7 +111,7 @@ class TCMTrainingArguments(TrainingArguments):
         super().__post_init__()
 
 
-def complete_arguments(args: TrainingArguments) -> TrainingArguments:
+def complete_arguments(args: TrainingArguments) -> TCMTrainingArguments:
     """
     Gives plain [`~transformers.TrainingArguments`] the settings that only [`TCMTrainingArguments`] has, by their defaults.
 
@@ -124,4 +125,4 @@ def complete_arguments(args: TrainingArguments) -> TrainingArguments:
     for item in dataclasses.fields(TCMTrainingArguments):
         if item.name not in known and not hasattr(args, item.name):
             setattr(args, item.name, item.default)
-    return args
+    return cast(TCMTrainingArguments, args)  # it has all that those have

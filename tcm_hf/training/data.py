@@ -142,7 +142,19 @@ class _SampleStream(IterableDataset):
         return itertools.islice(self.samples, self.rank * workers + number, None, self.world * workers)
 
 
-def to_train_dataset(data, config, processor, seed: int = 0, total_batch_size: int = 1) -> Dataset:
+TrainingSamples = TextDetectionDataset | _Samples
+TrainingStream = StreamingTextDetectionDataset | _SampleStream
+
+
+def pixel_statistics(processor: TCMImageProcessor) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation by which an image processor normalizes, in levels of 0..255."""
+    (mean_r, mean_g, mean_b), (std_r, std_g, std_b) = processor.image_mean, processor.image_std
+    return (255 * mean_r, 255 * mean_g, 255 * mean_b), (255 * std_r, 255 * std_g, 255 * std_b)
+
+
+def to_train_dataset(
+    data, config, processor, seed: int = 0, total_batch_size: int = 1
+) -> TrainingSamples | TrainingStream:
     """
     Training samples, from whatever a Trainer is given.
 
@@ -199,8 +211,5 @@ def to_train_dataset(data, config, processor, seed: int = 0, total_batch_size: i
         and not isinstance(first, TextRecord)
     ):
         next(_records([first], "train_dataset"))  # says what is wrong
-    statistics = {
-        "image_mean": tuple(255 * x for x in processor.image_mean),
-        "image_std": tuple(255 * x for x in processor.image_std),
-    }
-    return StreamingTextDetectionDataset(data, target_builder(config), seed=seed, **statistics)
+    mean, std = pixel_statistics(processor)
+    return StreamingTextDetectionDataset(data, target_builder(config), seed=seed, image_mean=mean, image_std=std)

@@ -89,6 +89,9 @@ class _SynchronizedBatchNorm2d(nn.BatchNorm2d):
         mean = _SumOverProcesses.apply(values.sum((0, 2, 3))) / count
         centered = values - mean[:, None, None]
         variance = _SumOverProcesses.apply((centered * centered).sum((0, 2, 3))) / count
+        # The model's layers all track their statistics, with a fixed momentum.
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        assert self.running_mean is not None and self.running_var is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback
 
 
@@ -69,7 +70,8 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         tensors = self._tensors(model)
         floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.values[n] for n in floating], [tensors[n] for n in floating], 1 - decay)
+        average = get_ema_multi_avg_fn(decay)
+        average([self.values[name] for name in floating], [tensors[name] for name in floating], step)
         for name, tensor in tensors.items():
             if not tensor.is_floating_point():
                 self.values[name].copy_(tensor)
@@ -135,11 +137,12 @@ class EMACallback(TrainerCallback):
             self.start(model)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.average.update(model, state.global_step)
+        if self.average is not None:
+            self.average.update(model, state.global_step)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         # The best checkpoint's weights, where they were loaded, are averaged ones already.
-        if not (args.load_best_model_at_end and state.best_model_checkpoint is not None):
+        if self.average is not None and not (args.load_best_model_at_end and state.best_model_checkpoint is not None):
             self.average.copy_to(model)
         self.average = None
 

@@ -25,13 +25,14 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
-from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState
+from torch.utils.data import DataLoader, Sampler
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, speed_metrics
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -52,7 +53,7 @@ from .checkpoint import (
     staged_checkpoint,
     staged_files,
 )
-from .data import to_records, to_train_dataset
+from .data import TrainingSamples, TrainingStream, to_records, to_train_dataset
 from .distributed import freeze_batch_norm, synchronize_batch_norm, use_joint_loss
 from .ema import (
     TRAINING_WEIGHTS_NAME,
@@ -86,7 +87,7 @@ class EpochSampler(Sampler):
         seed (`int`, *optional*, defaults to 0): another seed gives another order.
     """
 
-    def __init__(self, dataset: Dataset, seed: int = 0):
+    def __init__(self, dataset: TrainingSamples, seed: int = 0):
         self.dataset = dataset
         self.seed = seed
 
@@ -103,7 +104,9 @@ class EpochSampler(Sampler):
         self.dataset.set_epoch(epoch)
 
 
-def build_train_dataloader(dataset: Dataset, accelerator, batch_size: int, seed: int = 0, **settings) -> DataLoader:
+def build_train_dataloader(
+    dataset: TrainingSamples | TrainingStream, accelerator, batch_size: int, seed: int = 0, **settings
+) -> DataLoader:
     """
     The loader of training batches, prepared for accelerate; [`TCMTrainer`] uses it too.
 
@@ -127,7 +130,7 @@ def build_train_dataloader(dataset: Dataset, accelerator, batch_size: int, seed:
     if isinstance(dataset, torch.utils.data.IterableDataset):
         # It shares out its rows among processes and workers itself.
         dataset.set_processes(accelerator.process_index, accelerator.num_processes)
-        loader = DataLoader(dataset, batch_size=batch_size, **settings)
+        loader: DataLoader = DataLoader(dataset, batch_size=batch_size, **settings)
         return prepare_data_loader(
             loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
         )
@@ -152,7 +155,7 @@ class _RunCallback(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         dataset = self.trainer.train_dataset
-        if hasattr(dataset, "set_epoch") and not isinstance(dataset, torch.utils.data.IterableDataset):
+        if dataset is not None and not isinstance(dataset, torch.utils.data.IterableDataset):
             dataset.set_epoch(int(state.epoch + 1e-6))
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -196,24 +199,29 @@ class TCMTrainer(Trainer):
         ValueError: if something is given that cannot be used; the message says what to pass.
     """
 
-    def __init__(self, model=None, args: TCMTrainingArguments | None = None, **kwargs):
-        args = TCMTrainingArguments(output_dir="tmp_trainer") if args is None else complete_arguments(args)
+    args: TCMTrainingArguments
+    model: PreTrainedModel
+    train_dataset: TrainingSamples | TrainingStream | None
+
+    def __init__(self, model=None, args: TrainingArguments | None = None, **kwargs):
+        settings = TCMTrainingArguments(output_dir="tmp_trainer") if args is None else complete_arguments(args)
         for name in ("compute_loss_func", "preprocess_logits_for_metrics"):
             if kwargs.get(name) is not None:
                 raise ValueError(
                     f"`{name}` has no effect here: the detector has its own loss and decoding; leave it out"
                 )
-        if args.label_smoothing_factor:
+        if settings.label_smoothing_factor:
             raise ValueError("`label_smoothing_factor` has no effect here: labels are maps; leave it out")
         if kwargs.get("data_collator") is None:
             from ..data.collate import text_detection_collate
 
             kwargs["data_collator"] = text_detection_collate
         self._staging: str | None = None
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model=model, args=settings, **kwargs)
         if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and self.args.ema_decay:
             raise ValueError("averaged weights need whole models: set `ema_decay=0` with FSDP or DeepSpeed")
-        self._term_sums, self._term_count = {}, 0
+        self._term_sums: dict[str, torch.Tensor] = {}
+        self._term_count = 0
         # What the model card should say that the trainer does not know: `start`, `dataset`, `num_photos`, ...
         self.card_facts: dict = {}
         self.ema_callback = EMACallback(self.args.ema_decay) if self.args.ema_decay else None
@@ -223,7 +231,9 @@ class TCMTrainer(Trainer):
                 self.model.config,
                 self.processing_class,
                 seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-                total_batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+                total_batch_size=settings.train_batch_size
+                * settings.gradient_accumulation_steps
+                * settings.world_size,
             )
         if self.eval_dataset is not None:
             self.eval_dataset = self._to_measure_on(self.eval_dataset)
@@ -247,6 +257,11 @@ class TCMTrainer(Trainer):
     def call_model_init(self, trial=None):
         return self._adapt(super().call_model_init(trial))
 
+    @property
+    def _run_dir(self) -> str:
+        assert self.args.output_dir is not None, "the arguments have a default"
+        return self.args.output_dir
+
     # ------------------------------------------------------------------ optimizer
 
     def create_optimizer(self, model=None):
@@ -263,12 +278,15 @@ class TCMTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         if self.lr_scheduler is None:
-            self.lr_scheduler = build_scheduler(
-                self.optimizer if optimizer is None else optimizer,
+            optimizer = self.optimizer if optimizer is None else optimizer
+            settings = self.args.lr_scheduler_kwargs or {}
+            assert optimizer is not None and isinstance(settings, dict), "made, and parsed, before"
+            self.lr_scheduler = build_scheduler(  # type: ignore[assignment]  # the Trainer names one of many classes
+                optimizer,
                 self.args.lr_scheduler_type,
                 num_training_steps,
                 self.args.get_warmup_steps(num_training_steps),
-                **(self.args.lr_scheduler_kwargs or {}),
+                **settings,
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -295,7 +313,7 @@ class TCMTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
         for name, value in outputs.loss_dict.items():
-            self._term_sums[name] = self._term_sums.get(name, 0.0) + value.detach()
+            self._term_sums[name] = self._term_sums.get(name, 0) + value.detach()
         self._term_count += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -378,7 +396,8 @@ class TCMTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(records), num_steps=len(records)))
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
-        return PredictionOutput(predictions=found, label_ids=self._annotation(records), metrics=metrics)
+        truth = self._annotation(records)
+        return PredictionOutput(predictions=found, label_ids=truth, metrics=metrics)  # type: ignore[arg-type]  # no arrays
 
     def _evaluation_settings(self) -> dict:
         return {
@@ -397,8 +416,9 @@ class TCMTrainer(Trainer):
         found = detect_records(self.model, self.processing_class, records, **settings)
         figures = score_records(found, records, protocol)
         if self.compute_metrics is not None:
-            own = self.compute_metrics(EvalPrediction(predictions=found, label_ids=self._annotation(records)))
-            figures.update(own)
+            truth = self._annotation(records)
+            pair = EvalPrediction(predictions=found, label_ids=truth)  # type: ignore[arg-type]  # no arrays
+            figures.update(self.compute_metrics(pair))
         return figures, found
 
     def _to_measure_on(self, data, name: str = "eval_dataset"):
@@ -440,7 +460,15 @@ class TCMTrainer(Trainer):
                 f"`metric_for_best_model` is {metric!r}, which is not measured; there are {', '.join(known)}"
             )
 
-    def hyperparameter_search(self, hp_space=None, compute_objective=None, n_trials=20, direction=None, **kwargs):
+    def hyperparameter_search(
+        self,
+        hp_space=None,
+        compute_objective=None,
+        n_trials=20,
+        direction=None,
+        *args,
+        **kwargs,
+    ):
         """As the Trainer's; by default the trial of the greatest `eval_hmean` is sought."""
         if compute_objective is None:
             if direction not in (None, "maximize"):
@@ -449,18 +477,18 @@ class TCMTrainer(Trainer):
                 )
             compute_objective, direction = (lambda metrics: metrics["eval_hmean"]), "maximize"
         direction = direction or "minimize"
-        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, **kwargs)
+        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, *args, **kwargs)
 
     # ------------------------------------------------------------------ checkpoints and card
 
-    def create_model_card(self, **kwargs) -> None:
+    def create_model_card(self, *ignored: Any, **kwargs: Any) -> None:
         """
-        Writes the card of `training_card.write_model_card`, with `self.card_facts` and the last measured figures. A Trainer
+        Writes the card of `model_card.write_model_card`, with `self.card_facts` and the last measured figures. A Trainer
         that has not trained knows nothing to write, and keeps a card that is there.
         """
         if not self.is_world_process_zero():
             return
-        if not self.state.global_step and os.path.isfile(os.path.join(self.args.output_dir, "README.md")):
+        if not self.state.global_step and os.path.isfile(os.path.join(self._run_dir, "README.md")):
             return
         args, facts = self.args, self.card_facts
         measured = [entry for entry in self.state.log_history if "eval_hmean" in entry]
@@ -475,7 +503,7 @@ class TCMTrainer(Trainer):
             "seed": args.seed,
         }
         write_model_card(
-            args.output_dir,
+            self._run_dir,
             self.model.config,
             training=training,
             metrics=facts.get("metrics", measured[-1] if measured else None),
@@ -488,7 +516,7 @@ class TCMTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         running = self.ema_callback is not None and self.ema_callback.average is not None
-        target = self.args.output_dir if output_dir is None else output_dir
+        target = self._run_dir if output_dir is None else output_dir
         checkpoint = os.path.basename(os.path.normpath(target)).startswith(PREFIX_CHECKPOINT_DIR)
         if running and checkpoint and self.args.should_save:
             # First, so that no checkpoint lacks them that has the rest.
@@ -556,7 +584,7 @@ class TCMTrainer(Trainer):
             ValueError: if `metric_for_best_model` is not measured.
         """
         self.check_arguments()
-        run_dir = self.args.output_dir
+        run_dir = self._run_dir
         if trial is not None and self.hp_search_backend is not None:
             run_dir = self._get_output_dir(trial)
         with contextlib.ExitStack() as stack:
@@ -571,14 +599,15 @@ class TCMTrainer(Trainer):
     def _checkpoint_to_resume(self, wanted: str | bool | None) -> str | None:
         if not wanted:
             return None
-        chosen = [None, None]
+        chosen: list[str | None] = [None, None]
         if self.is_world_process_zero():  # looked at by one process, for all
             try:
-                last = wanted is True or str(wanted).lower() in ("last", "true")
-                chosen[0] = last_complete_checkpoint(self.args.output_dir) if last else os.fspath(wanted)
-                if wanted is True and chosen[0] is None:
-                    raise CheckpointError(f"there is no intact checkpoint in {self.args.output_dir}")
-                if not last:
+                if wanted is True or str(wanted).lower() in ("last", "true"):
+                    chosen[0] = last_complete_checkpoint(self._run_dir)
+                    if wanted is True and chosen[0] is None:
+                        raise CheckpointError(f"there is no intact checkpoint in {self._run_dir}")
+                else:
+                    chosen[0] = os.fspath(wanted)
                     check_checkpoint(wanted)
             except CheckpointError as error:
                 chosen[1] = str(error)
@@ -627,7 +656,7 @@ class TCMTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
     def _load_best_model(self):
-        damage = find_damage(self.state.best_model_checkpoint)
+        damage = find_damage(str(self.state.best_model_checkpoint))
         if damage is None:
             return super()._load_best_model()
         logger.warning(
