@@ -16,7 +16,7 @@
 Importing the package registers TCM with transformers' Auto classes and the `"text-detection"` pipeline task.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 from transformers.models.auto import image_processing_auto
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -24,6 +24,7 @@ from ._version import __version__
 from .checkpoints import checkpoint_names, checkpoint_path
 from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
 from .model.image_processing_tcm import TCMImageProcessor, register_decoder
+from .model.modeling_clip_resnet import CLIPResNetBackbone, CLIPResNetModel
 from .model.modeling_tcm import (
     TCMForTextDetection,
     TCMModel,
@@ -43,7 +44,10 @@ DEFAULT_CHECKPOINT = checkpoint_path()
 def _register() -> None:
     """Makes TCM known to transformers, and its classes ready to travel with a published checkpoint."""
     AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
+    AutoConfig.register(CLIPResNetConfig.model_type, CLIPResNetConfig, exist_ok=True)
     AutoModel.register(TCMConfig, TCMModel, exist_ok=True)
+    AutoModel.register(CLIPResNetConfig, CLIPResNetModel, exist_ok=True)
+    AutoBackbone.register(CLIPResNetConfig, CLIPResNetBackbone, exist_ok=True)
     AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
     # It needs no torchvision. Who asks for that backend is told that this one is taken; without being asked, transformers
     # would prefer torchvision where it is installed, and say the same.
@@ -52,6 +56,9 @@ def _register() -> None:
     if TCMImageProcessor.__name__ not in of_pil:
         of_pil.append(TCMImageProcessor.__name__)
     TCMConfig.register_for_auto_class()
+    CLIPResNetConfig.register_for_auto_class()
+    CLIPResNetModel.register_for_auto_class("AutoModel")
+    CLIPResNetBackbone.register_for_auto_class("AutoBackbone")
     TCMModel.register_for_auto_class("AutoModel")
     TCMForTextDetection.register_for_auto_class("AutoModelForObjectDetection")
     TCMImageProcessor.register_for_auto_class()
@@ -68,7 +75,9 @@ _register()
 
 __all__ = [
     "DEFAULT_CHECKPOINT",
+    "CLIPResNetBackbone",
     "CLIPResNetConfig",
+    "CLIPResNetModel",
     "TCMConfig",
     "TCMForTextDetection",
     "TCMImageProcessor",

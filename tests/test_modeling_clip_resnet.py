@@ -2,19 +2,21 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import AutoBackbone, AutoConfig, AutoModel, PreTrainedModel
+from transformers.backbone_utils import BackboneType
 
 from tcm_hf.model.configuration_tcm import CLIPResNetConfig
 from tcm_hf.model.modeling_attention import as_map, multi_head_attention, padding_bias
-from tcm_hf.model.modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower
+from tcm_hf.model.modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetBackbone, CLIPResNetModel
 from tcm_hf.model.modeling_masks import linear_resampling_matrix, resample_positions, round_up, stride_mask
 
 
-def random_tower(seed=0, **fields) -> CLIPResNetTower:
+def random_tower(seed=0, **fields) -> CLIPResNetModel:
     """A tower whose every weight and running statistic matters."""
     torch.manual_seed(seed)
     values = {"width": 8, "depths": [2, 1, 1, 1], "projection_dim": 12, "image_size": 64, "num_attention_heads": 4}
     config = CLIPResNetConfig(**{**values, **fields})
-    tower = CLIPResNetTower(config).eval()
+    tower = CLIPResNetModel(config).eval()
     for name, tensor in tower.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.copy_(torch.rand_like(tensor) + 0.5)
@@ -129,7 +131,7 @@ def test_attention_pooling_is_clips():
     tokens = torch.cat([tokens.mean(0, keepdim=True), tokens]) + pool.position_embedding[:, None]
     expected = reference_pooling(pool, tokens, tokens)
     with torch.no_grad():
-        global_embedding, dense = pool(x)
+        global_embedding, dense, _ = pool(x)
     torch.testing.assert_close(global_embedding, expected[0])
     torch.testing.assert_close(dense, expected[1:].permute(1, 2, 0).unflatten(2, (2, 2)))
 
@@ -153,7 +155,7 @@ def test_reduced_keys_and_values_are_means_of_squares(height, width):
         results = [pool(x, stride_mask(sizes, 4, 7, 32, x.dtype), sizes)]
         if (height % 32, width % 32) == (0, 0):
             results.append(pool(own))
-    for global_embedding, dense in results:
+    for global_embedding, dense, _ in results:
         torch.testing.assert_close(global_embedding, expected[0])
         expected_map = expected[1:].permute(1, 2, 0).unflatten(2, (rows, columns))
         torch.testing.assert_close(dense[..., :rows, :columns], expected_map)
@@ -168,7 +170,7 @@ def test_eager_and_sdpa_agree():
     for implementation in ("sdpa", "eager"):
         tower.attention_pool.config._attn_implementation = implementation
         with torch.no_grad():
-            results.append(tower.attention_pool(x * mask, mask, sizes))
+            results.append(tower.attention_pool(x * mask, mask, sizes)[:2])
     torch.testing.assert_close(*results)
 
 
@@ -205,7 +207,7 @@ def test_pyramid_is_that_of_clips_network():
     tower = random_tower()
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        output = tower(x)
+        output = tower(x, output_hidden_states=True)
         expected = reference_maps(tower.state_dict(), x, [2, 1, 1, 1])
     assert [tuple(m.shape) for m in output.feature_maps] == [
         (2, 32, 16, 24),
@@ -252,10 +254,98 @@ def test_full_mask_and_no_mask_agree():
 
 def test_without_embeddings():
     config = CLIPResNetConfig(width=8, depths=[1, 1, 1, 1])
-    tower = CLIPResNetTower(config, embeds=False).eval()
+    tower = CLIPResNetModel(config, embeds=False).eval()
     assert not any(isinstance(module, CLIPResNetAttentionPool) for module in tower.modules())
     output = tower(torch.randn(1, 3, 32, 32))
     assert output.global_embedding is None and output.dense_embeddings is None
+
+
+# As a model and a backbone of transformers
+
+
+def backbone_config(**fields) -> CLIPResNetConfig:
+    return CLIPResNetConfig(width=8, depths=[1, 2, 1, 1], projection_dim=12, image_size=64, **fields)
+
+
+def test_auto_classes(tmp_path):
+    config = AutoConfig.for_model("clip_resnet", width=8, depths=[1, 2, 1, 1], projection_dim=12)
+    assert type(config) is CLIPResNetConfig
+    model = AutoModel.from_config(config).eval()
+    assert type(model) is CLIPResNetModel and isinstance(model, PreTrainedModel)
+    model.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is CLIPResNetConfig
+    again, loading = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values())
+    # The backbone of the same checkpoint leaves the attention pooling out, and says nothing of it.
+    # Not by `AutoBackbone`, which takes Hub ids and no directories.
+    backbone, loading = CLIPResNetBackbone.from_pretrained(
+        tmp_path, out_indices=(1, 2, 3, 4), output_loading_info=True
+    )
+    assert type(AutoBackbone.from_config(config)) is CLIPResNetBackbone and not any(loading.values())
+    x = torch.randn(1, 3, 70, 96)
+    with torch.no_grad():
+        expected, outputs = model(x), again(x)
+        torch.testing.assert_close(outputs.to_tuple(), expected.to_tuple(), rtol=0, atol=0)
+        torch.testing.assert_close(backbone(x).feature_maps, expected.feature_maps, rtol=0, atol=0)
+    assert torch.equal(expected.last_hidden_state, expected.feature_maps[-1])
+
+
+@pytest.mark.parametrize(
+    "fields, names",
+    [
+        ({}, ["stage4"]),
+        ({"out_features": None, "out_indices": None}, ["stage4"]),
+        ({"out_features": ["stage1", "stage3"]}, ["stage1", "stage3"]),
+        ({"out_indices": [0, -1]}, ["stem", "stage4"]),
+        ({"out_features": ["stem", "stage1"], "out_indices": [0, 1]}, ["stem", "stage1"]),
+    ],
+)
+def test_outputs_of_a_backbone(fields, names, tmp_path):
+    config = backbone_config(**fields)
+    channels = dict(zip(["stem", "stage1", "stage2", "stage3", "stage4"], [8, 32, 64, 128, 256]))
+    strides = dict(zip(channels, [4, 4, 8, 16, 32]))
+    assert config.stage_names == list(channels) and config.out_features == names
+    assert [config.stage_names[i] for i in config.out_indices] == names
+    backbone = AutoBackbone.from_config(config).eval()
+    assert backbone.backbone_type is BackboneType.TRANSFORMERS
+    assert backbone.out_feature_channels == channels and backbone.channels == [channels[name] for name in names]
+    outputs = backbone(torch.randn(2, 3, 64, 96))
+    shapes = [(2, channels[name], 64 // strides[name], 96 // strides[name]) for name in names]
+    assert [tuple(x.shape) for x in outputs.feature_maps] == shapes
+    assert outputs.hidden_states is None and outputs.attentions is None
+    states = backbone(torch.randn(2, 3, 64, 96), output_hidden_states=True).hidden_states
+    assert [x.shape[1] for x in states] == list(channels.values())
+    assert isinstance(backbone(torch.randn(1, 3, 64, 64), return_dict=False)[0], tuple)
+    # What is saved is loaded, and the default outputs are not written: older code does not know of them.
+    backbone.save_pretrained(tmp_path)
+    assert CLIPResNetBackbone.from_pretrained(tmp_path).out_features == names
+    assert ("out_features" in config.to_dict()) == (names != ["stage4"]) and "stage_names" not in config.to_dict()
+
+
+def test_wrong_outputs_of_a_backbone():
+    with pytest.raises(ValueError, match="out_features must be a subset of stage_names"):
+        backbone_config(out_features=["stage5"])
+    with pytest.raises(ValueError, match="should correspond to the same stages"):
+        backbone_config(out_features=["stage1", "stage2"], out_indices=[0, 2])
+
+
+@pytest.mark.parametrize("model_class", [CLIPResNetModel, CLIPResNetBackbone])
+def test_unknown_arguments_of_the_tower(model_class):
+    model = model_class(backbone_config())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'image_size'; did you mean 'image_sizes'"):
+        model(torch.randn(1, 3, 32, 32), image_size=torch.tensor([[32, 32]]))
+
+
+def test_hidden_states_and_attentions_of_the_tower():
+    model = CLIPResNetModel._from_config(backbone_config(), attn_implementation="eager")
+    x = torch.randn(1, 3, 64, 96)
+    outputs = model(x, output_hidden_states=True, output_attentions=True)
+    assert len(outputs.hidden_states) == 5 and [tuple(w.shape) for w in outputs.attentions] == [(1, 4, 7, 7)]
+    assert model(x).hidden_states is None and model(x).attentions is None
+    model.config.output_hidden_states = model.config.output_attentions = True
+    assert len(model(x).hidden_states) == 5 and len(model(x).attentions) == 1
+    model.set_attn_implementation("sdpa")
+    assert model(x).attentions == ()
 
 
 def test_maps_of_tokens_keep_their_channels_last():

@@ -24,6 +24,7 @@ from huggingface_hub.dataclasses import strict, type_validator
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPVisionConfig
 from transformers.activations import ACT2FN
+from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME
 
@@ -45,7 +46,7 @@ CLIP_END_TOKEN = 49407
 
 
 @strict
-class CLIPResNetConfig(PreTrainedConfig):
+class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
     r"""
     Configuration of CLIP's ModifiedResNet image tower with attention pooling. The defaults are those of CLIP RN50.
 
@@ -69,6 +70,10 @@ class CLIPResNetConfig(PreTrainedConfig):
             Channels of the input picture.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of normally initialised weights.
+        out_features (`list[str]`, *optional*, defaults to `["stage4"]`):
+            Which of `stem` and `stage1` to `stage4` the tower gives as a backbone of another model.
+        out_indices (`list[int]`, *optional*, defaults to `[4]`):
+            The same by their places, 0 for the stem.
     """
 
     model_type = "clip_resnet"
@@ -86,7 +91,17 @@ class CLIPResNetConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.num_attention_heads is None:
             self.num_attention_heads = max(1, self.width * 32 // 64)
+        self.stage_names = ["stem", "stage1", "stage2", "stage3", "stage4"]
+        self.set_output_features_output_indices(kwargs.pop("out_features", None), kwargs.pop("out_indices", None))
         super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict:
+        """The fields, as they are saved; the outputs of a backbone are among them where they are not the default ones."""
+        values = super().to_dict()
+        del values["stage_names"]
+        if values["out_indices"] == [4]:
+            del values["out_features"], values["out_indices"]
+        return values
 
     @property
     def channels(self) -> list[int]:

@@ -19,39 +19,27 @@ with the changes that TCM needs: all spatial tokens of the attention pooling are
 to the picture, and padding neither leaks into the maps nor into the pooling.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
+from transformers import initialization as init
+from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BackboneOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
 
+from .configuration_tcm import CLIPResNetConfig
 from .modeling_attention import as_map, multi_head_attention, padding_bias
+from .modeling_clip_tower import CLIPTowerOutput, CLIPTowerPreTrainedModel, refuse_unknown
 from .modeling_masks import Mask, StrideMasks, is_exporting, mask_tensor, masked, resample_positions
+from .modeling_outputs import given_weights, selected_states
 
 
 # Pixels for each cell of the stem's maps and of the four stages'.
 STRIDES = (2, 4, 8, 16, 32)
-
-
-@dataclass
-class TowerOutput:
-    """What every image tower gives.
-
-    Args:
-        feature_maps (`tuple[torch.Tensor, ...]`): four maps at strides 4, 8, 16 and 32, each (batch, channels, h, w).
-        global_embedding (`torch.Tensor` or `None`): (batch, projection_dim); `None` without attention pooling.
-        dense_embeddings (`torch.Tensor` or `None`): (batch, projection_dim, H/32, W/32).
-        hidden_states (`tuple[torch.Tensor, ...]`): outputs of the stem and the stages, or of the ViT's layers.
-        attentions (`tuple[torch.Tensor or None, ...]`):
-            Attention weights of the attention pooling, or of the ViT's layers, where they are asked for.
-    """
-
-    feature_maps: tuple[torch.Tensor, ...]
-    global_embedding: torch.Tensor | None
-    dense_embeddings: torch.Tensor | None
-    hidden_states: tuple[torch.Tensor, ...]
-    attentions: tuple[torch.Tensor | None, ...] = ()
 
 
 class MaskedConvNorm(nn.Module):
@@ -185,18 +173,16 @@ class CLIPResNetAttentionPool(nn.Module):
         x: torch.Tensor,
         mask: torch.Tensor | None = None,
         image_sizes: torch.Tensor | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """
         Args:
             x (`torch.Tensor`): (batch, channels, h, w), zero where there is padding.
             mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels.
-            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
 
         Returns:
-            `tuple`: global embedding (batch, projection_dim) and dense embeddings (batch, projection_dim, h, w); with
-            `output_attentions` also the attention weights, or `None` where the implementation gives none.
+            `tuple`: global embedding (batch, projection_dim), dense embeddings (batch, projection_dim, h, w), and the
+            attention weights, or `None` where the implementation gives none.
         """
         height, width = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
@@ -212,24 +198,38 @@ class CLIPResNetAttentionPool(nn.Module):
         bias = padding_bias(memory_mask, tokens.dtype, leading=1)
         tokens, weights = self.attend(tokens, memory, bias)
         dense = as_map(tokens[:, 1:], height, width)
-        outputs = tokens[:, 0], dense if mask is None else dense * mask
-        return (*outputs, weights) if output_attentions else outputs
+        return tokens[:, 0], dense if mask is None else dense * mask, weights
 
 
-class CLIPResNetTower(nn.Module):
+class CLIPResNetModel(CLIPTowerPreTrainedModel):
     """
-    CLIP's image tower of the ResNet kind. Picture sides have to be multiples of 32.
+    CLIP's image tower of the ResNet kind.
 
     Args:
         config (`CLIPResNetConfig`): the tower's configuration.
         embeds (`bool`, *optional*, defaults to `True`):
             Whether there is an attention pooling. Without it the tower has feature maps but no embeddings.
+
+    Example:
+
+    >>> import torch
+    >>> import tcm_hf
+    >>> from transformers import AutoModel
+
+    >>> config = tcm_hf.CLIPResNetConfig(width=16, depths=(1, 1, 1, 1), projection_dim=64)
+    >>> outputs = AutoModel.from_config(config).eval()(torch.zeros(1, 3, 224, 224))
+    >>> [tuple(feature_map.shape) for feature_map in outputs.feature_maps]
+    [(1, 64, 56, 56), (1, 128, 28, 28), (1, 256, 14, 14), (1, 512, 7, 7)]
+    >>> tuple(outputs.global_embedding.shape), tuple(outputs.dense_embeddings.shape)
+    ((1, 64), (1, 64, 7, 7))
     """
 
-    def __init__(self, config, embeds: bool = True):
-        super().__init__()
-        width = config.width
-        self.channels = list(config.channels)
+    config: CLIPResNetConfig
+    _no_split_modules = ["CLIPResNetStage"]
+
+    def __init__(self, config: CLIPResNetConfig, embeds: bool = True):
+        super().__init__(config)
+        width, channels = config.width, config.channels
         self.masks = StrideMasks(*STRIDES)
         self.stem = nn.ModuleList(
             [
@@ -239,49 +239,161 @@ class CLIPResNetTower(nn.Module):
             ]
         )
         self.stem_pool = HalvingPool()
-        in_channels = [width, *self.channels[:3]]
+        in_channels = [width, *channels[:3]]
         self.stages = nn.ModuleList(
             CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], stride=1 if i == 0 else 2)
             for i in range(4)
         )
         self.attention_pool = CLIPResNetAttentionPool(config) if embeds else None
+        self.post_init()
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of the four feature maps."""
+        return list(self.config.channels)
 
     @property
     def input_layer(self) -> nn.Module:
-        """The layer that reads the picture."""
+        """The layer that reads the image."""
         return self.stem[0].conv
 
-    def forward(
-        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, output_attentions: bool = False
-    ) -> TowerOutput:
-        """
-        Args:
-            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
-            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
-            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, CLIPResNetAttentionPool):
+            init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
 
-        Returns:
-            `TowerOutput`
-        """
+    def pyramid(
+        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None
+    ) -> tuple[list[torch.Tensor], list[Mask]]:
+        """The outputs of the stem and of the four stages, and the masks of `STRIDES`."""
         height, width = pixel_values.shape[-2:]
-        map_sizes = [(height // stride, width // stride) for stride in STRIDES]
-        masks = self.masks(image_sizes, map_sizes, pixel_values)
+        masks = self.masks(image_sizes, [(height // stride, width // stride) for stride in STRIDES], pixel_values)
         x = pixel_values
         for layer in self.stem:
             x = layer(x, masks[0])
-        x = self.stem_pool(x)
-        hidden_states = [x]
-        feature_maps = []
+        maps = [self.stem_pool(x)]
         for i, stage in enumerate(self.stages):
-            x = stage(x, masks[max(i, 1)], masks[i + 1])
-            feature_maps.append(x)
-        hidden_states += feature_maps
-        global_embedding = dense_embeddings = None
-        attentions = ()
+            maps.append(stage(maps[-1], masks[max(i, 1)], masks[i + 1]))
+        return maps, masks
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        image_sizes: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CLIPTowerOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor`):
+                (batch, 3, H, W) normalized images of at least 32 pixels a side; with `image_sizes`, H and W are multiples of
+                32.
+            image_sizes (`torch.LongTensor`, *optional*):
+                (batch, 2) height and width of each image without padding, in pixels. The padding is zero, and has no
+                influence on any result.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the outputs of the stem and of the stages; defaults to the configuration's.
+            output_attentions (`bool`, *optional*):
+                Whether to return the attention weights of the attention pooling; needs `attn_implementation="eager"`.
+                Defaults to the configuration's.
+            kwargs:
+                What transformers passes to every model has no effect.
+
+        Returns:
+            `CLIPTowerOutput`
+
+        Raises:
+            TypeError: if there is an unknown argument.
+        """
+        refuse_unknown(self, kwargs)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        maps, masks = self.pyramid(pixel_values, image_sizes)
+        global_embedding = dense_embeddings = weights = None
         if self.attention_pool is not None:
-            mask = mask_tensor(masks[4], x)
+            mask = mask_tensor(masks[-1], maps[-1])
             sizes = None if mask is None else image_sizes
-            global_embedding, dense_embeddings, *attentions = self.attention_pool(x, mask, sizes, output_attentions)
-        return TowerOutput(
-            tuple(feature_maps), global_embedding, dense_embeddings, tuple(hidden_states), tuple(attentions)
+            global_embedding, dense_embeddings, weights = self.attention_pool(maps[-1], mask, sizes)
+        return CLIPTowerOutput(
+            last_hidden_state=maps[-1],
+            feature_maps=tuple(maps[1:]),
+            global_embedding=global_embedding,
+            dense_embeddings=dense_embeddings,
+            hidden_states=selected_states(tuple(maps), output_hidden_states),
+            attentions=given_weights((weights,)) if output_attentions else None,
         )
+
+
+class CLIPResNetBackbone(BackboneMixin, CLIPResNetModel):
+    """
+    The feature maps of CLIP's ResNet for models of transformers that take a backbone: `stem`, at stride 4, and `stage1` to
+    `stage4`, at strides 4, 8, 16 and 32. It has no attention pooling; where a checkpoint has one, its weights are left out.
+
+    Args:
+        config (`CLIPResNetConfig`): the tower's configuration, whose `out_features` or `out_indices` choose the maps.
+
+    Example:
+
+    >>> import torch
+    >>> import tcm_hf
+    >>> from transformers import AutoBackbone
+
+    >>> config = tcm_hf.CLIPResNetConfig(width=16, depths=(1, 1, 1, 1), out_features=["stage2", "stage4"])
+    >>> backbone = AutoBackbone.from_config(config).eval()
+    >>> backbone.channels
+    [128, 512]
+    >>> [tuple(feature_map.shape) for feature_map in backbone(torch.zeros(1, 3, 224, 224)).feature_maps]
+    [(1, 128, 28, 28), (1, 512, 7, 7)]
+    """
+
+    has_attentions = False
+    _keys_to_ignore_on_load_unexpected = [r"^attention_pool\."]
+
+    def __init__(self, config: CLIPResNetConfig):
+        super().__init__(config, embeds=False)
+        self.num_features = [config.width, *config.channels]
+
+    @can_return_tuple
+    @filter_output_hidden_states
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        image_sizes: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BackboneOutput:
+        """
+        Args:
+            pixel_values (`torch.FloatTensor`):
+                (batch, 3, H, W) normalized images, see `CLIPResNetModel.forward`.
+            image_sizes (`torch.LongTensor`, *optional*):
+                (batch, 2) height and width of each image without padding, in pixels.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the outputs of the stem and of all stages too; defaults to the configuration's.
+            output_attentions (`bool`, *optional*):
+                No effect: there are no attentions.
+            kwargs:
+                What transformers passes to every model has no effect.
+
+        Returns:
+            `BackboneOutput`
+
+        Raises:
+            TypeError: if there is an unknown argument.
+        """
+        refuse_unknown(self, kwargs)
+        maps, _ = self.pyramid(pixel_values, image_sizes)
+        return BackboneOutput(
+            feature_maps=tuple(x for name, x in zip(self.stage_names, maps) if name in self.out_features),
+            hidden_states=tuple(maps) if output_hidden_states else None,
+            attentions=None,
+        )
+
+
+__all__ = ["CLIPResNetBackbone", "CLIPResNetModel"]

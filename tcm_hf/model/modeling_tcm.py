@@ -17,15 +17,14 @@
 Text Spotter" (Yu et al., TPAMI 2024).
 """
 
-import difflib
-import inspect
 import os
 
 import torch
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
@@ -33,16 +32,18 @@ from .configuration_tcm import TCMConfig
 from .detectors import find_detector, register_detector
 from .modeling_attention import as_map, padding_bias
 from .modeling_clip_folded import FOLDED_CLIP_MODULES
-from .modeling_clip_resnet import CLIPResNetAttentionPool, CLIPResNetTower
+from .modeling_clip_resnet import CLIPResNetModel
+from .modeling_clip_tower import initialize_convolution, refuse_unknown
+from .modeling_clip_vit import CLIPViTModel
 from .modeling_folded import FoldedVersions, fold_modules, unfold_modules
 from .modeling_loading import load_clip, load_safetensors
 from .modeling_masks import ImagePadding, StrideMasks, is_exporting, mask_tensor
-from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights, selected_states
+from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights
 from .modeling_tcm_db import DBDetector  # noqa: F401 - the registry finds it; transformers copies what is imported
 from .modeling_tcm_db_folded import FOLDED_DB_MODULES
 from .modeling_tcm_fce import FCEDetector  # noqa: F401
 from .modeling_tcm_pan import PANDetector  # noqa: F401
-from .modeling_tcm_prompts import CLIPViTTower, LanguagePromptGenerator, PromptDecoder, TCMTextTower
+from .modeling_tcm_prompts import LanguagePromptGenerator, PromptDecoder, TCMTextTower
 from .sharing import SharingMixin, known_source
 
 
@@ -50,9 +51,6 @@ logger = logging.get_logger(__name__)
 
 # What `optimize_for_inference` replaces, and by what.
 FOLDED_MODULES: FoldedVersions = {**FOLDED_CLIP_MODULES, **FOLDED_DB_MODULES}
-
-# What transformers may pass to every model.
-IGNORED_ARGUMENTS = frozenset(TransformersKwargs.__annotations__) | {"return_dict", "return_loss", "use_cache"}
 
 # Where a checkpoint's own code has the classes that transformers' Auto classes load without this package.
 AUTO_MAP = {
@@ -79,13 +77,8 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     # The loss is a mean over pixels; the Trainer must go on dividing it by the accumulation steps.
     accepts_loss_kwargs = False
-    _no_split_modules = [
-        "CLIPResNetStage",
-        "CLIPViTEmbeddings",
-        "CLIPEncoderLayer",
-        "CLIPTextEmbeddings",
-        "PromptDecoderLayer",
-    ]
+    # Those of the towers are collected from them.
+    _no_split_modules = ["CLIPEncoderLayer", "CLIPTextEmbeddings", "PromptDecoderLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -203,6 +196,11 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
         return super().train(mode)
 
     @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers looks for the call of its attention functions in the sources of this file alone.
+        return True
+
+    @classmethod
     def is_custom_code(cls) -> bool:
         # For custom code transformers skips `_init_weights` of modules without weights of their own, such as the
         # attention of CLIP's layers. That protects loaded weights from in-place initialisation; all of it here goes
@@ -212,15 +210,8 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, nn.Conv2d) and hasattr(module, "init_std"):
-            init.normal_(module.weight, std=module.init_std)
-        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d) and getattr(module, "zero_init", False):
-            init.zeros_(module.weight)
-        elif isinstance(module, CLIPResNetAttentionPool):
-            init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
-        elif isinstance(module, TCMTextTower):
+        initialize_convolution(module)
+        if isinstance(module, TCMTextTower):
             init.copy_(module.prompt_token_ids, torch.tensor([self.config.prompt_token_ids], dtype=torch.long))
             if module.context_vectors is not None:
                 init.normal_(module.context_vectors, std=self.config.initializer_range)
@@ -249,18 +240,6 @@ def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
 
 
-def _refuse_unknown(model: PreTrainedModel, arguments: dict) -> None:
-    """Raises a TypeError for what is no argument of a model's forward pass: a misspelt mask would have no effect."""
-    for name in arguments:
-        if name not in IGNORED_ARGUMENTS:
-            known = list(inspect.signature(type(model).forward).parameters)[1:-1]
-            close = difflib.get_close_matches(name, known, n=1)
-            raise TypeError(
-                f"{type(model).__name__}.forward() got an unexpected keyword argument {name!r}; "
-                + (f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}.")
-            )
-
-
 class TCMModel(TCMPreTrainedModel):
     """
     CLIP's towers joined by TCM's prompts: gives the feature maps, the text embedding and the matching map.
@@ -274,10 +253,10 @@ class TCMModel(TCMPreTrainedModel):
         self.padding = ImagePadding()
         self.masks = StrideMasks(32)
         if config.vision_config.model_type == "clip_vision_model":
-            self.vision_tower = CLIPViTTower(config)
+            self.vision_tower = CLIPViTModel(config.vision_config, config.pyramid_channels, embeds=config.text_side)
         else:
             # Without text side nothing reads the embeddings, and so the attention pooling would have no gradient.
-            self.vision_tower = CLIPResNetTower(config.vision_config, embeds=config.text_side)
+            self.vision_tower = CLIPResNetModel(config.vision_config, embeds=config.text_side)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
         self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
@@ -308,6 +287,11 @@ class TCMModel(TCMPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """The layer that reads `pixel_values`."""
         return self.vision_tower.input_layer
+
+    @property
+    def text_model(self) -> CLIPTextModel | None:
+        """CLIP's text encoder; `None` where there is no text side, or its embedding is stored."""
+        return None if self.text_tower is None else self.text_tower.text_model
 
     def freeze_text_tower(self, freeze: bool = True) -> None:
         """
@@ -374,7 +358,7 @@ class TCMModel(TCMPreTrainedModel):
         pixel_mask: torch.LongTensor | None = None,
         output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TCMModelOutput:
         """
         Args:
@@ -398,16 +382,18 @@ class TCMModel(TCMPreTrainedModel):
             TypeError: if there is an unknown argument.
             ValueError: if `pixel_values` or `pixel_mask` has the wrong shape.
         """
-        _refuse_unknown(self, kwargs)
+        refuse_unknown(self, kwargs)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        if output_attentions and self.config._attn_implementation != "eager":
-            logger.warning_once(
-                f'`output_attentions=True` gives no weights with `attn_implementation="'
-                f'{self.config._attn_implementation}"`; load the model with `attn_implementation="eager"`.'
-            )
+        if output_attentions:
+            for config in (self.config, self.config.vision_config):
+                if config._attn_implementation != "eager":
+                    logger.warning_once(
+                        f'`output_attentions=True` gives no weights with `attn_implementation="'
+                        f'{config._attn_implementation}"`; load the model with `attn_implementation="eager"`.'
+                    )
         if pixel_values.dim() != 4:
             raise ValueError(
                 f"`pixel_values` has to be (batch, channels, height, width), got {tuple(pixel_values.shape)}."
@@ -430,7 +416,13 @@ class TCMModel(TCMPreTrainedModel):
                 [torch.full(batch, n, dtype=torch.long, device=pixel_values.device) for n in (height, width)], dim=1
             )
         pixel_values = self.padding(pixel_values, pixel_mask, image_sizes, self.dtype)
-        vision = self.vision_tower(pixel_values, image_sizes, output_attentions=bool(output_attentions))
+        vision = self.vision_tower(
+            pixel_values,
+            image_sizes,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
         feature_maps = vision.feature_maps
         text = dense = score_map = None
         prompt_attentions = ()
@@ -447,8 +439,8 @@ class TCMModel(TCMPreTrainedModel):
             global_embedding=vision.global_embedding,
             feature_maps=feature_maps,
             image_sizes=image_sizes,
-            hidden_states=selected_states(vision.hidden_states, output_hidden_states),
-            attentions=given_weights(vision.attentions) if output_attentions else None,
+            hidden_states=vision.hidden_states,
+            attentions=vision.attentions,
             visual_prompt_attentions=given_weights(prompt_attentions) if output_attentions else None,
         )
 
@@ -563,7 +555,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         labels: dict[str, torch.Tensor] | None = None,
         output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TCMTextDetectionOutput:
         """
         Args:
@@ -590,7 +582,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
             TypeError: if there is an unknown argument.
             ValueError: if `pixel_values`, `pixel_mask` or one of the `labels` has the wrong shape or is missing.
         """
-        _refuse_unknown(self, kwargs)
+        refuse_unknown(self, kwargs)
         outputs = self.model(
             pixel_values,
             pixel_mask,

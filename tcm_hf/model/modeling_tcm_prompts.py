@@ -11,144 +11,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The text side of TCM: prompts, language and visual prompt generators, and CLIP's ViT tower behind the tower interface.
+"""The text side of TCM: prompts, and the language and visual prompt generators.
 
 Equation numbers are those of "Turning a CLIP Model into a Scene Text Detector" (CVPR 2023).
 """
 
-import math
-
 import torch
 from torch import nn
-from transformers import CLIPTextModel, CLIPVisionModel
+from transformers import CLIPTextModel
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
-from .modeling_attention import as_map, multi_head_attention, padding_bias
-from .modeling_clip_resnet import MaskedConvNorm, TowerOutput
-from .modeling_masks import resample_positions, stride_mask
-
-
-class CLIPViTEmbeddings(CLIPVisionEmbeddings):
-    """
-    CLIP's patch, class and position embeddings for pictures of any size: each image has the positional table resampled
-    to its own patches, without padding.
-    """
-
-    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
-        """
-        Args:
-            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures.
-            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
-
-        Returns:
-            `torch.Tensor`: (batch, 1 + patches, hidden size).
-        """
-        patches = self.patch_embedding(pixel_values)
-        height, width = patches.shape[-2:]
-        # Not `.weight`: where weights are offloaded, they are there in the forward of their own module only.
-        positions = self.position_embedding(self.position_ids)[0]
-        spatial = resample_positions(positions[1:], image_sizes, height, width, self.patch_size)
-        first = (self.class_embedding + positions[0]).expand(patches.shape[0], 1, -1)
-        return torch.cat([first, patches.flatten(2).transpose(1, 2) + spatial], dim=1)
-
-
-class CLIPViTTower(nn.Module):
-    """
-    CLIP's image tower of the ViT kind, with a simple feature pyramid (Li et al., ECCV 2022) on its last map.
-
-    Args:
-        config (`TCMConfig`): `config.vision_config` is the `CLIPVisionConfig`.
-    """
-
-    def __init__(self, config):
-        super().__init__()
-        vision_config = config.vision_config
-        self.patch_size = vision_config.patch_size
-        if self.patch_size not in (4, 8, 16, 32):
-            raise ValueError(
-                f"`vision_config.patch_size`={self.patch_size}: the feature pyramid needs patches of 4, 8, 16 or 32 "
-                "pixels; choose a CLIP such as ViT-B/32 or ViT-B/16."
-            )
-        self.vision_model = CLIPVisionModel(vision_config)
-        self.vision_model.embeddings = CLIPViTEmbeddings(vision_config)
-        self.embeds = config.text_side
-        if self.embeds:
-            self.visual_projection = nn.Linear(vision_config.hidden_size, vision_config.projection_dim, bias=False)
-        else:
-            # It would have no gradient, which stops plain distributed training.
-            self.vision_model.post_layernorm = nn.Identity()
-        channels = config.pyramid_channels
-        self.channels = [channels] * 4
-        levels = []
-        for stride in (4, 8, 16, 32):
-            layers = []
-            for _ in range(int(math.log2(self.patch_size // stride)) if stride < self.patch_size else 0):
-                layers += [nn.ConvTranspose2d(vision_config.hidden_size, vision_config.hidden_size, 2, 2), nn.GELU()]
-            if stride > self.patch_size:
-                layers.append(nn.AvgPool2d(stride // self.patch_size))
-            levels.append(nn.Sequential(*layers))
-        self.rescale = nn.ModuleList(levels)
-        self.reduce = nn.ModuleList(MaskedConvNorm(vision_config.hidden_size, channels, 1) for _ in range(4))
-        self.smooth = nn.ModuleList(MaskedConvNorm(channels, channels, 3) for _ in range(4))
-
-    @property
-    def input_layer(self) -> nn.Module:
-        """The layer that reads the picture."""
-        return self.vision_model.embeddings.patch_embedding
-
-    def forward(
-        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, output_attentions: bool = False
-    ) -> TowerOutput:
-        """
-        Args:
-            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures, H and W multiples of 32.
-            image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
-            output_attentions (`bool`, *optional*, defaults to `False`): whether to return attention weights.
-
-        Returns:
-            `TowerOutput`; `hidden_states` are the token sequences of the ViT's layers.
-        """
-        height, width = (length // self.patch_size for length in pixel_values.shape[-2:])
-        tokens = self.vision_model.embeddings(pixel_values, image_sizes)
-        mask = None
-        if image_sizes is not None:
-            mask = stride_mask(image_sizes, height, width, self.patch_size, tokens.dtype)
-        tokens = self.vision_model.pre_layrnorm(tokens)
-        bias = padding_bias(mask, tokens.dtype, leading=1)
-        hidden_states, attentions = [tokens], []
-        for layer in self.vision_model.encoder.layers:
-            if output_attentions:
-                # What the layer does, which itself drops the weights.
-                attended, weights = layer.self_attn(hidden_states=layer.layer_norm1(tokens), attention_mask=bias)
-                tokens = tokens + attended
-                tokens = tokens + layer.mlp(layer.layer_norm2(tokens))
-                attentions.append(weights)
-            else:
-                tokens = layer(tokens, bias)
-            hidden_states.append(tokens)
-
-        grid = as_map(tokens[:, 1:], height, width)
-        feature_maps = []
-        for i in range(4):
-            stride = 4 * 2**i
-            x = self.rescale[i](grid if mask is None else grid * mask)
-            level_mask = None
-            if image_sizes is not None:
-                level_mask = stride_mask(image_sizes, *x.shape[-2:], stride, x.dtype)
-            feature_maps.append(self.smooth[i](self.reduce[i](x, level_mask), level_mask))
-
-        global_embedding = dense = None
-        if self.embeds:
-            tokens = self.visual_projection(self.vision_model.post_layernorm(tokens))
-            global_embedding = tokens[:, 0]
-            dense = as_map(tokens[:, 1:], height, width)
-            if mask is not None:
-                dense = dense * mask
-            dense = nn.functional.avg_pool2d(dense, 32 // self.patch_size)
-        return TowerOutput(tuple(feature_maps), global_embedding, dense, tuple(hidden_states), tuple(attentions))
+from .modeling_attention import multi_head_attention
 
 
 class TCMTextTower(nn.Module):
