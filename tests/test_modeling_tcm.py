@@ -282,7 +282,7 @@ def test_vit_tower_is_clips():
     reference.visual_projection.load_state_dict(tower.visual_projection.state_dict())
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        output, expected = tower(x), reference(x, output_hidden_states=True)
+        output, expected = (each(x, output_hidden_states=True) for each in (tower, reference))
         dense = reference.visual_projection(reference.vision_model.post_layernorm(expected.hidden_states[-1]))[:, 1:]
     torch.testing.assert_close(output.global_embedding, expected.image_embeds)
     torch.testing.assert_close(output.hidden_states, expected.hidden_states)
