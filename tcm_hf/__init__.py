@@ -23,7 +23,16 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ._version import __version__
 from .checkpoints import checkpoint_names, checkpoint_path
 from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
-from .model.image_processing_tcm import TCMImageProcessor, register_decoder
+from .model.detectors import (
+    ConversionRules,
+    Decoder,
+    Detector,
+    DetectorSettings,
+    register_decoder,
+    register_detector,
+    setting,
+)
+from .model.image_processing_tcm import TCMImageProcessor
 from .model.modeling_clip_resnet import CLIPResNetBackbone, CLIPResNetModel
 from .model.modeling_tcm import (
     TCMForTextDetection,
@@ -31,7 +40,6 @@ from .model.modeling_tcm import (
     TCMModelOutput,
     TCMPreTrainedModel,
     TCMTextDetectionOutput,
-    register_detector,
 )
 from .model.pipeline_text_detection import TextDetectionPipeline
 from .visualization import draw_detections
@@ -78,6 +86,10 @@ __all__ = [
     "CLIPResNetBackbone",
     "CLIPResNetConfig",
     "CLIPResNetModel",
+    "ConversionRules",
+    "Decoder",
+    "Detector",
+    "DetectorSettings",
     "TCMConfig",
     "TCMForTextDetection",
     "TCMImageProcessor",
@@ -92,4 +104,5 @@ __all__ = [
     "draw_detections",
     "register_decoder",
     "register_detector",
+    "setting",
 ]

@@ -28,6 +28,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .detector_sharing import AUTO_MAP_ENTRY, AUTO_MAP_KEY, own_file, save_own_detector
 from .detectors import REMEDY, DetectorSettings, detector_names, find_detector, knows_detector
 from .sharing import SharingMixin, saved_pipelines
 
@@ -339,10 +340,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
         if self.prompt_token_ids is None and self.text_config.vocab_size == CLIP_VOCABULARY_SIZE:
             self.prompt_token_ids = PROMPT_TOKEN_IDS.get(self.prompt)
-        if knows_detector(self.detector, "settings"):
-            # Unknown settings stay in, so that `validate_detector` can name them.
-            defaults = find_detector(self.detector).part("settings").defaults()
-            self.detector_config = {**defaults, **(self.detector_config or {})}
+        self.complete_detector_config()
         if self.vision_config is None:
             self.vision_config = CLIPResNetConfig()
         if self.id2label is None:
@@ -360,12 +358,20 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         """
         own = getattr(self, "custom_pipelines", None)
         kept = saved_pipelines(save_directory, own)
+        auto_map = {
+            key: value for key, value in (getattr(self, "auto_map", None) or {}).items() if key != AUTO_MAP_KEY
+        }
+        if self._auto_class is not None and own_file(self.detector) is not None:
+            auto_map[AUTO_MAP_KEY] = AUTO_MAP_ENTRY
+        if auto_map:
+            self.auto_map = auto_map
         if kept:
             self.custom_pipelines = kept
         elif own is not None:
             del self.custom_pipelines
         try:
             super().save_pretrained(save_directory, **kwargs)
+            save_own_detector(save_directory, self.detector)
         finally:
             if own is None and kept:
                 del self.custom_pipelines
@@ -418,8 +424,17 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         """`detector_config` in its typed form, such as [`DBSettings`]."""
         return find_detector(self.detector).make_settings(self.detector_config)
 
+    def complete_detector_config(self) -> None:
+        """Gives settings that are left out their defaults; without effect as long as the detector is unknown."""
+        if knows_detector(self.detector, "settings"):
+            # Unknown settings stay in, so that `validate_detector` can name them.
+            defaults = find_detector(self.detector).part("settings").defaults()
+            self.detector_config = {**defaults, **(self.detector_config or {})}
+
     def validate_detector(self):
         """Part of `@strict`-powered validation."""
+        if AUTO_MAP_KEY in (getattr(self, "auto_map", None) or {}) and not knows_detector(self.detector, "settings"):
+            return  # the checkpoint brings it along; whether its code is trusted is known when the model is built
         if not knows_detector(self.detector, "settings"):
             known = detector_names("settings")
             raise ValueError(f"Unknown `detector` {self.detector!r}; known detectors: {known}; {REMEDY}.")

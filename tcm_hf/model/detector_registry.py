@@ -511,6 +511,11 @@ def _importing_module(frame: types.FrameType) -> str | None:
     return frame.f_globals.get("__name__") if frame.f_code.co_name == "<module>" else None
 
 
+def adopt_detector(detector: Detector) -> None:
+    """Registers a declaration that a checkpoint's own code has made and checked already."""
+    _REGISTRY[detector.name] = detector
+
+
 def unregister_detector(name: str) -> None:
     """Takes a detector out of the registry again; without effect where it is not in it."""
     _REGISTRY.pop(name, None)
@@ -557,7 +562,10 @@ def find_detector(name: str) -> Detector:
     return _REGISTRY[name]
 
 
-REMEDY = "a detector of your own has to be registered first: import the file that calls `tcm_hf.register_detector`"
+REMEDY = (
+    "a detector of your own has to be registered first: import the file that calls `tcm_hf.register_detector`, or load the "
+    "model of a checkpoint that brings this file along, with trust_remote_code=True"
+)
 
 
 def detector_of(name_or_file: str) -> Detector:

@@ -91,6 +91,7 @@ _SETTINGS: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
     ("resize_backend",): (lambda value: value in ("pillow", "opencv"), "'pillow' or 'opencv'"),
     ("detector",): (lambda value: isinstance(value, str), "the name of a detector"),
     ("decoding",): (lambda value: isinstance(value, dict), "an object of arguments of post-processing"),
+    ("target_settings",): (lambda value: isinstance(value, dict), "an object of arguments of the detector's targets"),
 }
 _CHECKS = {name: check for names, check in _SETTINGS.items() for name in names}
 

@@ -15,25 +15,29 @@
 
 import logging
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
-from transformers.image_utils import PILImageResampling, SizeDict
-from transformers.processing_utils import ImagesKwargs
+from transformers.image_utils import PILImageResampling
+from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .configuration_tcm import naming_file
 from .decoding_db import decode_db  # noqa: F401 - the registry finds it; transformers copies what is imported
 from .decoding_fce import decode_fce  # noqa: F401
 from .decoding_pan import decode_pan  # noqa: F401
+from .detector_sharing import load_own_detector, save_own_detector
 from .detectors import find_detector, register_decoder
+from .image_annotations import build_labels, read_annotations
 from .image_arrays import look_up, resize, value_table
 from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, load_any_image
 from .image_processing_settings import IMAGE_MEAN, IMAGE_STD, check_backend, check_settings
-from .post_processing import decode_outputs, decoding_arguments
+from .post_processing import as_levels, decode_outputs, decoding_arguments
 from .sharing import ProcessorSharingMixin
 
 
@@ -59,6 +63,14 @@ def _log_size_once(before, after, size, do_upscale) -> None:
         )  # fmt: skip
 
 
+class _Picture(NamedTuple):
+    """A picture on its way into a batch: 8 bits of shape (height, width, channels)."""
+
+    array: np.ndarray
+    unit_range: bool
+    original_size: tuple[int, int]
+
+
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     do_upscale (`bool`, *optional*, defaults to `self.do_upscale`):
@@ -75,6 +87,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
         Name of the detector whose outputs are decoded; only when the processor is made or loaded.
     decoding (`dict`, *optional*, defaults to `self.decoding`):
         Default arguments of post-processing; only when the processor is made or loaded.
+    target_settings (`dict`, *optional*, defaults to `self.target_settings`):
+        Arguments of the function that makes the labels from `annotations`.
     """
 
     do_upscale: bool | None
@@ -84,6 +98,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     max_pixels: int | None
     detector: str | None
     decoding: dict | None
+    target_settings: dict | None
 
 
 class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
@@ -138,6 +153,10 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             Name of the detector.
         decoding (`dict`, *optional*):
             Defaults of [`~TCMImageProcessor.post_process_text_detection`] that differ from the detector's own.
+        target_settings (`dict`, *optional*):
+            Arguments of the function that makes the labels, such as [`~targets.build_db_targets`], that differ from its
+            defaults. A processor that was loaded from a model's directory takes those that the model's configuration has
+            in common with it.
 
     Example:
 
@@ -170,6 +189,9 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     size_divisor = 32
     detector = "db"
     decoding = None
+    target_settings = None
+    #: Where the configuration of its model is: directory or Hub id, and arguments for the Hub.
+    config_source: tuple[str, dict[str, Any]] | None = None
 
     def __init__(self, **kwargs):
         check_backend(kwargs.pop("backend", None), kwargs.pop("use_fast", None))
@@ -197,8 +219,30 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             ValueError: if a setting is wrong; the message names the file and the setting.
             OSError: if there is no such file, or it is no JSON.
         """
+        load_own_detector(pretrained_model_name_or_path, kwargs)
+        kwargs.pop("trust_remote_code", None)
         with naming_file(pretrained_model_name_or_path, IMAGE_PROCESSOR_NAME):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        processor = loaded[0] if isinstance(loaded, tuple) else loaded  # with `return_unused_kwargs`
+        names = ("cache_dir", "local_files_only", "revision", "subfolder", "token")
+        hub_arguments = {name: kwargs[name] for name in names if name in kwargs}
+        processor.config_source = (processor.card_source, hub_arguments)
+        return loaded
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """
+        Saves the settings and the code, see [`~transformers.ImageProcessingMixin.save_pretrained`].
+
+        Args:
+            save_directory (`str` or `os.PathLike`): the directory; it is made when it does not exist.
+        """
+        saved = super().save_pretrained(save_directory, **kwargs)
+        save_own_detector(save_directory, self.detector)
+        return saved
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, as they are saved."""
+        return {key: value for key, value in super().to_dict().items() if key != "config_source"}
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
@@ -212,29 +256,71 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     # ------------------------------------------------------------------ pictures -> model inputs
 
-    def preprocess(self, images, *args, **kwargs) -> BatchFeature:
+    def preprocess(self, images, annotations=None, **kwargs) -> BatchFeature:
         """
-        Prepares one picture or a list of pictures. Every argument of the class may be given for this call alone.
+        Prepares one picture or a list of pictures, and their annotations. Every argument of the class may be given for
+        this call alone.
 
         Args:
             images: one picture or a list of them, see the class.
+            annotations (`dict`, [`TextRecord`] or a list of them, *optional*):
+                What is in each picture, in pixels of the upright picture before it is resized; `None` in the list for a
+                picture without text. Either `{"polygons": [[[x, y], ...], ...], "ignore": [False, ...]}`, as in a
+                [`TextRecord`], where `ignore` may be left out and `size` may be the height and width of another frame that
+                the points are in; or COCO's `{"image_id": ..., "annotations": [{"segmentation": [[x, y, x, y, ...]],
+                "bbox": [x, y, width, height], "iscrowd": 0}, ...]}`, of which the polygons are taken, each part as one
+                text, or else the box. Text that is `ignore` or `iscrowd` is neither learned nor punished.
             return_tensors (`str`, *optional*): `"pt"` for torch tensors, `"np"` for NumPy arrays, lists by default.
             input_data_format (`str`, *optional*): `"channels_first"` or `"channels_last"` for arrays.
 
         Returns:
-            `BatchFeature`: `pixel_values`, float32 of shape `(batch, channels, height, width)`, and (with `do_pad`)
-            `pixel_mask`, int64 of shape `(batch, height, width)`, 1 inside of the picture and 0 on padding.
+            `BatchFeature`: `pixel_values`, float32 of shape `(batch, channels, height, width)`, (with `do_pad`)
+            `pixel_mask`, int64 of shape `(batch, height, width)`, 1 inside of the picture and 0 on padding, and (with
+            `annotations`) `labels`, a dict of the maps that [`TCMForTextDetection.forward`] takes for this detector.
 
         Raises:
             ValueError, OSError: if the list is empty, a picture cannot be read (the message names its path or place in
-                the list) or an argument has a wrong value.
+                the list), an argument has a wrong value, or an annotation is wrong.
             TypeError: if there is an unknown argument.
+            ImportError: with `annotations`, where this package is not installed: a checkpoint's own code lacks the
+                functions that make labels.
         """
         for key in ("detector", "decoding"):
             if key in kwargs:
                 raise TypeError(f"{key} belongs to post-processing: pass it when the processor is made or loaded")
         check_settings(kwargs)
-        return super().preprocess(images, *args, **kwargs)
+        return super().preprocess(images, annotations, **kwargs)
+
+    def target_builder(self, target_settings: dict[str, Any] | None = None) -> Callable[..., dict[str, np.ndarray]]:
+        """
+        The function that makes the labels of one picture: the detector's targets with the settings of the model.
+
+        Args:
+            target_settings (`dict`, *optional*, defaults to `self.target_settings`): see the class.
+
+        Returns:
+            `Callable`: `builder(polygons, ignore, height, width) -> dict[str, np.ndarray]`.
+
+        Raises:
+            ValueError: if the detector declares no targets, or they refuse a setting.
+            ImportError: where the targets are in this package and it is not installed.
+        """
+        changes = self.target_settings if target_settings is None else target_settings
+        try:
+            return find_detector(self.detector).target_builder(self._detector_config(), changes)
+        except ValueError as error:
+            raise ValueError(f"target_settings: {error}" if changes else str(error)) from error
+
+    def _detector_config(self) -> dict[str, Any]:
+        """The model's settings that stand beside this processor where it was loaded from; targets have to agree with them."""
+        if self.config_source is None:
+            return {}
+        source, hub_arguments = self.config_source
+        try:
+            config, _ = PreTrainedConfig.get_config_dict(source, **hub_arguments)
+        except OSError:  # a processor that was saved alone
+            return {}
+        return (config.get("detector_config") or {}) if config.get("detector", "db") == self.detector else {}
 
     def get_resized_size(
         self,
@@ -327,78 +413,71 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             raise ValueError("there are no images: the list is empty; pass at least one picture")
         return flat
 
-    def _preprocess(
-        self,
-        images: list,
-        do_convert_rgb: bool | None,
-        input_data_format: str | None,
-        do_resize: bool | None,
-        size: SizeDict | None,
-        do_upscale: bool | None,
-        max_upscale: float | None,
-        resample: PILImageResampling | int | None,
-        resize_backend: str | None,
-        max_pixels: int | None,
-        do_rescale: bool | None,
-        rescale_factor: float | None,
-        do_normalize: bool | None,
-        image_mean: float | tuple[float, ...] | None,
-        image_std: float | tuple[float, ...] | None,
-        do_pad: bool | None,
-        pad_size: SizeDict | None,
-        size_divisor: int | None,
-        return_tensors: str | None,
-        **kwargs,
-    ) -> BatchFeature:
-        prepared = []
-        for index, source in enumerate(images):
-            name = describe_source(source, index)
-            image, unit_range = load_any_image(
-                source, index=index, input_data_format=input_data_format, max_pixels=max_pixels
-            )
-            if do_convert_rgb:
-                image = convert_to_rgb(image, name=name)
-            elif image.mode not in ("L", "LA", "RGB", "RGBA"):
-                raise ValueError(f"{name} has mode {image.mode}; leave do_convert_rgb on for it")
-            if do_resize:
-                height, width = self.get_resized_size(image.height, image.width, size, do_upscale, max_upscale)
-                if max_pixels is not None and height * width > max_pixels:
-                    raise ValueError(
-                        f"{name} would be resized from {image.width} x {image.height} to {width} x {height} pixels (width x "
-                        f"height), more than max_pixels={max_pixels}; give size a longest_edge, or raise max_pixels"
-                    )
-                _log_size_once(image.size, (width, height), size, do_upscale)
-                if warning := self.reduction_warning(image.height, image.width, size):
-                    logger.warning("%s: %s", name, warning)
-                if (width, height) != image.size:
-                    image = resize(image, (width, height), resample, resize_backend)
-            prepared.append((np.atleast_3d(np.asarray(image)), unit_range))
-
-        arrays = [array for array, _ in prepared]
+    def _preprocess(self, images: list, annotations=None, **settings: Unpack[TCMImageProcessorKwargs]) -> BatchFeature:
+        given = None if annotations is None else read_annotations(annotations, len(images))
+        if given is not None and not settings["do_pad"]:
+            raise ValueError("annotations need do_pad=True: labels have the common size of the padded pictures")
+        prepared = [self._load_and_resize(source, index, settings) for index, source in enumerate(images)]
+        arrays = [picture.array for picture in prepared]
         channels = {array.shape[-1] for array in arrays}
         if len(channels) > 1:
             raise ValueError(f"the images have {sorted(channels)} channels; leave do_convert_rgb on to batch them")
-        outputs, pixel_mask = self._allocate(arrays, channels.pop(), do_pad, pad_size, size_divisor)
-        for output, (array, unit_range) in zip(outputs, prepared):
+        do_pad, return_tensors = settings["do_pad"], settings["return_tensors"]
+        outputs, pixel_mask = self._allocate(
+            arrays, channels.pop(), do_pad, settings["pad_size"], settings["size_divisor"]
+        )
+        for output, picture in zip(outputs, prepared):
             # The pictures have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
-            factor = 1 / 255 if unit_range else (rescale_factor if do_rescale else 1.0)
-            table = value_table(
-                factor, image_mean if do_normalize else 0.0, image_std if do_normalize else 1.0, array.shape[-1]
-            )
-            height, width = array.shape[:2]
-            look_up(array, table, output[:height, :width])
+            factor = 1 / 255 if picture.unit_range else settings["rescale_factor"] if settings["do_rescale"] else 1.0
+            mean, std = (settings["image_mean"], settings["image_std"]) if settings["do_normalize"] else (0.0, 1.0)
+            height, width, number = picture.array.shape
+            look_up(picture.array, value_table(factor, mean, std, number), output[:height, :width])
             output[height:], output[:height, width:] = 0, 0
 
         # Channels stay last in memory, as pictures have them and as convolutions are fastest with.
+        data: dict[str, Any] = {"pixel_values": [output.transpose(2, 0, 1) for output in outputs]}
         if do_pad:
-            data = {"pixel_values": outputs.transpose(0, 3, 1, 2)}
-        else:
-            data = {"pixel_values": [output.transpose(2, 0, 1) for output in outputs]}
-        if do_pad:
-            data["pixel_mask"] = pixel_mask
+            data = {"pixel_values": outputs.transpose(0, 3, 1, 2), "pixel_mask": pixel_mask}
         if return_tensors is None:
             data = {key: list(value) for key, value in data.items()}
-        return BatchFeature(data=data, tensor_type=return_tensors)
+        features = BatchFeature(data=data, tensor_type=return_tensors)
+        if given is not None:
+            labels = build_labels(
+                given,
+                [picture.original_size for picture in prepared],
+                [array.shape[:2] for array in arrays],
+                outputs.shape[1:3],
+                self.target_builder(settings["target_settings"]),
+            )
+            # A dict of its own kind, so that `to` of the whole moves what is in it.
+            features["labels"] = BatchFeature(data=labels, tensor_type=return_tensors)
+        return features
+
+    def _load_and_resize(self, source, index: int, settings: dict[str, Any]) -> "_Picture":
+        """Reads one picture and brings it to its size in the batch."""
+        name, max_pixels = describe_source(source, index), settings["max_pixels"]
+        image, unit_range = load_any_image(
+            source, index=index, input_data_format=settings["input_data_format"], max_pixels=max_pixels
+        )
+        if settings["do_convert_rgb"]:
+            image = convert_to_rgb(image, name=name)
+        elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+            raise ValueError(f"{name} has mode {image.mode}; leave do_convert_rgb on for it")
+        original_size = (image.height, image.width)
+        if settings["do_resize"]:
+            size, do_upscale = settings["size"], settings["do_upscale"]
+            height, width = self.get_resized_size(*original_size, size, do_upscale, settings["max_upscale"])
+            if max_pixels is not None and height * width > max_pixels:
+                raise ValueError(
+                    f"{name} would be resized from {image.width} x {image.height} to {width} x {height} pixels (width x "
+                    f"height), more than max_pixels={max_pixels}; give size a longest_edge, or raise max_pixels"
+                )
+            _log_size_once(image.size, (width, height), size, do_upscale)
+            if warning := self.reduction_warning(*original_size, size):
+                logger.warning("%s: %s", name, warning)
+            if (width, height) != image.size:
+                image = resize(image, (width, height), settings["resample"], settings["resize_backend"])
+        return _Picture(np.atleast_3d(np.asarray(image)), unit_range, original_size)
 
     def _allocate(self, arrays, channels, do_pad, pad_size, size_divisor):
         """Room for the batch, one array when padded, and the mask of the pixels that belong to a picture."""
@@ -514,7 +593,11 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         return decode_outputs(decoder, outputs, target_sizes, arguments, reading_order)
 
     def post_process_object_detection(
-        self, outputs, threshold: float = 0.5, target_sizes: list[tuple[int, int]] | torch.Tensor | None = None
+        self,
+        outputs,
+        threshold: float = 0.5,
+        target_sizes: list[tuple[int, int]] | torch.Tensor | None = None,
+        **decoding_arguments,
     ) -> list[dict[str, torch.Tensor]]:
         """
         Finds the upright boxes of texts, in the form that transformers' object detection tools expect.
@@ -523,12 +606,29 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             outputs ([`TCMTextDetectionOutput`]): see [`~TCMImageProcessor.post_process_text_detection`].
             threshold (`float`, *optional*, defaults to 0.5): texts with a lower score are dropped.
             target_sizes (`torch.Tensor` or `list[tuple[int, int]]`, *optional*): height and width of each picture.
+            decoding_arguments:
+                All others of [`~TCMImageProcessor.post_process_text_detection`], such as `mask_threshold`, `unclip_ratio`
+                or `reading_order`.
 
         Returns:
-            `list[dict[str, torch.Tensor]]`: for each picture `scores`, `labels` and `boxes` (left, top, right, bottom).
+            `list[dict[str, torch.Tensor]]`: for each picture `scores`, `labels` and `boxes` (left, top, right, bottom), on
+            the device of the outputs' logits.
+
+        Raises:
+            ValueError: if the numbers of pictures differ, a value is out of range, or the logits are not finite.
+            TypeError: if the detector does not know an argument.
         """
-        results = self.post_process_text_detection(outputs, target_sizes, threshold=threshold)
-        return [{key: result[key] for key in ("scores", "labels", "boxes")} for result in results]
+        decoder = find_detector(self.detector).part("decoder")
+        # A decoder without a threshold gives all that it finds.
+        given = {"threshold": threshold} if "threshold" in self.decoding_arguments() else {}
+        results = self.post_process_text_detection(outputs, target_sizes, **given, **decoding_arguments)
+        device = as_levels(outputs, decoder)[0][0].device
+        if not given:
+            results = [
+                {key: result[key][result["scores"] >= threshold] for key in ("scores", "labels", "boxes")}
+                for result in results
+            ]
+        return [{key: result[key].to(device) for key in ("scores", "labels", "boxes")} for result in results]
 
 
 __all__ = ["TCMImageProcessor", "TCMImageProcessorKwargs", "register_decoder"]

@@ -29,6 +29,7 @@ from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_tcm import TCMConfig
+from .detector_sharing import load_own_detector
 from .detectors import find_detector, register_detector
 from .modeling_attention import as_map, padding_bias
 from .modeling_clip_folded import FOLDED_CLIP_MODULES
@@ -106,6 +107,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
             ValueError: if a field of the configuration is wrong; the message names it.
             RuntimeError: if the weights have other sizes than the configuration.
         """
+        load_own_detector(pretrained_model_name_or_path, kwargs)
         output_loading_info = kwargs.pop("output_loading_info", False)
         model, loading_info = load_safetensors(
             super().from_pretrained,

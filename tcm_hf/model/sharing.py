@@ -23,6 +23,7 @@ from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 from transformers.utils import CONFIG_NAME
 
+from .detector_sharing import save_own_detector
 from .model_card import is_unedited, model_card_text, with_mark
 
 
@@ -64,6 +65,7 @@ class SharingMixin:
             return os.path.isfile(path) and files_timestamps.get(name, 0) < os.path.getmtime(path)
 
         repository = _Repository(repo_id, revision, token)
+        save_own_detector(working_dir, getattr(_config(self) or self, "detector", None))
         if is_new(CONFIG_NAME):
             _keep_pipelines(os.path.join(working_dir, CONFIG_NAME), repository)
         if is_new(CARD_NAME):
