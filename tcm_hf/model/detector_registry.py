@@ -563,8 +563,8 @@ def find_detector(name: str) -> Detector:
 
 
 REMEDY = (
-    "a detector of your own has to be registered first: import the file that calls `tcm_hf.register_detector`, or load the "
-    "model of a checkpoint that brings this file along, with trust_remote_code=True"
+    "import the file that registers it (tcm_hf.register_detector), or load a model that brings it along with "
+    "trust_remote_code=True"
 )
 
 
