@@ -179,7 +179,7 @@ def _transformers_fields(weights: Weights) -> dict:
         length = weights.shape("visual_projection.weight")[0]
         fields[key] = {"model_type": config_class.model_type, **given, "projection_dim": length}
         try:
-            layers[key] = tower_config(key, fields[key], (config_class,)).num_hidden_layers
+            layers[key] = getattr(tower_config(key, fields[key], (config_class,)), "num_hidden_layers", None)
         except ValueError as error:
             raise ConfigurationError(f"{weights.name}, config.json: {one_line(error)}") from None
     for key, number in layers.items():
@@ -193,6 +193,7 @@ def _transformers_fields(weights: Weights) -> dict:
 
 def _detector_fields(weights: Weights) -> dict:
     detector = found_detector(weights)
+    assert detector is not None, "its layout was found by it"
     settings = find_detector(detector).part("conversion").settings(weights)
     return {
         "detector": detector,

@@ -321,8 +321,8 @@ def source_name(key: str, layout: Layout, detector: str) -> tuple[str, str] | No
     """
     parts = list(_PARTS[layout.name])
     if layout.trained_detector:
-        rules = conversion_rules(detector)
-        parts.append(("detector.", "", rules.weights if rules is not None else []))
+        of_detector = conversion_rules(detector)
+        parts.append(("detector.", "", of_detector.weights if of_detector is not None else []))
     for prefix, source_prefix, rules in parts:
         if not key.startswith(prefix):
             continue

@@ -20,6 +20,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,21 +159,21 @@ class TextDetectionDataset(Dataset):
             raise IndexError(f"index {index} out of range for an epoch of {self.length} samples")
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch, index])
-        if rng.random() < self.synthetic_fraction:
+        if rng.random() < self.synthetic_fraction and self.synthetic is not None:
             image, polygons, ignore, _ = self.synthetic.generate(rng)
             return self.augmentation.photometric(image, rng), polygons, ignore
         number = (epoch * self.length + index) % len(self.records)
         record = self.records[number]
         image = self._load(number)
         polygons, ignore = record.polygons, record.ignore
-        frame_size = tuple(record.size) if record.size is not None else image.shape[:2]
-        if rng.random() < self.paste_probability:
+        height, width = record.size if record.size is not None else image.shape[:2]
+        if rng.random() < self.paste_probability and self.synthetic is not None:
             # Words are drawn into the stored picture; its frame may be stretched, which only adds variety of shapes.
-            stretch = np.array([image.shape[1] / frame_size[1], image.shape[0] / frame_size[0]], dtype=np.float32)
+            stretch = np.array([image.shape[1] / width, image.shape[0] / height], dtype=np.float32)
             pasted = self.synthetic.paste_words(image, [polygon * stretch for polygon in polygons], rng, ignore=ignore)
             image, ignore = pasted[0], pasted[2]
             polygons = [polygon / stretch for polygon in pasted[1]]
-        return self.augmentation(image, polygons, ignore, rng, frame_size=frame_size)
+        return self.augmentation(image, polygons, ignore, rng, frame_size=(height, width))
 
     def __getitem__(self, index: int) -> dict:
         _leave_the_cores_to_the_workers()
@@ -234,7 +235,7 @@ class StreamingTextDetectionDataset(IterableDataset):
 
     def _records(self, epoch: int) -> Iterator[TextRecord]:
         """This worker's records of one pass over the rows."""
-        rows = self.rows
+        rows: Any = self.rows
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         if hasattr(rows, "shuffle") and hasattr(rows, "set_epoch"):
@@ -282,8 +283,8 @@ class StreamingTextDetectionDataset(IterableDataset):
         outlines = b"".join(np.ascontiguousarray(polygon).tobytes() for polygon in record.polygons)
         rng = np.random.default_rng([self.seed, epoch, zlib.crc32(outlines, zlib.crc32(content))])
         image = load_image(record.image)
-        frame_size = tuple(record.size) if record.size is not None else image.shape[:2]
-        sample = self.augmentation(image, record.polygons, record.ignore, rng, frame_size=frame_size)
+        height, width = record.size if record.size is not None else image.shape[:2]
+        sample = self.augmentation(image, record.polygons, record.ignore, rng, frame_size=(height, width))
         return _make_item(*sample, self.build_targets, self.image_mean, self.image_std)
 
 

@@ -87,9 +87,9 @@ def _split(
     """The contours of the parts of a region, see `seed_threshold` of `decode_db`; its own where there is one part."""
     window, inside, corner = _window(probabilities, contour)
     core = inside & (window > seed_threshold)
-    if cv2.connectedComponents(core)[0] < 3:  # the background is one
+    if cv2.connectedComponents(core.view(np.uint8))[0] < 3:  # the background is one
         return [contour]
-    _, regions = cv2.connectedComponents(inside & (window > mask_threshold))
+    _, regions = cv2.connectedComponents((inside & (window > mask_threshold)).view(np.uint8))
     column, row = contour[0, 0] - corner
     region = (regions == regions[row, column]).view(np.uint8)  # without what lies in its holes
     core = (core & region).view(bool)
@@ -243,7 +243,8 @@ def decode_db(
     if len(candidates) > limit:
         candidates.sort(key=cv2.contourArea, reverse=True)
 
-    polygons, scores = [], []
+    polygons: list[np.ndarray] = []
+    scores: list[float] = []
     for contour in candidates:
         if len(polygons) == limit:
             warn_of_limit(max_candidates)
@@ -271,7 +272,7 @@ def decode_db(
         polygons.append(region.astype(np.float32))
         scores.append(score)
 
-    order = np.argsort(-np.array(scores), kind="stable") if scores else []
+    order = np.argsort(-np.array(scores, dtype=np.float64), kind="stable")
     return [polygons[i] for i in order], np.array([scores[i] for i in order], dtype=np.float32)
 
 

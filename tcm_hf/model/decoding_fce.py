@@ -16,6 +16,7 @@
 import warnings
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _candidates(maps: np.ndarray, stride: int, score_threshold: float, alpha: fl
     return scores[chosen], regions[chosen], coefficients * stride
 
 
-def _geometries(contours: np.ndarray) -> np.ndarray:
+def _geometries(contours: np.ndarray) -> Any:
     """Valid shapely geometries of contours, the areas of those that cross themselves included."""
     # Ten times as fast on wild contours as the other method, and all that is asked are areas.
     return shapely.make_valid(shapely.polygons(contours), method="structure", keep_collapsed=False)
@@ -145,7 +146,7 @@ def _suppress(contours: np.ndarray, scores: np.ndarray, groups: np.ndarray, thre
     geometries = np.full(len(order), None, dtype=object)
 
     # A tree of the bounding boxes (a diagonal has the same one): with all pairs, small text costs time without end.
-    diagonals = shapely.linestrings(np.stack([low, high], axis=1))
+    diagonals: Any = shapely.linestrings(np.stack([low, high], axis=1))
     tree = shapely.STRtree(diagonals)
     alive = np.ones(len(order), dtype=bool)
     kept = []

@@ -160,7 +160,8 @@ def decode_pan(
     if max_distance < 0:
         raise ValueError(f"`max_distance` must not be negative, got {max_distance}")
     maps = _check_maps(maps)
-    polygons, scores = [], []
+    polygons: list[np.ndarray] = []
+    scores: list[float] = []
     probabilities = _sigmoid(maps[0])
     text = probabilities > mask_threshold
     kernels = text & (_sigmoid(maps[1]) > kernel_threshold)
@@ -192,8 +193,8 @@ def decode_pan(
         polygons.append(polygon.astype(np.float32))
         scores.append(means[region])
 
-    order = np.argsort(-np.array(scores), kind="stable") if scores else []
-    return [polygons[i] for i in order], np.array([scores[i] for i in order], dtype=np.float32)
+    best_first = np.argsort(-np.array(scores, dtype=np.float64), kind="stable")
+    return [polygons[i] for i in best_first], np.array([scores[i] for i in best_first], dtype=np.float32)
 
 
 DECODER = Decoder(

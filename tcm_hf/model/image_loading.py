@@ -25,6 +25,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -128,7 +129,8 @@ def load_rgb_image(
     name = describe_source(source, index)
     rgb = convert_to_rgb(image, name=name)
     if rgb is not source and isinstance(source, str | os.PathLike) and len(name) <= 202:
-        rgb.filename = os.fsdecode(source)  # so that later messages name it, too
+        # As Pillow does when it opens a file itself, so that later messages name it, too.
+        rgb.filename = os.fsdecode(source)  # type: ignore[attr-defined]  # of opened images only, as Pillow has it
     return rgb
 
 
@@ -281,7 +283,8 @@ def convert_to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 def _background_shade(image: Image.Image, alpha: Image.Image) -> int:
     """The gray level for transparent parts of an RGBA image, see [`convert_to_rgb`]."""
-    opaque = np.asarray(alpha) >= max(alpha.getextrema()[1] / 2, 1)
+    levels = np.asarray(alpha)
+    opaque = levels >= max(int(levels.max()) / 2, 1)
     outside = ~opaque
     border = np.zeros_like(opaque)
     border[1:] |= outside[:-1]
@@ -361,12 +364,13 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
     """Decodes the pixels of an opened image and turns it upright."""
     _check_size(image.size, name, max_pixels)
     with _reading(name, "is truncated or damaged"), _without_warnings():
-        if image.info.get("progressive") and getattr(image, "fp", None) is not None:
-            _check_scans(image.fp, name)
+        file = getattr(image, "fp", None)
+        if image.info.get("progressive") and file is not None:
+            _check_scans(file, name)
         image.load()
     _check_size(image.size, name, max_pixels)  # icons tell another size than the picture inside of them has
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION_TAG))
+        turn = TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # broken metadata does not make the pixels unreadable
         turn = None
     if turn is None:
@@ -438,7 +442,8 @@ def _download(url: str, name: str, timeout: float | None) -> bytes:
     if timeout is not None and timeout > threading.TIMEOUT_MAX:
         timeout = None
     outcome: list[bytes | Exception] = []
-    streams, stopped = [], threading.Event()
+    streams: list[Any] = []
+    stopped = threading.Event()
 
     def run() -> None:
         try:
@@ -547,7 +552,7 @@ def count_passed_over(folders: Iterable[str | os.PathLike]) -> dict[str, int]:
     counts: Counter = Counter()
     seen = set()
     for root in folders:
-        for folder, below, names in os.walk(root):
+        for folder, below, names in os.walk(os.fspath(root)):
             below[:] = [name for name in below if not name.startswith((".", "__MACOSX"))]
             if (place := os.path.realpath(folder)) in seen:
                 continue

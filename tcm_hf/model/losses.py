@@ -57,12 +57,12 @@ def balanced_cross_entropy(
         hardest = torch.arange(negative_loss.numel(), device=loss.device) < num_negative
         negative_loss = negative_loss.sort(descending=True).values * hardest
         return ((loss * positive).sum() + negative_loss.sum()) / (num_positive + num_negative + eps)
-    num_positive = int(positive.sum())
-    num_negative = int(num_positive * negative_ratio) if num_positive else negatives_without_text
-    num_negative = min(int(negative.sum()), num_negative)
-    if num_negative < negative_loss.numel():
-        negative_loss = negative_loss.topk(num_negative, sorted=False).values
-    return ((loss * positive).sum() + negative_loss.sum()) / (num_positive + num_negative + eps)
+    count = int(positive.sum())
+    wanted = int(count * negative_ratio) if count else negatives_without_text
+    wanted = min(int(negative.sum()), wanted)
+    if wanted < negative_loss.numel():
+        negative_loss = negative_loss.topk(wanted, sorted=False).values
+    return ((loss * positive).sum() + negative_loss.sum()) / (count + wanted + eps)
 
 
 def dice_loss(probability: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:

@@ -125,9 +125,8 @@ def model_card_text(
         method += f" with the {config.detector.upper()} detector"
     results = []
     # Protocols that divide by nothing give NaN where nothing was found; the metadata has no such value.
-    measured = metrics is not None and all(
-        math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall")
-    )
+    metrics = metrics or {}
+    measured = all(math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall"))
     if measured:
         for name in ("hmean", "precision", "recall"):
             results.append(

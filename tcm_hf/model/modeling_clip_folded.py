@@ -62,7 +62,7 @@ class FoldedStrideMasks(FoldedModule, StrideMasks):
         if image_sizes is None or not self.is_fast(like):
             return super().forward(image_sizes, map_sizes, like)
         sizes = image_sizes.tolist()
-        return [cell_mask(sizes, *map_size, stride) for stride, map_size in zip(self.strides, map_sizes)]
+        return [cell_mask(sizes, rows, columns, stride) for stride, (rows, columns) in zip(self.strides, map_sizes)]
 
 
 class FoldedConvNorm(FoldedModule, MaskedConvNorm):

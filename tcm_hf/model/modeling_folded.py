@@ -42,7 +42,7 @@ class DerivedWeights:
 
     def __init__(self):
         # All that is kept, in one attribute, so that no thread sees the state of one result and another result.
-        self._kept = (None, None, None)
+        self._kept: tuple[tuple | None, Any, tuple | None] = (None, None, None)
 
     def __reduce__(self):
         return DerivedWeights, ()
@@ -120,12 +120,12 @@ def fold_modules(model: nn.Module, versions: FoldedVersions) -> None:
         folded_class = versions.get(type(module))
         if folded_class is not None:
             module.__class__ = folded_class
-            module.folded = module.derive()
+            module.folded = module.derive()  # type: ignore[operator]  # its class has just become a folded one
 
 
 def unfold_modules(model: nn.Module, versions: FoldedVersions) -> None:
     """Turns the folded modules of a model into the plain ones again, and forgets what was derived from the weights."""
-    plain_classes = {folded: plain for plain, folded in versions.items()}
+    plain_classes: dict[type[nn.Module], type[nn.Module]] = {folded: plain for plain, folded in versions.items()}
     for module in model.modules():
         plain_class = plain_classes.get(type(module))
         if plain_class is not None:
@@ -186,7 +186,7 @@ class FoldedConvolution:
         else:
             tensors = _tensors(conv, norm) + _tensors(*plus)
             weight, bias, packed = self.weights.get(tensors, lambda: (*fold_sum(conv, norm, *plus), DerivedWeights()))
-        stride, padding = (conv.stride[0], conv.padding[0]) if isinstance(conv, nn.Conv2d) else (1, 0)
+        stride, padding = (conv.stride[0], int(conv.padding[0])) if isinstance(conv, nn.Conv2d) else (1, 0)
         weight = packed.get((x.shape,), lambda: pack(weight, x.shape, stride, padding))
         return convolution(x, weight, bias, stride, padding, **epilogue)
 
@@ -199,7 +199,7 @@ def _tensors(conv: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[
 
 
 def fold(
-    conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None
+    conv: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, norm: nn.BatchNorm2d | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     Weight, in channels-last format, and bias of a convolution that does the normalisation too.
@@ -207,21 +207,26 @@ def fold(
     Folded in fp32, whatever the weights' precision is.
     """
     if norm is None:
-        weight = conv.weight.detach()
-        weight = weight[:, :, None, None] if weight.dim() == 2 else weight
-        return weight.contiguous(memory_format=torch.channels_last), conv.bias
+        plain: torch.Tensor = conv.weight.detach()
+        plain = plain[:, :, None, None] if plain.dim() == 2 else plain
+        return plain.contiguous(memory_format=torch.channels_last), conv.bias
     tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     weight, bias, mean, variance, scale, shift = (None if t is None else t.detach().float() for t in tensors)
+    assert weight is not None and mean is not None and variance is not None, (
+        "plain layers, which keep their statistics"
+    )
     transposed = isinstance(conv, nn.ConvTranspose2d)
-    weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transpose=transposed)
-    weight = weight.detach().to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
-    return weight, bias.detach().to(conv.weight.dtype)
+    folded: torch.Tensor
+    folded, shifted = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift, transpose=transposed)
+    folded = folded.detach().to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
+    return folded, shifted.detach().to(conv.weight.dtype)
 
 
 def fold_sum(
-    conv: nn.Conv2d, norm: nn.BatchNorm2d, other: nn.Conv2d, other_norm: nn.BatchNorm2d
+    conv: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None, other: nn.Conv2d, other_norm: nn.BatchNorm2d
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias of one convolution that adds up two, whose inputs lie behind each other."""
     (weight, bias), (other_weight, other_bias) = fold(conv, norm), fold(other, other_norm)
+    assert bias is not None and other_bias is not None, "normalizations have one"
     weight = torch.cat([weight, other_weight], dim=1).contiguous(memory_format=torch.channels_last)
     return weight, bias + other_bias

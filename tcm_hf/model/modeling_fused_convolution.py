@@ -18,13 +18,15 @@ PyTorch's own compiler uses oneDNN's through operators that are private, and tha
 file alone; where they are missing, public operations give the same.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
 
-_POINTWISE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-_POINTWISE_IN_PLACE = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
-_PACK = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
+_POINTWISE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_POINTWISE_IN_PLACE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
+_PACK: Any = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 _HAS_BFLOAT16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
 
 
@@ -88,7 +90,7 @@ def convolution(
         if residual is None:
             return _POINTWISE(x, weight, bias, *geometry, "relu" if relu else "none", [], "")
         residual = residual.contiguous(memory_format=torch.channels_last)
-        epilogue = ("add", 1.0, "relu" if relu else None, [], None)
+        epilogue: tuple = ("add", 1.0, "relu" if relu else None, [], None)
         if overwrite:
             return _POINTWISE_IN_PLACE.binary(residual, x, weight, bias, *geometry, *epilogue)
         return _POINTWISE.binary(x, residual, weight, bias, *geometry, *epilogue)

@@ -17,7 +17,7 @@ import os
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPConfig, CLIPModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, has_file
 
@@ -85,7 +85,7 @@ def load_clip(source: "str | os.PathLike | CLIPModel") -> CLIPModel:
     if isinstance(source, nn.Module):
         raise ValueError(f"`from_clip` takes a `CLIPModel` of transformers, got a {type(source).__name__}.")
     model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
-    if model_type != CLIPModel.config_class.model_type:
+    if model_type != CLIPConfig.model_type:
         # transformers would load it with a warning: with another tokenizer's vocabulary, or another architecture.
         raise ValueError(
             f"{source} holds a model of type {model_type!r}; `from_clip` takes CLIP models of transformers (type 'clip') only. "

@@ -14,6 +14,7 @@
 """Folded versions of DB's neck and head, see modeling_folded.py."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,7 +68,7 @@ class FoldedDBNeck(FoldedModule, DBNeck):
         one. With fewer channels for the smoothing only their reduction is taken apart.
         """
         if self.reduce_convs is not None:
-            parameters = (self.lateral_convs[0].weight, self.reduce_convs[0].weight)
+            parameters: Any = (self.lateral_convs[0].weight, self.reduce_convs[0].weight)
             direct = self.folded.finest.get(parameters, lambda: composed_weight(*parameters))
             coarser = enlarge(self._reduced(coarser, 0), 2)
             return self.folded.smooth[0](
@@ -113,6 +114,10 @@ class FoldedDBBranch(FoldedModule, DBBranch):
         # One for each number of levels that are enlarged by transposed convolutions.
         return SimpleNamespace(levels=[DerivedWeights() for _ in range(4)], upsampling=DerivedWeights())
 
+    def _plain_layers(self, *numbers: int) -> tuple[Any, ...]:
+        """Layers of whose kinds [`is_plain`] has made sure."""
+        return tuple(self[number] for number in numbers)
+
     def takes_levels(self, x: torch.Tensor) -> bool:
         """Whether `from_levels` can stand in for `forward`, for levels like `x`."""
         return self.is_fast(x) and is_plain(self[0], self[1], self[3], self[4], self[6])
@@ -132,7 +137,7 @@ class FoldedDBBranch(FoldedModule, DBBranch):
         groups = [*levels[:depth], coarse[0] if len(coarse) == 1 else torch.cat(coarse, dim=1)]
         parameters = (*self[0].parameters(), *self[1].parameters(), *self[1].buffers())
         kernels, bias = self.folded.levels[depth].get(parameters, lambda: self._kernels([x.shape[1] for x in groups]))
-        total = None
+        total: torch.Tensor | None = None
         for i in range(depth, -1, -1):
             x, factor = groups[i], 2**i
             if mask is not None:
@@ -142,11 +147,13 @@ class FoldedDBBranch(FoldedModule, DBBranch):
                 total = x if total is None else total.add_(x)
             else:
                 total = convolution(x, kernels[0], bias, padding=1, relu=True, residual=total, overwrite=True)
+        assert total is not None, "there is a level"
         return self._upsample(total)
 
-    def _kernels(self, channels: list[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def _kernels(self, channels: list[int]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """The first convolution's weights for each group of levels: from the second on those of the transposed one."""
-        weight, bias = fold(self[0], self[1])
+        conv, norm = self._plain_layers(0, 1)
+        weight, bias = fold(conv, norm)
         finest, *coarser = weight.split(channels, dim=1)
         kernels = [finest.contiguous(memory_format=torch.channels_last)]
         kernels += [transposed_weight(part, 2**i) for i, part in enumerate(coarser, start=1)]
@@ -171,16 +178,18 @@ class FoldedDBBranch(FoldedModule, DBBranch):
         return logits.flatten(3, 4).flatten(1, 2)[:, None]
 
     def _upsampling_weights(self) -> tuple[torch.Tensor, ...]:
-        weight, bias = fold(self[3], self[4])
+        conv, norm, last_conv = self._plain_layers(3, 4, 6)
+        weight, bias = fold(conv, norm)
+        assert bias is not None, "a normalization has one"
         # (in, out, row, column) of the transposed convolution to (row, column, out) x in.
         first = weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
         # Each of the four places has its own channels, of which it makes four again.
-        last = self[6].weight.permute(2, 3, 1, 0).flatten(0, 1)[:, 0]
+        last = last_conv.weight.permute(2, 3, 1, 0).flatten(0, 1)[:, 0]
         second = torch.block_diag(*[last] * 4)
         # (row, column, row in the half, column in the half) to (row, row in the half, column, column in the half).
         second = second.unflatten(0, (2, 2, 2, 2)).transpose(1, 2).flatten(0, 3)[:, :, None, None]
-        layout = {"memory_format": torch.channels_last}
-        return first.contiguous(**layout), bias.repeat(4), second.contiguous(**layout), self[6].bias.repeat(16)
+        first, second = (x.contiguous(memory_format=torch.channels_last) for x in (first, second))
+        return first, bias.repeat(4), second, last_conv.bias.repeat(16)
 
 
 class FoldedDBDetector(FoldedModule, DBDetector):
@@ -193,8 +202,9 @@ class FoldedDBDetector(FoldedModule, DBDetector):
         training_maps: bool = False,
     ) -> dict[str, torch.Tensor]:
         neck, branch, finest = self.neck, self.probability_branch, feature_maps[0]
-        is_folded = isinstance(neck, FoldedDBNeck) and isinstance(branch, FoldedDBBranch)
-        if training_maps or not (is_folded and self.is_fast(finest) and branch.takes_levels(finest)):
+        if training_maps or not (isinstance(neck, FoldedDBNeck) and isinstance(branch, FoldedDBBranch)):
+            return super().forward(feature_maps, image_sizes, training_maps)
+        if not (self.is_fast(finest) and branch.takes_levels(finest)):
             return super().forward(feature_maps, image_sizes, training_maps)
         masks = self.masks(image_sizes, [x.shape[-2:] for x in feature_maps], finest)
         return {"logits": branch.from_levels(neck.smooth_levels(feature_maps, masks), masks[0])}

@@ -74,7 +74,8 @@ class FCEHead(nn.Module):
         self.classifier = nn.Conv2d(in_channels, CLASS_CHANNELS, 3, padding=1)
         self.regressor = nn.Conv2d(in_channels, 2 * (2 * fourier_degree + 1), 3, padding=1)
         # Contours of a few cells instead of wild ones at the start of training.
-        self.classifier.init_std = self.regressor.init_std = 0.01
+        for conv in (self.classifier, self.regressor):
+            conv.init_std = 0.01  # type: ignore[assignment]  # a mark for `_init_weights`; torch.nn's are modules
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.classifier(x), self.regressor(x)], dim=1)
@@ -136,9 +137,12 @@ class FCEDetector(nn.Module):
             relative to the cell.
         """
         feature_maps = feature_maps[1:]
-        masks = [None] * len(feature_maps)
+        masks: list[torch.Tensor | None] = [None] * len(feature_maps)
         if image_sizes is not None:
-            masks = [stride_mask(image_sizes, *x.shape[-2:], s, x.dtype) for s, x in zip(STRIDES, feature_maps)]
+            masks = [
+                stride_mask(image_sizes, x.shape[-2], x.shape[-1], stride, x.dtype)
+                for stride, x in zip(STRIDES, feature_maps)
+            ]
         return {"logits": tuple(self.head(x) for x in self.neck(feature_maps, masks))}
 
     def loss(self, maps: dict, labels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -95,10 +95,10 @@ class PANNeck(nn.Module):
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...], masks: list[torch.Tensor | None]) -> list[torch.Tensor]:
         levels = [conv(x) for conv, x in zip(self.reduce_convs, feature_maps)]
-        total = None
+        total: list[torch.Tensor] = []
         for enhancement in self.enhancements:
             levels = enhancement(levels, masks)
-            total = levels if total is None else [a + b for a, b in zip(total, levels)]
+            total = levels if not total else [a + b for a, b in zip(total, levels)]
         return total
 
 
@@ -120,10 +120,10 @@ class PANHead(nn.Module):
         self.level_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1, bias=i == 0) for i in range(num_levels))
         for conv in self.level_convs:
             # The usual initialisation would saturate the sigmoids, and dice losses do not recover from that.
-            conv.init_std = 0.01
+            conv.init_std = 0.01  # type: ignore[assignment]  # a mark for `_init_weights`; torch.nn's are modules
 
     def forward(self, levels: list[torch.Tensor], image_sizes: torch.Tensor | None) -> torch.Tensor:
-        result = None
+        result: torch.Tensor | None = None
         for i, (conv, x) in enumerate(zip(self.level_convs, levels)):
             x = conv(x)
             if i > 0:
@@ -131,6 +131,7 @@ class PANHead(nn.Module):
                     x = _repeat_last_cells(x, image_sizes, STRIDE * 2**i)
                 x = nn.functional.interpolate(x, scale_factor=2**i, mode="bilinear", align_corners=False)
             result = x if result is None else result + x
+        assert result is not None, "there is a level"
         return result
 
 
@@ -274,10 +275,11 @@ class PANDetector(nn.Module):
             `dict`: `"logits"` (batch, 2 + embedding_channels, H/4, W/4): the logits of the text map and of the kernel
             map, and the embedding that tells instances apart.
         """
-        masks = [None] * len(feature_maps)
+        masks: list[torch.Tensor | None] = [None] * len(feature_maps)
         if image_sizes is not None:
             masks = [
-                stride_mask(image_sizes, *x.shape[-2:], STRIDE * 2**i, x.dtype) for i, x in enumerate(feature_maps)
+                stride_mask(image_sizes, x.shape[-2], x.shape[-1], STRIDE * 2**i, x.dtype)
+                for i, x in enumerate(feature_maps)
             ]
         return {"logits": self.head(self.neck(feature_maps, masks), image_sizes)}
 

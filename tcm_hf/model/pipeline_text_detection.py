@@ -60,11 +60,14 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
     {'score': 0..., 'label': 'text', 'box': {'xmin': ..., 'ymin': ..., 'xmax': ..., 'ymax': ...}, 'polygon': [[...]]}
     """
 
-    _load_processor = False
-    _load_image_processor = True
-    _load_video_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_processor: Any = False
+    _load_image_processor: Any = True
+    _load_video_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = False
+
+    image_processor: Any  # a `TCMImageProcessor`, or one of the same methods that came with a checkpoint
+    model: Any  # likewise
 
     def __init__(self, model, *args, **kwargs):
         missing = getattr(model, "missing_weights", ())
@@ -81,7 +84,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             self.model.optimize_for_inference()
 
     @property
-    def card_source(self) -> str | None:
+    def card_source(self) -> str | None:  # type: ignore[override]  # what is read is what counts
         """The model card is that of the model."""
         return getattr(self.model, "card_source", None)
 
@@ -102,7 +105,9 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             given[0]["timeout"] = timeout
         return given[0], {}, given[1]
 
-    def __call__(self, inputs: Any, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+    def __call__(  # type: ignore[override]  # nothing else comes by position
+        self, inputs: Any, **kwargs
+    ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """
         Finds text in one picture or in many.
 
@@ -166,7 +171,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         if hasattr(self.model.config, "custom_pipelines"):
             del self.model.config.custom_pipelines
 
-    def preprocess(self, inputs, timeout=60.0, max_pixels=None, **size_arguments) -> dict[str, Any]:
+    def preprocess(self, inputs, timeout=60.0, max_pixels=None, **size_arguments) -> dict[str, Any]:  # type: ignore[override]  # by name
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
         max_pixels = self.image_processor.max_pixels if max_pixels is None else max_pixels
         image = load_rgb_image(picture.source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
@@ -178,7 +183,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             "target_sizes": [(image.height, image.width)],
         }
 
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]  # no parameters
         if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per picture
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
         pictures = model_inputs["pixel_values"]

@@ -99,11 +99,8 @@ def bounding_box(polygon) -> tuple[float, float, float, float]:
 
 def _exteriors(geometry) -> list[np.ndarray]:
     """Outer rings, without the closing point, of every polygon inside a shapely geometry."""
-    if geometry.geom_type == "Polygon":
-        parts = [geometry]
-    else:
-        # A geometry collection may nest multipolygons, hence twice.
-        parts = shapely.get_parts(shapely.get_parts(geometry))
+    # A geometry collection may nest multipolygons, hence twice.
+    parts = shapely.get_parts(shapely.get_parts(geometry))
     rings = [shapely.get_coordinates(part.exterior)[:-1] for part in parts if part.geom_type == "Polygon"]
     return [ring for ring in rings if len(ring) >= 3 and polygon_area(ring) > 0]
 
@@ -259,7 +256,9 @@ def minimum_area_quad(polygon) -> np.ndarray:
     edges, lengths = edges[lengths > 0], lengths[lengths > 0]
     if not len(edges):
         return np.repeat(hull[:1], 4, axis=0)
-    # A rectangle of minimum area has a side on an edge of the hull, so trying every edge is exact.
+    # A rectangle of minimum area has a side on an edge of the hull, so trying every edge is exact. shapely's
+    # `minimum_rotated_rectangle` is three times as fast (31 against 100 us), but where two are as small it takes another
+    # one than the published figures were made with: 3 of 1500 regions, with corners up to 11 pixels away.
     along = edges / lengths[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     centered = hull - hull[0]

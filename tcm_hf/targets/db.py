@@ -174,7 +174,7 @@ def build_db_targets(
             if area >= 1.0:
                 distance = area * (1.0 - shrink_ratio**2) / perimeter
                 area_in_pixels, perimeter_in_pixels, num_parts = _measures(pixels)
-                shrink = int(area_in_pixels * (1.0 - shrink_ratio**2) / (perimeter_in_pixels + 1e-3) + 0.5)
+                shrink: float = int(area_in_pixels * (1.0 - shrink_ratio**2) / (perimeter_in_pixels + 1e-3) + 0.5)
                 if max_shrink is not None:
                     limit = max_shrink * _height(area, perimeter)
                     distance, shrink = min(distance, limit), min(shrink, limit)
@@ -204,7 +204,7 @@ def build_db_targets(
 
     closeness *= threshold_max - threshold_min
     closeness += threshold_min
-    targets = {
+    targets: dict[str, np.ndarray] = {
         "shrink_map": shrink_map,
         "shrink_mask": shrink_mask,
         "threshold_map": closeness,
