@@ -16,7 +16,7 @@ from tcm_hf.data.synthesis.clutter import PATTERNS, random_patch
 from tcm_hf.data.synthesis.degradations import Degradation, degrade, disc_kernel, motion_kernel
 from tcm_hf.data.synthesis.fonts import FontLibrary, find_fonts, has_glyph
 from tcm_hf.data.synthesis.generator import SyntheticTextGenerator
-from tcm_hf.data.synthesis.text_layout import Bend, TextLayouter, _as_drawn, draw_word
+from tcm_hf.data.synthesis.text_layout import Bend, TextLayouter, as_drawn, draw_word
 from tcm_hf.data.synthesis.text_paint import contrasting_color
 from tcm_hf.data.synthesis.words import SCRIPTS, default_words, load_words, random_price, random_word, running_word
 
@@ -485,7 +485,7 @@ def test_characters_that_a_font_lacks_are_not_drawn(font_folder):
     ],
 )
 def test_hebrew_is_drawn_from_the_right(word, drawn):
-    assert _as_drawn(word) == drawn
+    assert as_drawn(word) == drawn
 
 
 def test_big_collections_of_fonts_are_held_back(monkeypatch):

@@ -21,7 +21,19 @@ import numpy as np
 
 from ..augment import pixel_matrix
 from ..formats import TextRecord
-from .clutter import apply_texture, bricks, grating, int_tone, random_patch, random_tone, ribs, tiles, windows
+from .clutter import (
+    PATTERNS,
+    Pattern,
+    apply_texture,
+    bricks,
+    grating,
+    int_tone,
+    random_patch,
+    random_tone,
+    ribs,
+    tiles,
+    windows,
+)
 
 
 try:
@@ -108,13 +120,16 @@ def random_background(size: int | tuple[int, int], rng: np.random.Generator, neg
     return image
 
 
-def paste_negative(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paste_negative(
+    image: np.ndarray, rng: np.random.Generator, patterns: tuple[Pattern, ...] = PATTERNS
+) -> np.ndarray:
     """
     Puts one pattern that is no text somewhere on a picture, in perspective.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); drawn to in place.
         rng (`np.random.Generator`): the source of randomness.
+        patterns (`tuple[Pattern, ...]`, *optional*, defaults to those of `clutter`): what to choose from.
 
     Returns:
         `np.ndarray`: float32 of shape (4, 2), the corners of the pattern in the picture.
@@ -124,7 +139,7 @@ def paste_negative(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         # As long and low as a line of text.
         height = max(10, min(height, int(width * rng.uniform(0.08, 0.35))))
-    colour, coverage = random_patch(height, width, rng)
+    colour, coverage = random_patch(height, width, rng, patterns)
     angle = rng.normal(0, 0.12) if rng.random() < 0.85 else rng.uniform(-1.6, 1.6)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     flat = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)

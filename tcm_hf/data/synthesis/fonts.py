@@ -46,6 +46,30 @@ _SYMBOL_FONTS = (
 )
 
 
+# Debian packages with fonts that can draw a script.
+FONT_PACKAGES = {
+    "latin": "fonts-dejavu fonts-liberation fonts-open-sans",
+    "greek": "fonts-dejavu fonts-noto-core fonts-gfs-artemisia",
+    "cyrillic": "fonts-dejavu fonts-noto-core fonts-paratype",
+    "chinese": "fonts-noto-cjk fonts-wqy-zenhei fonts-arphic-ukai",
+    "traditional_chinese": "fonts-noto-cjk fonts-arphic-uming",
+    "japanese": "fonts-noto-cjk fonts-takao",
+    "korean": "fonts-noto-cjk fonts-nanum",
+    "thai": "fonts-thai-tlwg fonts-noto-core",
+    "hebrew": "culmus fonts-noto-core",
+    "arabic": "fonts-hosny-amiri fonts-noto-core fonts-kacst-one",
+    "devanagari": "fonts-noto-core fonts-lohit-deva fonts-gargi",
+}
+
+
+def missing_fonts(script: str, directories: Sequence[str | Path] = FONT_DIRECTORIES) -> str:
+    """What to say where there is no font for a script: which packages have one."""
+    return (
+        f"no font for script {script!r} in {', '.join(map(str, directories))}; install some (on Debian: apt install "
+        f"{FONT_PACKAGES.get(script, 'fonts-noto-core')})"
+    )
+
+
 def find_fonts(
     directories: Sequence[str | Path] = FONT_DIRECTORIES, limit: int | None = None, script: str = "latin"
 ) -> list[Path]:

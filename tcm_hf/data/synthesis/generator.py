@@ -13,14 +13,15 @@
 # limitations under the License.
 """Rendered words on generated or photographic backgrounds, with an outline per word tight to its ink.
 
-A block of words that share a style is laid out flat (`text_layout`), painted (`text_paint`), moved into the picture by one
-bend and one perspective map, and blended. The words' outlines go through the same maps.
+In a scene, a block of words that share a style is laid out flat (`text_layout`), painted (`text_paint`), moved into the picture
+by one bend and one perspective map, and blended. The words' outlines go through the same maps. The other styles (`styles`)
+write words on a flat page, which is then shown as it is, scanned or photographed (`view`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,17 @@ import numpy as np
 from ..augment import crop_polygons
 from ..formats import TextRecord, load_image
 from .backgrounds import paste_negative, photo_background, random_background
-from .clutter import random_tone
+from .clutter import random_patch, random_tone
 from .degradations import Degradation, degrade
-from .fonts import FONT_DIRECTORIES, FontLibrary, find_fonts
-from .text_layout import TextBlock, TextLayouter, bent_side, block_outlines, map_points
+from .fonts import FONT_DIRECTORIES, FontLibrary, find_fonts, missing_fonts
+from .negatives import ALL_PATTERNS, HARD_PATTERNS
+from .styles import PAGES, STYLES
+from .text_layout import CAPITAL, TextBlock, TextLayouter, bent_side, block_outlines, map_points
 from .text_paint import Style, extent, paint, random_style, with_room_for_mark
+from .view import show
+from .word_lists import listed_words
+from .words import SCRIPTS
+from .writer import Writer
 
 
 try:
@@ -57,8 +64,8 @@ class SyntheticTextGenerator:
     Draws pictures of words, or words onto pictures; every choice comes from the generator passed to the call.
 
     Args:
-        fonts (`Sequence[str | Path]`, *optional*):
-            Font files, see [`find_fonts`]; `None` or empty: Pillow's built-in font.
+        fonts (`Sequence[str | Path]` or `Mapping[str, Sequence[str | Path]]`, *optional*):
+            Font files, see [`find_fonts`]; `None` or empty: Pillow's built-in font. Or such lists by script.
         words (`Sequence[str]`, *optional*):
             Words to draw, mixed with numbers, prices and the like; `None`: a built-in list and invented words.
         backgrounds (`Sequence[str | Path | np.ndarray | TextRecord]`, *optional*):
@@ -89,14 +96,28 @@ class SyntheticTextGenerator:
             Factor on the chances of blur, noise, bad light, JPEG artefacts and occlusion of generated pictures.
         script (`str`, *optional*, defaults to `"latin"`):
             A name of [`~tcm_hf.data.synthesis.words.SCRIPTS`]; the fonts must have its letters.
+        styles (`Mapping[str, float]`, *optional*, defaults to `{"scene": 1.0}`):
+            What pictures show, by weight: `"scene"`, `"document"`, `"receipt"`, `"screen"`, `"sign"`, `"vertical"`. In all
+            but scenes, a whole line of a script without gaps, or a column of it, has one outline; sizes follow the picture's,
+            from the low end of `text_height` to half of the picture.
+        scripts (`Mapping[str, float]`, *optional*, defaults to `script` alone):
+            Scripts by weight, one a picture. Those besides `script` are written in the system's fonts, or those that `fonts`
+            names for them, with the words of [`~tcm_hf.data.synthesis.word_lists.listed_words`].
+        text_free (`float`, *optional*, defaults to 0.0):
+            Share of pictures without any word, full of patterns that are taken for text.
+        hard_negatives (`float`, *optional*, defaults to 0.0):
+            Chance of hatching, blinds, fences, icons and the like, see [`~tcm_hf.data.synthesis.negatives`], on scenes.
+        quarter_turns (`float`, *optional*, defaults to 0.0):
+            Share of pictures turned by 90, 180 or 270 degrees.
 
     Raises:
-        ValueError: if a range or a probability makes no sense, or a font lacks the script.
+        ValueError: if a range or a probability makes no sense, a font lacks the script, or there is no font for one of
+            `scripts`.
     """
 
     def __init__(
         self,
-        fonts: Sequence[str | Path] | None = None,
+        fonts: Sequence[str | Path] | Mapping[str, Sequence[str | Path]] | None = None,
         words: Sequence[str] | None = None,
         backgrounds: Sequence[str | Path | np.ndarray | TextRecord] | None = None,
         size: int | tuple[int, int] = 384,
@@ -114,6 +135,11 @@ class SyntheticTextGenerator:
         negatives: float = 0.7,
         degradation: float = 1.0,
         script: str = "latin",
+        styles: Mapping[str, float] | None = None,
+        scripts: Mapping[str, float] | None = None,
+        text_free: float = 0.0,
+        hard_negatives: float = 0.0,
+        quarter_turns: float = 0.0,
     ):
         sides = [int(side) for side in (size if isinstance(size, Iterable) else (size, size))]
         if len(sides) != 2 or min(sides) < 32:
@@ -128,6 +154,7 @@ class SyntheticTextGenerator:
             raise ValueError(f"`max_words` must be at least 1, got {max_words}")
         chances = {"photo_probability": photo_probability, "plate": plate, "shadow": shadow, "outline": outline}
         chances |= {"curved": curved, "any_angle": any_angle, "tiny": tiny, "negatives": negatives}
+        chances |= {"text_free": text_free, "hard_negatives": hard_negatives, "quarter_turns": quarter_turns}
         for name, value in (chances | {"degradation": degradation}).items():
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must lie between 0 and 1, got {value}")
@@ -142,16 +169,21 @@ class SyntheticTextGenerator:
         self.negatives = float(negatives)
         self.degradation = float(degradation)
         self.words = [word for word in words if word.strip()] if words else None
-        self.layouter = TextLayouter(
-            FontLibrary(fonts),
-            self.words,
-            script,
-            self.text_height,
-            float(margin),
-            float(curved),
-            (float(bend[0]), float(bend[1])),
-            float(tiny),
-        )
+        self.text_free = float(text_free)
+        self.hard_negatives = float(hard_negatives)
+        self.quarter_turns = float(quarter_turns)
+        self.margin = float(margin)
+        self.styles = _Weights("styles", {"scene": 1.0} if styles is None else styles, STYLES)
+        self.scripts = _Weights("scripts", {script: 1.0} if scripts is None else scripts, tuple(SCRIPTS))
+        settings = self.text_height, self.margin, float(curved), (float(bend[0]), float(bend[1])), float(tiny)
+        self.layouters: dict[str, TextLayouter] = {}
+        for name in self.scripts.names:
+            library = FontLibrary(_script_fonts(fonts, name, name == script))
+            listed = self.words if name == script else listed_words(name)
+            self.layouters[name] = TextLayouter(library, listed, name, *settings)
+        self.writers = {}
+        if self.styles.names != ["scene"] or self.text_free:
+            self.writers = {name: Writer(layouter) for name, layouter in self.layouters.items()}
         self._photos: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict:
@@ -170,23 +202,40 @@ class SyntheticTextGenerator:
             n >= 14 and as many points along the top as along the bottom (words cut by the border may have any number);
             ignore flags of words that cannot be read (too small, dim, blurred, hidden or cut); the words.
         """
-        image = self._background(rng)
-        image, polygons, contrasts, texts, ignore = self._add_words(image, [], self.max_words, rng, cut=0.12)
-        if rng.random() < 0.15 * self.degradation:
+        turns = int(rng.integers(1, 4)) if self.quarter_turns and rng.random() < self.quarter_turns else 0
+        shape = self.shape[::-1] if turns % 2 else self.shape
+        if self.text_free and rng.random() < self.text_free:
+            image, _ = degrade(self._text_free(shape, rng), rng, self.degradation)
+            return np.ascontiguousarray(np.rot90(image, turns)), [], [], []
+        style = self.styles.draw(rng)
+        faults = 1.0
+        if style == "scene":
+            image = self._background(rng, shape)
+            if self.hard_negatives and rng.random() < self.hard_negatives:
+                for _ in range(int(rng.integers(1, 5))):
+                    paste_negative(image, rng, HARD_PATTERNS)
+            image, polygons, contrasts, texts, ignore = self._add_words(image, [], self.max_words, rng, cut=0.12)
+        else:
+            image, polygons, contrasts, texts, ignore, faults = self._page(style, shape, rng)
+        faults *= self.degradation
+        if rng.random() < 0.15 * faults:
             hidden = _occlude(image, polygons, rng)
             ignore = [a or b for a, b in zip(ignore, hidden, strict=True)]
         before = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        image, done = degrade(image, rng, self.degradation)
+        image, done = degrade(image, rng, faults)
         after = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         result: tuple[list[np.ndarray], list[bool], list[str]] = [], [], []
         for polygon, contrast, text, flag in zip(polygons, contrasts, texts, ignore, strict=True):
             # Exposure at either end of the range takes words away that its average gain would leave.
             flag = flag or not _legible(polygon, contrast, done) or _washed_out(polygon, before, after, done.noise)
-            pieces, flags = crop_polygons([polygon], [flag], *self.shape[::-1], min_side=_LEAST_SIDE)
+            pieces, flags = crop_polygons([polygon], [flag], *shape[::-1], min_side=_LEAST_SIDE)
             for piece, piece_flag in zip(pieces, flags, strict=True):
                 result[0].append(piece.astype(np.float32))
                 result[1].append(piece_flag)
                 result[2].append(text)
+        if turns:
+            image, polygons = _turned(image, result[0], turns)
+            return image, polygons, *result[1:]
         return image, *result
 
     def paste_words(
@@ -230,6 +279,7 @@ class SyntheticTextGenerator:
         self, image: np.ndarray, taken: list[np.ndarray], most: int, rng: np.random.Generator, cut: float = 0.0
     ) -> tuple[np.ndarray, list[np.ndarray], list[float], list[str], list[bool]]:
         """Draws blocks, in place, until a random number of words is reached; `cut`: chance to stick out of the picture."""
+        layouter = self.layouters[self.scripts.draw(rng)]
         height, width = image.shape[:2]
         occupied = np.zeros((height // 4 + 2, width // 4 + 2), dtype=np.uint8)
         for polygon in taken:
@@ -243,7 +293,7 @@ class SyntheticTextGenerator:
         slope, view = math.radians(rng.normal(0, 4)), rng.normal(0, 0.12)
         misses = 0
         while budget > 0 and misses < 6:
-            block = self.layouter.draw(budget, width, rng)
+            block = layouter.draw(budget, width, rng)
             style = random_style(block, self.plate, self.shadow, self.outline, rng)
             block = with_room_for_mark(block, style)
             sticks_out = rng.random() < cut
@@ -264,7 +314,42 @@ class SyntheticTextGenerator:
             budget -= len(block.texts)
         return image, polygons, contrasts, texts, ignore
 
-    def _background(self, rng: np.random.Generator) -> np.ndarray:
+    def _page(
+        self, style: str, shape: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray], list[float], list[str], list[bool], float]:
+        """A picture of a page; its words' outlines, contrasts, texts and flags; the factor on a camera's faults."""
+        page = self._draw_page(style, shape, rng)
+        flat = page.outlines()
+        image, matrix, faults = show(page, style, shape, rng)
+        outlines = cv2.perspectiveTransform(flat.reshape(-1, 1, 2), matrix).reshape(-1, 4, 2) if len(flat) else flat
+        ignore = [
+            flag or CAPITAL * em * _side(outline) < _LEAST_HEIGHT * _side(box)
+            for flag, em, outline, box in zip(page.ignore, page.ems, outlines, flat, strict=True)
+        ]
+        return image, list(outlines), page.contrasts, page.texts, ignore, faults
+
+    def _draw_page(self, style: str, shape: tuple[int, int], rng: np.random.Generator, silent: bool = False):
+        writer = self.writers[self.scripts.draw(rng)]
+        # A page of small print has several times the words of a scene.
+        settings = {"margin": self.margin, "most": 6 * self.max_words, "silent": silent}
+        return PAGES[style](shape, writer, rng, self.text_height[0], **settings)
+
+    def _text_free(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """A picture without words: of patterns that are taken for them, of a photo, or of a page left blank."""
+        kind = rng.random()
+        if kind < 0.25:
+            image, _ = random_patch(*shape, rng, ALL_PATTERNS)
+        elif kind < 0.4:
+            style = ("screen", "screen", "document", "sign")[int(rng.integers(4))]
+            image, _, _ = show(self._draw_page(style, shape, rng, silent=True), style, shape, rng)
+            return image
+        else:
+            image = self._background(rng, shape)
+        for _ in range(int(rng.integers(0, 9))):
+            paste_negative(image, rng, ALL_PATTERNS if rng.random() < 0.3 else HARD_PATTERNS)
+        return image
+
+    def _background(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
         if self.backgrounds and rng.random() < self.photo_probability:
             number = int(rng.integers(len(self.backgrounds)))
             source = self.backgrounds[number]
@@ -274,13 +359,13 @@ class SyntheticTextGenerator:
                 photo = load_image(record.image)
                 if sum(kept.nbytes for kept in self._photos.values()) + photo.nbytes <= _PHOTO_BYTES:
                     self._photos[number] = photo
-            background = photo_background(photo, record, self.shape, rng)
+            background = photo_background(photo, record, shape, rng)
             if background is not None:
                 if rng.random() < 0.3 * self.negatives:
                     for _ in range(int(rng.integers(1, 4))):
                         paste_negative(background, rng)
                 return background
-        return random_background(self.shape, rng, self.negatives)
+        return random_background(shape, rng, self.negatives)
 
     def _place(
         self,
@@ -369,6 +454,52 @@ class SyntheticTextGenerator:
         matrix[2, :2] = np.clip(tilt, -0.4 / columns, 0.4 / columns)
         matrix = matrix @ np.array([[1, 0, -columns / 2], [0, 1, -rows / 2], [0, 0, 1.0]])
         return matrix, _outline(block, style, matrix)
+
+
+class _Weights:
+    """Names to draw by weight."""
+
+    def __init__(self, option: str, weights: Mapping[str, float], known: tuple[str, ...]):
+        if not isinstance(weights, Mapping) or not weights:
+            raise ValueError(f"`{option}` must map names to weights, got {weights!r}")
+        for name, weight in weights.items():
+            if name not in known:
+                raise ValueError(f"`{option}`: unknown name {name!r}; choose from {', '.join(known)}")
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+                raise ValueError(f"`{option}`: the weight of {name!r} must be a number of at least 0, got {weight!r}")
+        self.names = [name for name, weight in weights.items() if weight > 0]
+        if not self.names:
+            raise ValueError(f"`{option}`: one of the weights must be above 0, got {dict(weights)}")
+        self._cumulative = np.cumsum([weights[name] for name in self.names])
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """One of the names; a single one takes nothing from the source of randomness."""
+        if len(self.names) == 1:
+            return self.names[0]
+        index = np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right")
+        return self.names[min(int(index), len(self.names) - 1)]
+
+
+def _script_fonts(fonts, script: str, main: bool) -> Sequence[str | Path] | None:
+    """The font files for a script, from those given or, unless it is the main one, from the system's."""
+    if isinstance(fonts, Mapping):
+        if main or fonts.get(script):
+            return fonts.get(script)
+    elif main:
+        return fonts
+    found = find_fonts(script=script)
+    if not found:
+        raise ValueError(missing_fonts(script))
+    return found
+
+
+def _turned(image: np.ndarray, polygons: list[np.ndarray], turns: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A picture and outlines turned counterclockwise by quarters."""
+    height, width = image.shape[:2]
+    for _ in range(turns):
+        polygons = [np.column_stack([p[:, 1], width - p[:, 0]]).astype(np.float32) for p in polygons]
+        height, width = width, height
+    return np.ascontiguousarray(np.rot90(image, turns)), polygons
 
 
 def _outline(block: TextBlock, style: Style, matrix: np.ndarray) -> np.ndarray:

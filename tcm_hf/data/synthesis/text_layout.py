@@ -36,7 +36,7 @@ except ImportError as error:  # pragma: no cover
 
 
 # Capitals are about 0.7 em high.
-_CAPITAL = 0.7
+CAPITAL = 0.7
 # Points of one long side of a bent word's outline.
 CURVE_POINTS = 7
 # Coverage, of 255, below which a word counts as not drawn, and the size in pixels from which a font is expected to draw
@@ -220,10 +220,10 @@ class TextLayouter:
         kind = rng.random() * (0.5 if bend else 1.0)
         stacked = justified = False
         if kind < 0.27 or most == 1:
-            lines = [_Line([self._word(font, rng)], font, height)]
+            lines = [_Line([self.word(font, rng)], font, height)]
         elif kind < 0.50:
             count = min(most, 2 + int(4 * rng.random() ** 1.5))
-            lines = [_Line([self._word(font, rng) for _ in range(count)], font, height)]
+            lines = [_Line([self.word(font, rng) for _ in range(count)], font, height)]
         elif kind < 0.78:
             lines = self._sign(most, font, height, rng)
         elif kind < 0.90:
@@ -232,7 +232,7 @@ class TextLayouter:
         elif kind < 0.97 or script_of(self.script).shaping:
             lines = self._menu(most, font, height, rng)
         else:
-            lines = [_Line([self._word(font, rng)[:9]], font, height)]
+            lines = [_Line([self.word(font, rng)[:9]], font, height)]
             stacked = True
         self._set_case(lines, rng)
         block = self._render(lines, stacked, justified, rng)
@@ -252,7 +252,7 @@ class TextLayouter:
             left -= count
             factor = math.exp(rng.uniform(-1.0, 0.0)) if varied and row else 1.0
             used = other if row else font
-            words = [self._word(used, rng) for _ in range(count)]
+            words = [self.word(used, rng) for _ in range(count)]
             lines.append(
                 _Line(words, used, max(factor * height, min(height, self.text_height[0])), int(two_inks and row > 0))
             )
@@ -272,7 +272,7 @@ class TextLayouter:
         line: list[str] = []
         used = 0.0
         for _ in range(min(most, int(rng.integers(6, 41)))):
-            word = self._word(font, rng, running=True)
+            word = self.word(font, rng, running=True)
             length = (0.8 if not script_of(self.script).ideographic else 1.4) * len(word) + 0.4
             if line and used + length > measure:
                 lines.append(_Line(line, font, height))
@@ -282,7 +282,7 @@ class TextLayouter:
         lines.append(_Line(line, font, height))
         if rng.random() < 0.35:
             lines[0].ink, lines[0].font = 1, self.library.draw(rng)
-            lines[0].words = [self._fitting(word, lines[0].font) or word for word in lines[0].words]
+            lines[0].words = [self.fitting(word, lines[0].font) or word for word in lines[0].words]
             lines[0].height *= rng.uniform(1.0, 1.8)
         return lines
 
@@ -295,20 +295,22 @@ class TextLayouter:
             if count < 1:
                 break
             left -= count + 1
-            words = [self._word(font, rng, running=True).strip(",.;:") or "a" for _ in range(count)]
-            lines.append(_Line([*words, self._fitting(random_price(rng), font) or "9.50"], font, height, columns=True))
-        return lines or [_Line([self._word(font, rng)], font, height)]
+            words = [self.word(font, rng, running=True).strip(",.;:") or "a" for _ in range(count)]
+            lines.append(_Line([*words, self.fitting(random_price(rng), font) or "9.50"], font, height, columns=True))
+        return lines or [_Line([self.word(font, rng)], font, height)]
 
-    def _word(self, font: str | None, rng: np.random.Generator, running: bool = False) -> str:
+    def word(self, font: str | None, rng: np.random.Generator, running: bool = False) -> str:
+        """A word that the font can draw; `running`: one of running text."""
         for _ in range(4):
             word = (running_word if running else random_word)(rng, self.words, self.script)
-            fitting = self._fitting(word, font)
+            fitting = self.fitting(word, font)
             if fitting == word:
                 return word
         # A font that lacks some of a word's characters draws the others, or a number.
         return fitting if fitting and any(map(str.isalnum, fitting)) else str(rng.integers(10, 1000))
 
-    def _fitting(self, word: str, font: str | None) -> str:
+    def fitting(self, word: str, font: str | None) -> str:
+        """What of a word the font can draw."""
         return "".join(c for c in word if has_glyph(font, c))
 
     def _set_case(self, lines: list[_Line], rng: np.random.Generator) -> None:
@@ -320,11 +322,11 @@ class TextLayouter:
         for line in lines:
             if change is not None:
                 changed = [change(word) for word in line.words]
-                line.words = [c if len(c) == len(w) and self._fitting(c, line.font) == c else w
+                line.words = [c if len(c) == len(w) and self.fitting(c, line.font) == c else w
                               for c, w in zip(changed, line.words)]  # fmt: skip
             if len(line.words) > 1 and not line.columns and rng.random() < 0.06:
                 mark = _SEPARATORS[int(rng.integers(len(_SEPARATORS)))]
-                if self._fitting(mark, line.font):
+                if self.fitting(mark, line.font):
                     line.words.insert(int(rng.integers(1, len(line.words))), mark)
 
     def _render(self, lines: list[_Line], stacked: bool, justified: bool, rng: np.random.Generator) -> TextBlock:
@@ -341,14 +343,14 @@ class TextLayouter:
         rows: list[tuple[_Line, list, list[float], float, float]] = []
         baseline = 0.0
         for line in lines:
-            font = load_font(line.font, max(6, round(over * line.height / _CAPITAL)), shaping)
+            font = load_font(line.font, max(6, round(over * line.height / CAPITAL)), shaping)
             em = font.size
             if rows:
                 baseline += leading * max(em, 0.6 * rows[-1][3])
             tracking = 0.0 if shaping else tracking_share * em
             gap = max(gap_share * em, 1.7 * over) + max(0.0, 1.5 * tracking)
             drawn = [
-                _draw_stack(word, font, line.font) if stacked else draw_word(_as_drawn(word), font, tracking)
+                (stacked_word(word, font, line.font), 0, 0) if stacked else draw_word(as_drawn(word), font, tracking)
                 for word in line.words
             ]
             starts, x = [], 0.0
@@ -391,7 +393,7 @@ class TextLayouter:
             np.maximum(view, mask, out=view)
             rects.append((x, y, x + mask.shape[1], y + mask.shape[0]))
             ems.append(em)
-        boxes = _outlines(np.array(rects, dtype=np.float64), np.array(ems), self.margin) / over
+        boxes = word_outlines(np.array(rects, dtype=np.float64), np.array(ems), self.margin) / over
         if over > 1:
             small = (shape[1] // over, shape[0] // over)
             masks = [cv2.resize(mask, small, interpolation=cv2.INTER_AREA) for mask in masks]
@@ -402,7 +404,7 @@ class TextLayouter:
             texts,
             [item[4] for item in items],
             [not any(map(str.isalnum, word)) for word in texts],
-            [_CAPITAL * em / over for em in ems],
+            [CAPITAL * em / over for em in ems],
             tallest,
         )
         if lines <= 3 and rng.random() < 0.05:
@@ -413,9 +415,21 @@ class TextLayouter:
         return block
 
 
-def _outlines(rects: np.ndarray, ems: np.ndarray, margin: float) -> np.ndarray:
-    """Rectangles (left, top, right, bottom) of ink, grown by the margin, but never to more than touch a neighbour."""
-    heights = rects[:, 3] - rects[:, 1]
+def word_outlines(rects: np.ndarray, ems: np.ndarray, margin: float, heights: np.ndarray | None = None) -> np.ndarray:
+    """
+    Rectangles of ink, grown by the margin, but never to more than touch a neighbour.
+
+    Args:
+        rects (`np.ndarray` of shape (k, 4)): left, top, right and bottom of the ink in pixels.
+        ems (`np.ndarray` of shape (k,)): sizes of the fonts in pixels.
+        margin (`float`): as a share of `heights`.
+        heights (`np.ndarray` of shape (k,), *optional*, defaults to the rectangles'): of the lines in pixels.
+
+    Returns:
+        `np.ndarray`: float64 of shape (k, 4, 2), the corners, clockwise from the top left.
+    """
+    if heights is None:
+        heights = rects[:, 3] - rects[:, 1]
     # Thin ink such as a dash gets the margin that letters of its font have.
     edge = margin * np.maximum(heights, 0.4 * ems)
     grown = rects.copy()
@@ -440,7 +454,7 @@ _UNITS = re.compile(rf"[#$£€₪]?{_FROM_LEFT}+(?:[.,:/+-]{_FROM_LEFT}+)*%?|."
 _MIRRORED = dict(zip("()[]{}<>", ")(][}{><"))
 
 
-def _as_drawn(word: str) -> str:
+def as_drawn(word: str) -> str:
     """Basic layout draws from the left: the letters of Hebrew, each with its points behind it, come in reverse."""
     if not any("\u0590" <= character <= "\u05ff" for character in word):
         return word
@@ -499,8 +513,8 @@ def draw_word(text: str, font, tracking: float = 0.0) -> tuple[np.ndarray, int, 
     return mask[ink_top:ink_bottom, ink_left:ink_right], ink_left - origin[0], ink_top - origin[1]
 
 
-def _draw_stack(text: str, font, path: str | None) -> tuple[np.ndarray, int, int]:
-    """Coverage of a word whose letters stand one above the other, centred."""
+def stacked_word(text: str, font, path: str | None) -> np.ndarray:
+    """Coverage, uint8, of a word whose letters, those that the font has, stand one above the other, centred."""
     glyphs = [draw_word(character, font)[0] for character in text if has_glyph(path, character)]
     gap = max(1, font.size // 8)
     mask = np.zeros((sum(g.shape[0] + gap for g in glyphs) - gap, max(g.shape[1] for g in glyphs)), np.uint8)
@@ -509,7 +523,7 @@ def _draw_stack(text: str, font, path: str | None) -> tuple[np.ndarray, int, int
         x = (mask.shape[1] - glyph.shape[1]) // 2
         mask[y : y + glyph.shape[0], x : x + glyph.shape[1]] = glyph
         y += glyph.shape[0] + gap
-    return mask, 0, 0
+    return mask
 
 
 def _ink_box(mask: np.ndarray, strongest: float) -> tuple[int, int, int, int]:

@@ -81,6 +81,10 @@ class Script:
         ideographic (`bool`, *optional*, defaults to `False`): written without gaps between words.
         shaping (`bool`, *optional*, defaults to `False`): letters change with their neighbours, which takes Raqm.
         lengths (`tuple[int, int]`, *optional*, defaults to `(2, 10)`): shortest and longest invented word.
+        marks (`bool`, *optional*, defaults to `False`):
+            Real words carry marks above and below their letters, which takes Raqm; invented ones do without.
+        spaced (`bool`, *optional*, defaults to `True`): running text has gaps between words.
+        leftward (`bool`, *optional*, defaults to `False`): lines are read from the right.
     """
 
     letters: Callable[[], str]
@@ -88,6 +92,9 @@ class Script:
     ideographic: bool = False
     shaping: bool = False
     lengths: tuple[int, int] = (2, 10)
+    marks: bool = False
+    spaced: bool = True
+    leftward: bool = False
 
 
 _LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -101,20 +108,23 @@ SCRIPTS: dict[str, Script] = {
     "latin": Script(lambda: _LATIN, _LATIN),
     "greek": Script(lambda: _GREEK, _GREEK),
     "cyrillic": Script(lambda: _CYRILLIC, _CYRILLIC),
-    "chinese": Script(_chinese, "的一是不了在人有我他这个们中来上大为和国地到", True, lengths=(1, 8)),
-    "traditional_chinese": Script(_traditional, "的一是不了在人有我他這個們中來上大為和國地到", True, lengths=(1, 8)),
+    "chinese": Script(_chinese, "的一是不了在人有我他这个们中来上大为和国地到", True, lengths=(1, 8), spaced=False),
+    "traditional_chinese": Script(
+        _traditional, "的一是不了在人有我他這個們中來上大為和國地到", True, lengths=(1, 8), spaced=False
+    ),
     "japanese": Script(
         lambda: 12 * (_HIRAGANA + _KATAKANA) + _two_byte("euc_jp", (0xB0, 0xCF)),
         "あのんアンタ日本人大国駅出口",
         True,
         lengths=(1, 8),
+        spaced=False,
     ),
     "korean": Script(
         lambda: _two_byte("euc_kr", (0xB0, 0xC8)), "가나다라마바사아자차카타파하한국서울", lengths=(2, 6)
     ),
-    "thai": Script(lambda: _THAI, _THAI, lengths=(3, 12)),
-    "hebrew": Script(lambda: _HEBREW, _HEBREW, lengths=(2, 8)),
-    "arabic": Script(lambda: _ARABIC, _ARABIC, shaping=True, lengths=(2, 8)),
+    "thai": Script(lambda: _THAI, _THAI, lengths=(3, 12), marks=True, spaced=False),
+    "hebrew": Script(lambda: _HEBREW, _HEBREW, lengths=(2, 8), leftward=True),
+    "arabic": Script(lambda: _ARABIC, _ARABIC, shaping=True, lengths=(2, 8), leftward=True),
     "devanagari": Script(lambda: _DEVANAGARI, _DEVANAGARI, shaping=True, lengths=(2, 8)),
 }
 
