@@ -33,6 +33,7 @@ from .clutter import random_patch, random_tone
 from .degradations import Degradation, degrade
 from .fonts import FONT_DIRECTORIES, FontLibrary, find_fonts, missing_fonts
 from .negatives import ALL_PATTERNS, HARD_PATTERNS
+from .page import Page
 from .styles import PAGES, STYLES
 from .text_layout import CAPITAL, TextBlock, TextLayouter, bent_side, block_outlines, map_points
 from .text_paint import Style, extent, paint, random_style, with_room_for_mark
@@ -181,7 +182,8 @@ class SyntheticTextGenerator:
             library = FontLibrary(_script_fonts(fonts, name, name == script))
             listed = self.words if name == script else listed_words(name)
             self.layouters[name] = TextLayouter(library, listed, name, *settings)
-        self.writers = {}
+        self.layouter = self.layouters.get(script) or next(iter(self.layouters.values()))
+        self.writers: dict[str, Writer] = {}
         if self.styles.names != ["scene"] or self.text_free:
             self.writers = {name: Writer(layouter) for name, layouter in self.layouters.items()}
         self._photos: dict[int, np.ndarray] = {}
@@ -203,7 +205,7 @@ class SyntheticTextGenerator:
             ignore flags of words that cannot be read (too small, dim, blurred, hidden or cut); the words.
         """
         turns = int(rng.integers(1, 4)) if self.quarter_turns and rng.random() < self.quarter_turns else 0
-        shape = self.shape[::-1] if turns % 2 else self.shape
+        shape = (self.shape[1], self.shape[0]) if turns % 2 else self.shape
         if self.text_free and rng.random() < self.text_free:
             image, _ = degrade(self._text_free(shape, rng), rng, self.degradation)
             return np.ascontiguousarray(np.rot90(image, turns)), [], [], []
@@ -235,8 +237,8 @@ class SyntheticTextGenerator:
                 result[2].append(text)
         if turns:
             image, polygons = _turned(image, result[0], turns)
-            return image, polygons, *result[1:]
-        return image, *result
+            return image, polygons, result[1], result[2]
+        return image, result[0], result[1], result[2]
 
     def paste_words(
         self,
@@ -328,7 +330,7 @@ class SyntheticTextGenerator:
         ]
         return image, list(outlines), page.contrasts, page.texts, ignore, faults
 
-    def _draw_page(self, style: str, shape: tuple[int, int], rng: np.random.Generator, silent: bool = False):
+    def _draw_page(self, style: str, shape: tuple[int, int], rng: np.random.Generator, silent: bool = False) -> Page:
         writer = self.writers[self.scripts.draw(rng)]
         # A page of small print has several times the words of a scene.
         settings = {"margin": self.margin, "most": 6 * self.max_words, "silent": silent}

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from .clutter import PATTERNS, draw_mark, random_tone, two_tones
+from .clutter import PATTERNS, draw_mark, int_tone, random_tone, two_tones
 
 
 try:
@@ -36,7 +36,7 @@ def _ground(height: int, width: int, tone: np.ndarray) -> np.ndarray:
 
 
 def _tone(color: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(color, 0, 255))
+    return int_tone(np.clip(color, 0, 255))
 
 
 def _log(rng: np.random.Generator, low: float, high: float) -> float:

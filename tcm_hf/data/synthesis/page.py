@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
-from .clutter import draw_mark
+from .clutter import draw_mark, int_tone
 from .text_layout import as_drawn, draw_word, word_outlines
 from .text_paint import LUMA
 from .writer import Writer, is_readable, space
@@ -33,7 +34,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("Rendering words needs OpenCV: pip install opencv-python-headless") from error
 
 
-Color = "tuple[float, float, float] | np.ndarray"
+Color: TypeAlias = "tuple[float, float, float] | np.ndarray"
 
 
 @dataclass
@@ -313,11 +314,11 @@ class Page:
             np.column_stack([left + x, top + y]), np.column_stack([right - 1 - x, top + y])[::-1],
             np.column_stack([right - 1 - x, bottom - 1 - y]), np.column_stack([left + x, bottom - 1 - y])[::-1],
         ])  # fmt: skip
-        points = [np.rint(points).astype(np.int32)]
+        outline = [np.rint(points).astype(np.int32)]
         if line:
-            cv2.polylines(self.image, points, True, tone, line, cv2.LINE_AA)
+            cv2.polylines(self.image, outline, True, tone, line, cv2.LINE_AA)
         else:
-            cv2.fillPoly(self.image, points, tone, cv2.LINE_AA)
+            cv2.fillPoly(self.image, outline, tone, cv2.LINE_AA)
 
     def rule(self, x0: float, y0: float, x1: float, y1: float, color: Color, line: int = 1):
         """A straight line."""
@@ -357,4 +358,4 @@ def blend(region: np.ndarray, mask: np.ndarray, color: np.ndarray) -> None:
 
 
 def _tone(color: Color) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(color, 0, 255))
+    return int_tone(np.clip(color, 0, 255))
