@@ -95,7 +95,8 @@ def find_fonts(
             f"script {script!r} needs Pillow with Raqm (libraqm and libfribidi), which shapes its letters; install "
             "libfribidi0 and a Pillow wheel, or choose another script"
         )
-    probes = "0123456789" + description.probes
+    # Most fonts lack a script's first letter already.
+    probes = description.probes + "0123456789"
     fonts, seen = [], set()
     for directory in directories:
         folder = Path(directory).expanduser()

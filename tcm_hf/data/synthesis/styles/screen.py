@@ -461,7 +461,7 @@ class _Screen:
         rows = ["789/", "456x", "123-", "0.=+"] if kind == 0 else ["123", "456", "789", "*0#"]
         if kind == 2:
             rows = ["QWERTYUIOP", "ASDFGHJKL", "ZXCVBNM"] if self.writer.script == "latin" else [
-                "".join(self.writer.single(None, rng) for _ in range(count)) for count in (9, 8, 7)
+                "".join(self.writer.single(self.font, rng) for _ in range(count)) for count in (9, 8, 7)
             ]  # fmt: skip
             if rng.random() < 0.6:
                 rows.insert(0, "1234567890")
