@@ -13,73 +13,67 @@
 # limitations under the License.
 """TCM and FastTCM: CLIP models turned into detectors of scene text, for transformers.
 
-Importing the package registers TCM with transformers' Auto classes and the `"text-detection"` pipeline task.
+Importing the package loads neither torch nor transformers: the public names are loaded when they are used. TCM is known to
+transformers' Auto classes and to its `"text-detection"` pipeline task as soon as these are loaded, before or afterwards.
 """
 
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
-from transformers.models.auto import image_processing_auto
-from transformers.pipelines import PIPELINE_REGISTRY
+import importlib
+from typing import TYPE_CHECKING
 
+from . import registration
 from ._version import __version__
 from .checkpoints import checkpoint_names, checkpoint_path
-from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
-from .model.detectors import (
-    ConversionRules,
-    Decoder,
-    Detector,
-    DetectorSettings,
-    register_decoder,
-    register_detector,
-    setting,
-)
-from .model.image_processing_tcm import TCMImageProcessor
-from .model.modeling_clip_resnet import CLIPResNetBackbone, CLIPResNetModel
-from .model.modeling_tcm import (
-    TCMForTextDetection,
-    TCMModel,
-    TCMModelOutput,
-    TCMPreTrainedModel,
-    TCMTextDetectionOutput,
-)
-from .model.pipeline_text_detection import TextDetectionPipeline
-from .visualization import draw_detections
+
+
+if TYPE_CHECKING:
+    from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
+    from .model.detectors import (
+        ConversionRules,
+        Decoder,
+        Detector,
+        DetectorSettings,
+        register_decoder,
+        register_detector,
+        setting,
+    )
+    from .model.image_processing_tcm import TCMImageProcessor
+    from .model.modeling_clip_resnet import CLIPResNetBackbone, CLIPResNetModel
+    from .model.modeling_tcm import (
+        TCMForTextDetection,
+        TCMModel,
+        TCMModelOutput,
+        TCMPreTrainedModel,
+        TCMTextDetectionOutput,
+    )
+    from .model.pipeline_text_detection import TextDetectionPipeline
+    from .visualization import draw_detections
 
 
 #: Directory of the checkpoint that is used where none is named.
 DEFAULT_CHECKPOINT = checkpoint_path()
 
-
-def _register() -> None:
-    """Makes TCM known to transformers, and its classes ready to travel with a published checkpoint."""
-    AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
-    AutoConfig.register(CLIPResNetConfig.model_type, CLIPResNetConfig, exist_ok=True)
-    AutoModel.register(TCMConfig, TCMModel, exist_ok=True)
-    AutoModel.register(CLIPResNetConfig, CLIPResNetModel, exist_ok=True)
-    AutoBackbone.register(CLIPResNetConfig, CLIPResNetBackbone, exist_ok=True)
-    AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
-    # It needs no torchvision. Who asks for that backend is told that this one is taken; without being asked, transformers
-    # would prefer torchvision where it is installed, and say the same.
-    AutoImageProcessor.register(TCMConfig, image_processor_classes={"pil": TCMImageProcessor}, exist_ok=True)
-    of_pil = getattr(image_processing_auto, "DEFAULT_TO_PIL_BACKEND_IMAGE_PROCESSORS", [])
-    if TCMImageProcessor.__name__ not in of_pil:
-        of_pil.append(TCMImageProcessor.__name__)
-    TCMConfig.register_for_auto_class()
-    CLIPResNetConfig.register_for_auto_class()
-    CLIPResNetModel.register_for_auto_class("AutoModel")
-    CLIPResNetBackbone.register_for_auto_class("AutoBackbone")
-    TCMModel.register_for_auto_class("AutoModel")
-    TCMForTextDetection.register_for_auto_class("AutoModelForObjectDetection")
-    TCMImageProcessor.register_for_auto_class()
-    PIPELINE_REGISTRY.register_pipeline(
-        "text-detection",
-        pipeline_class=TextDetectionPipeline,
-        pt_model=AutoModelForObjectDetection,
-        default={"model": (DEFAULT_CHECKPOINT, "main")},
-        type="image",
-    )
-
-
-_register()
+# The module of every public name that is not here yet.
+_MODULES = {
+    "CLIPResNetBackbone": "model.modeling_clip_resnet",
+    "CLIPResNetConfig": "model.configuration_tcm",
+    "CLIPResNetModel": "model.modeling_clip_resnet",
+    "ConversionRules": "model.detectors",
+    "Decoder": "model.detectors",
+    "Detector": "model.detectors",
+    "DetectorSettings": "model.detectors",
+    "TCMConfig": "model.configuration_tcm",
+    "TCMForTextDetection": "model.modeling_tcm",
+    "TCMImageProcessor": "model.image_processing_tcm",
+    "TCMModel": "model.modeling_tcm",
+    "TCMModelOutput": "model.modeling_tcm",
+    "TCMPreTrainedModel": "model.modeling_tcm",
+    "TCMTextDetectionOutput": "model.modeling_tcm",
+    "TextDetectionPipeline": "model.pipeline_text_detection",
+    "draw_detections": "visualization",
+    "register_decoder": "model.detectors",
+    "register_detector": "model.detectors",
+    "setting": "model.detectors",
+}
 
 __all__ = [
     "DEFAULT_CHECKPOINT",
@@ -106,3 +100,25 @@ __all__ = [
     "register_detector",
     "setting",
 ]
+
+# Names that are loaded already are looked up anew when the package is reloaded.
+for _name in _MODULES:
+    globals().pop(_name, None)
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    elif name in ("model", "visualization"):  # before, importing the package loaded them
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+registration.install()
