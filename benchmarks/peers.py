@@ -16,7 +16,7 @@
 Measures checkpoints beside other text detectors on annotated photos: accuracy by one rule, and seconds of whole calls.
 
     pip install rapidocr onnxruntime
-    python benchmarks/peers.py --model tcm_hf/checkpoints/tcm-tiny --rapidocr --last_digit 1 \
+    python benchmarks/peers.py --model tcm-tiny --rapidocr --last_digit 1 \
         --set icdar2015 icdar2015/images icdar2015/gt 720x1280 --set street street/images street/gt
 
 Each `--set` is a name, a folder of photos, a folder of annotations in the form of ICDAR 2015 and, where the photos are
@@ -47,7 +47,7 @@ from pipeline import load_rapidocr
 from shapely import Polygon, make_valid, union_all
 from transformers import pipeline
 
-import tcm_hf
+from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 from tcm_hf.data.formats import load_image, read_icdar2015
 from tcm_hf.metrics import TextDetectionEvaluator
 
@@ -60,7 +60,9 @@ HEIGHTS = (8, 16, 32, 64)
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", nargs="+", action="append", required=True, metavar="NAME IMAGES GT [HxW]")
-    parser.add_argument("--model", nargs="*", default=[tcm_hf.DEFAULT_CHECKPOINT], help="checkpoints to measure")
+    parser.add_argument(
+        "--model", nargs="*", default=[DEFAULT], help="checkpoints: directories, Hub ids or names in the package"
+    )
     parser.add_argument("--rapidocr", action="store_true", help="measure RapidOCR's default detector, too")
     parser.add_argument("--detector", action="append", default=[], metavar="NAME=FILE.py", help="another detector")
     parser.add_argument("--last_digit", type=int, help="only photos whose number ends in this digit")
@@ -79,7 +81,7 @@ def load_detectors(arguments) -> dict:
     """Functions from a PIL picture to a list of polygons, by name."""
     detectors = {}
     for model in arguments.model:
-        detector = pipeline("text-detection", model=model, shape="quad")
+        detector = pipeline("text-detection", model=find_checkpoint(model), shape="quad")
 
         def call(image, detector=detector):
             return [np.asarray(word["polygon"], dtype=float) for word in detector(image)]

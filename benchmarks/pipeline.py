@@ -36,14 +36,14 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-import tcm_hf
+from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image_dir", required=True, type=Path, help="folder of photos")
     parser.add_argument("--images", type=int, default=20, help="how many photos, in the order of their names")
-    parser.add_argument("--model", default=tcm_hf.DEFAULT_CHECKPOINT, help="checkpoint: directory or Hub id")
+    parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--size", type=int, nargs=2, default=(736, 1280), help="height and width of the input")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rest", type=float, default=0.1, help="seconds of rest after each call")
@@ -82,7 +82,7 @@ def main():
     ]
     detectors = {}
     for name, dtype in (("tcm_hf fp32", torch.float32), ("tcm_hf bf16", torch.bfloat16)):
-        detectors[name] = pipeline("text-detection", model=arguments.model, dtype=dtype)
+        detectors[name] = pipeline("text-detection", model=find_checkpoint(arguments.model), dtype=dtype)
     peer = load_rapidocr(arguments.threads)
     if peer is None:
         print("rapidocr is not installed: `pip install rapidocr onnxruntime` to measure it too", file=sys.stderr)

@@ -30,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import pipeline
 
-import tcm_hf
+from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 from tcm_hf.data.formats import load_record, read_icdar2015
 from tcm_hf.metrics import Icdar2015Evaluator
 
@@ -76,7 +76,7 @@ def parse_arguments():
     parser.add_argument("--gt_dir", required=True, help="folder of annotations, gt_img_N.txt")
     parser.add_argument("--frame_size", type=int, nargs=2, help="height and width of the annotated frame")
     parser.add_argument("--last_digit", type=int, help="measure only photos whose number ends in this digit")
-    parser.add_argument("--model", default=tcm_hf.DEFAULT_CHECKPOINT, help="checkpoint: directory or Hub id")
+    parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON here")
     return parser.parse_args()
 
@@ -87,7 +87,7 @@ def main():
     records = read_icdar2015(arguments.image_dir, arguments.gt_dir, record_size=frame_size)
     if arguments.last_digit is not None:
         records = [record for record in records if record.image.stem.endswith(str(arguments.last_digit))]
-    detector = pipeline("text-detection", model=arguments.model)
+    detector = pipeline("text-detection", model=find_checkpoint(arguments.model))
     evaluators = {name: Icdar2015Evaluator() for name in CONDITIONS}
     for record in tqdm(records, unit="photo"):
         original = load_record(record)

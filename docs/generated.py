@@ -19,6 +19,7 @@ import re
 import textwrap
 
 from tcm_hf.cli import build_parser
+from tcm_hf.commands.parser import CommandParser
 from tcm_hf.data.formats import FORMATS
 from tcm_hf.metrics import ALIASES, PROTOCOLS
 
@@ -55,14 +56,14 @@ def _commands() -> str:
     return "\n\n".join(map(_page, commands().values()))
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
+def commands() -> dict[str, CommandParser]:
     """The parser of every command, by its name."""
     parser = build_parser()
     (choice,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return choice.choices
 
 
-def _page(parser: argparse.ArgumentParser) -> str:
+def _page(parser: CommandParser) -> str:
     parts = [f"## {parser.prog}", _text(parser.description)]
     for group in parser._action_groups:
         entries = [_option(parser, action) for action in group._group_actions if action.help is not argparse.SUPPRESS]
@@ -72,8 +73,9 @@ def _page(parser: argparse.ArgumentParser) -> str:
                 *([_text(group.description)] if group.description else []),
                 *entries,
             ]
-    if parser.epilog:
-        parts.append(_literal(parser.epilog))
+    epilog = parser.full_epilog or parser.epilog
+    if epilog:
+        parts.append(_literal(epilog))
     return "\n\n".join(parts)
 
 

@@ -23,13 +23,13 @@ import argparse
 
 from evaluate_text_detection import add_model_arguments, evaluate
 
-import tcm_hf
+from tcm_hf.checkpoints import DEFAULT
 from tcm_hf.data.formats import read_icdar2015
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=tcm_hf.DEFAULT_CHECKPOINT, help="checkpoint: directory or Hub id")
+    parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--image_dir", required=True, help="folder of photos, img_N.jpg")
     parser.add_argument("--gt_dir", required=True, help="folder of annotations, gt_img_N.txt")
     parser.add_argument(

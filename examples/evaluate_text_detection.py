@@ -29,15 +29,14 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-import tcm_hf
-from tcm_hf.checkpoints import find_checkpoint
+from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 from tcm_hf.data.formats import load_record, read_dataset
 from tcm_hf.metrics import TextDetectionEvaluator
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=tcm_hf.DEFAULT_CHECKPOINT, help="checkpoint: directory or Hub id")
+    parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--dataset", required=True, help="the data set: folder or file")
     parser.add_argument(
         "--format", default="hub", help="its format, such as icdar2015; see tcm_hf.data.formats.FORMATS"

@@ -15,7 +15,7 @@
 """
 Makes a wider detector that gives the answers of a narrower one, to go on training with (Net2Net, Chen et al., ICLR 2016).
 
-    python examples/widen_checkpoint.py tcm_hf/checkpoints/tcm-tiny runs/wide --width 24 --neck_channels 96 \
+    python examples/widen_checkpoint.py tcm-tiny runs/wide --width 24 --neck_channels 96 \
         --smoothing_channels 24
 
 Every channel of the result is a copy of one of the source's. Weights that read copies are shared out among them by random
@@ -29,6 +29,7 @@ import sys
 import torch
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor
+from tcm_hf.checkpoints import find_checkpoint
 
 
 class Space:
@@ -189,14 +190,15 @@ def widen(model: TCMForTextDetection, width: int, detector_changes: dict, seed: 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="directory of a checkpoint")
+    parser.add_argument("source", help="checkpoint: directory, Hub id, or a name such as tcm-tiny, in the package")
     parser.add_argument("target", help="directory to write")
     parser.add_argument("--width", type=int, required=True, help="width of the image tower")
     for name in ("neck_channels", "smoothing_channels", "head_channels"):
         parser.add_argument(f"--{name}", type=int, help="of the detector; by default the source's")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of copies")
     arguments = parser.parse_args()
-    model = TCMForTextDetection.from_pretrained(arguments.source, dtype=torch.float32).eval()
+    source = find_checkpoint(arguments.source)
+    model = TCMForTextDetection.from_pretrained(source, dtype=torch.float32).eval()
     names = ("neck_channels", "smoothing_channels", "head_channels")
     changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
@@ -207,7 +209,7 @@ def main():
         pixel_values = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
         difference = (wide(pixel_values=pixel_values).logits - model(pixel_values=pixel_values).logits).abs().max()
     wide.save_pretrained(arguments.target)
-    TCMImageProcessor.from_pretrained(arguments.source).save_pretrained(arguments.target)
+    TCMImageProcessor.from_pretrained(source).save_pretrained(arguments.target)
     parameters = sum(parameter.numel() for parameter in wide.parameters())
     print(
         f"{arguments.target}: {parameters / 1e6:.2f} million parameters, logits differ by {float(difference):.1e} at most"

@@ -108,7 +108,7 @@ for _name in _MODULES:
 
 def __getattr__(name: str):
     if name in _MODULES:
-        value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+        value = getattr(registration.load(f"{__name__}.{_MODULES[name]}"), name)
     elif name in ("model", "visualization"):  # before, importing the package loaded them
         value = importlib.import_module(f".{name}", __name__)
     else:

@@ -14,7 +14,7 @@
 
 """The command `tcm-hf`."""
 
-# Only the standard library here: torch and transformers are imported by the command that needs them.
+# `--help` is quick: only the chosen command is imported, and torch and transformers by its `run`.
 import argparse
 import importlib
 import inspect
@@ -22,23 +22,26 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from ._version import __version__
 from .commands.errors import UsageError, one_line
 from .commands.interruption import interruptible
+from .commands.parser import CommandParser
 from .output_files import naming
 
 
-# Each module has `add_arguments(parser)` and `run(arguments) -> int`, its docstring is the command's description, and a
-# ValueError or OSError of `run` is a mistake of the user.
+# Each is a module of `commands/` with `add_arguments(parser)` and `run(arguments) -> int`; its docstring is the command's
+# description, and a ValueError or OSError of `run` is a mistake of the user. What takes long to import is imported in `run`.
 COMMANDS = {
-    "detect": ("commands.detect", "find text in pictures"),
-    "convert": ("commands.convert", "convert CLIP weights or an official TCM checkpoint"),
-    "prepare": ("data.prepare", "turn a benchmark's files into a dataset folder"),
-    "inspect": ("data.inspect_data", "draw samples of a dataset and their training targets"),
-    "synthesize": ("data.synthesis.folder", "render pictures with text for pre-training"),
-    "evaluate": ("commands.evaluate", "measure detections by a benchmark's protocol"),
+    "detect": "find text in pictures",
+    "train": "train or fine-tune a model",
+    "convert": "convert CLIP weights or an official TCM checkpoint",
+    "prepare": "turn a benchmark's files into a dataset folder",
+    "inspect": "draw samples of a dataset and their training targets",
+    "synthesize": "render pictures with text for pre-training",
+    "evaluate": "measure detections by a benchmark's protocol",
 }
 
 
@@ -54,7 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         command line or model, 128 + the signal's number after one (130 for Ctrl-C, 143 for SIGTERM).
     """
     try:
-        arguments = build_parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else argv
+        # No option before the command has a value, so that the first word is its name.
+        chosen = next((word for word in argv if not word.startswith("-")), None)
+        arguments = build_parser([name for name in COMMANDS if name == chosen]).parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     for stream in (sys.stdout, sys.stderr):
@@ -89,18 +95,23 @@ def _drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `tcm-hf` with all its commands."""
+def build_parser(names: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """
+    The parser of `tcm-hf`.
+
+    Args:
+        names (`Iterable[str]`, *optional*, defaults to all):
+            Commands whose arguments it knows; of the others it knows the name. Each one costs its imports.
+    """
     parser = argparse.ArgumentParser(prog="tcm-hf", description="Scene text detection with TCM.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module_name, summary) in COMMANDS.items():
-        module = importlib.import_module(f"tcm_hf.{module_name}")
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=inspect.cleandoc(module.__doc__),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    parser.add_argument("--version", action="version", version=f"tcm-hf {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    for name, summary in COMMANDS.items():
+        if name not in names:
+            commands.add_parser(name, help=summary)
+            continue
+        module = importlib.import_module(f".commands.{name}", __package__)
+        command = commands.add_parser(name, help=summary, description=inspect.cleandoc(module.__doc__))
         module.add_arguments(command)
         command.set_defaults(run=_run_module(name, module))
     return parser

@@ -111,6 +111,19 @@ def install() -> None:
         _register_waiting()
 
 
+def load(name: str) -> ModuleType:
+    """
+    Imports a module of this package.
+
+    The registry that it belongs to comes first: two threads, of which one holds the registry and waits for the module, and the
+    other one the reverse, would wait for each other.
+    """
+    for registry, own, _ in _REGISTRATIONS:
+        if own == name:
+            importlib.import_module(registry)
+    return importlib.import_module(name)
+
+
 def _register_waiting() -> None:
     while _progress.waiting:
         registry, own, register = _progress.waiting.pop(0)

@@ -1,13 +1,13 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 """`tcm-hf inspect`."""
 
-import argparse
-
 import numpy as np
 import pytest
 from annotation_samples import Picture, Word, box, curve, numbers, save_pictures, write_sample
 from PIL import Image
 
+from tcm_hf.commands import inspect as command
+from tcm_hf.commands.parser import CommandParser
 from tcm_hf.data import inspect_data
 from tcm_hf.data.formats import TextRecord, read_dataset
 from tcm_hf.targets import build_db_targets
@@ -15,9 +15,9 @@ from tcm_hf.targets.views import MASK_COLOR
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    inspect_data.add_arguments(parser)
-    return inspect_data.run(parser.parse_args(list(map(str, arguments))))
+    parser = CommandParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(list(map(str, arguments))))
 
 
 def write_icdar(folder, contents):

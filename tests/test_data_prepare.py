@@ -1,7 +1,6 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 """`tcm-hf prepare`."""
 
-import argparse
 import json
 import os
 import signal
@@ -14,14 +13,16 @@ import pytest
 from annotation_samples import QUADS, SAMPLES, Picture, Word, box, numbers, save_pictures, write_sample
 from PIL import Image
 
+from tcm_hf.commands import prepare as command
+from tcm_hf.commands.parser import CommandParser
 from tcm_hf.data import prepare
 from tcm_hf.data.formats import FORMATS, AnnotationError, TextRecord, load_image, read_dataset, records_from_dataset
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    prepare.add_arguments(parser)
-    return prepare.run(parser.parse_args(list(map(str, arguments))))
+    parser = CommandParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(list(map(str, arguments))))
 
 
 def rows(folder):

@@ -1,6 +1,5 @@
 """`tcm-hf synthesize`: what it writes, that pictures depend on seed and number only, and that a stopped run goes on."""
 
-import argparse
 import json
 import os
 import re
@@ -14,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
+from tcm_hf.commands import synthesize as synthesize_command
+from tcm_hf.commands.parser import CommandParser
 from tcm_hf.data.formats import read_dataset
 from tcm_hf.data.synthesis import folder as synthesize
 from tcm_hf.data.synthesis.generator import SyntheticTextGenerator
@@ -31,10 +32,12 @@ def command(fonts, tmp_path):
     """Runs the command in this process, with small pictures and one font; later options win."""
 
     def run(folder, *options):
-        parser = argparse.ArgumentParser()
-        synthesize.add_arguments(parser)
+        parser = CommandParser()
+        synthesize_command.add_arguments(parser)
         common = ("--size", 64, 96, "--fonts", fonts, "--workers", 1, "--quiet", "--text-height", 8, 20)
-        return synthesize.run(parser.parse_args([str(option) for option in (tmp_path / folder, *common, *options)]))
+        return synthesize_command.run(
+            parser.parse_args([str(option) for option in (tmp_path / folder, *common, *options)])
+        )
 
     return run
 

@@ -109,8 +109,10 @@ def options_of_training() -> set[str]:
     from transformers import HfArgumentParser
 
     from tcm_hf.training import DataArguments, ModelArguments, TCMTrainingArguments
+    from tcm_hf.training.options import LoopArguments
 
-    return set(HfArgumentParser((ModelArguments, DataArguments, TCMTrainingArguments))._option_string_actions)
+    kinds = (ModelArguments, DataArguments, TCMTrainingArguments), (LoopArguments,)
+    return {option for each in kinds for option in HfArgumentParser(each)._option_string_actions}
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
@@ -120,6 +122,8 @@ def test_commands_of_documents_exist(file):
     for words in shell_commands(file):
         if words[0] == "tcm-hf":
             build_parser().parse_args(words[1:])
+            options = {word.split("=")[0] for word in words if re.match("--[a-z]", word)}
+            assert words[1] != "train" or options <= training, f"{shlex.join(words)}: {options - training}"
         for script in (word for word in words if re.fullmatch(r"(examples|benchmarks)/\S+\.(py|sh)", word)):
             assert (ROOT / script).is_file(), shlex.join(words)
             source = (ROOT / script).read_text(encoding="utf-8")

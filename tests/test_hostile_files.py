@@ -28,6 +28,7 @@ from annotation_samples import box, numbers
 from PIL import Image, features
 
 from tcm_hf import cli
+from tcm_hf.commands.detect import find_images
 from tcm_hf.data import prepare
 from tcm_hf.data.formats import read_dataset
 from tcm_hf.data.subsets import read_subset, record_ids, select_subset, write_subset
@@ -224,7 +225,7 @@ def test_all_commands_read_the_same_suffixes(tmp_path, monkeypatch, capsys):
     assert sorted(row["file_name"].split("/")[1].split(".")[0] for row in rows(tmp_path / "out" / "train")) == sorted(
         written
     )
-    assert sorted(os.path.basename(path).split(".")[0] for path in cli.find_images([str(tmp_path / "s")])) == sorted(
+    assert sorted(os.path.basename(path).split(".")[0] for path in find_images([str(tmp_path / "s")])) == sorted(
         written
     )
     assert len(list(read_dataset("hub", tmp_path / "out"))) == len(written)

@@ -32,6 +32,8 @@ from PIL import Image, ImageFont
 
 from tcm_hf import cli
 from tcm_hf.data import prepare
+from tcm_hf.data.formats import read_dataset
+from tcm_hf.data.parquet_shards import write_parquet
 from tcm_hf.output_files import exclusive
 
 
@@ -42,7 +44,8 @@ SERVER = """
 import json, os, sys
 import cv2, datasets
 from tcm_hf import cli
-from tcm_hf.data import parquet_shards, prepare, synthesize, synthetic
+from tcm_hf.commands import prepare, synthesize
+from tcm_hf.data.synthesis import generator
 
 for line in sys.stdin:
     request = json.loads(line)
@@ -195,11 +198,11 @@ def test_the_second_of_two_runs_is_refused(commands, source, fonts, tmp_path, co
 
 
 def test_other_shards_may_be_written_at_the_same_time(source, tmp_path):
-    prepare.prepare_dataset(prepare.read_dataset("icdar2015", source), tmp_path / "out", source=source)
+    prepare.prepare_dataset(read_dataset("icdar2015", source), tmp_path / "out", source=source)
     with exclusive(tmp_path / "hub" / "data" / "test"):
-        prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "train")
+        write_parquet(tmp_path / "out", tmp_path / "hub", "train")
         with pytest.raises(BlockingIOError, match="another run is writing to"):
-            prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "test")
+            write_parquet(tmp_path / "out", tmp_path / "hub", "test")
     assert list(content(tmp_path / "hub")) == ["data/train-00000-of-00001.parquet"]
 
 
@@ -290,7 +293,7 @@ def stop(*arguments, **options):
 
 
 def prepared(source, out, **options):
-    return prepare.prepare_dataset(prepare.read_dataset("icdar2015", source), out, source=source, **options)
+    return prepare.prepare_dataset(read_dataset("icdar2015", source), out, source=source, **options)
 
 
 @pytest.mark.parametrize("broken", ["rmtree", "place", "_summarize"])
@@ -325,9 +328,9 @@ def test_old_and_new_shards_are_never_there_together(source, tmp_path, monkeypat
     from tcm_hf.data import parquet_shards
 
     prepared(source, tmp_path / "out")
-    prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "train", 0.003)
+    write_parquet(tmp_path / "out", tmp_path / "hub", "train", 0.003)
     many = content(tmp_path / "hub")
-    prepare.write_parquet(tmp_path / "out", tmp_path / "one", "train")
+    write_parquet(tmp_path / "out", tmp_path / "one", "train")
     for allowed in range(1, 12):
         calls = []
         real = getattr(os, function)
@@ -341,15 +344,15 @@ def test_old_and_new_shards_are_never_there_together(source, tmp_path, monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(parquet_shards.os, function, stop_later)
             try:
-                prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "train", overwrite=True)
+                write_parquet(tmp_path / "out", tmp_path / "hub", "train", overwrite=True)
             except KeyboardInterrupt:
                 pass
             else:
                 assert len(calls) <= allowed
         check_shards(tmp_path / "hub")
-        prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "train", 0.003, overwrite=True)
+        write_parquet(tmp_path / "out", tmp_path / "hub", "train", 0.003, overwrite=True)
         assert content(tmp_path / "hub") == many
-    prepare.write_parquet(tmp_path / "out", tmp_path / "hub", "train", overwrite=True)
+    write_parquet(tmp_path / "out", tmp_path / "hub", "train", overwrite=True)
     assert content(tmp_path / "hub") == content(tmp_path / "one")
 
 

@@ -156,7 +156,7 @@ def fake_pipeline(monkeypatch):
         made.append((FakePipeline(arguments.threshold), arguments))
         return made[-1][0]
 
-    monkeypatch.setattr(tcm_hf.cli, "load_pipeline", load)
+    monkeypatch.setattr(command, "load_pipeline", load)
     return made
 
 
@@ -195,7 +195,7 @@ def test_a_sweep_only_adds_its_table(dataset, submission, tmp_path, fake_pipelin
 
 
 def test_a_prepared_dataset_with_a_model(dataset, tmp_path, fake_pipeline, capsys):
-    from tcm_hf.data import prepare
+    from tcm_hf.commands import prepare
 
     parser = argparse.ArgumentParser()
     prepare.add_arguments(parser)

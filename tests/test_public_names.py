@@ -54,7 +54,7 @@ ORDERS = (
     "import tcm_hf.model.image_processing_tcm",
 )
 KNOWN = """
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 assert type(AutoConfig.for_model("tcm")).__module__ == "tcm_hf.model.configuration_tcm"
 assert type(AutoImageProcessor.from_pretrained({checkpoint!r})).__name__ == "TCMImageProcessor"
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -63,6 +63,9 @@ assert targets["impl"].__name__ == "TextDetectionPipeline" and targets["pt"] == 
 import tcm_hf
 assert AutoModel._model_mapping[tcm_hf.TCMConfig] is tcm_hf.TCMModel
 assert AutoModelForObjectDetection._model_mapping[tcm_hf.TCMConfig] is tcm_hf.TCMForTextDetection
+tower = tcm_hf.CLIPResNetConfig
+assert AutoModel._model_mapping[tower] is tcm_hf.CLIPResNetModel
+assert AutoBackbone._model_mapping[tower] is tcm_hf.CLIPResNetBackbone
 names = [getattr(tcm_hf, name)._auto_class for name in ("TCMConfig", "TCMModel", "TCMForTextDetection", "TCMImageProcessor")]
 assert names == ["AutoConfig", "AutoModel", "AutoModelForObjectDetection", "AutoImageProcessor"]
 """

@@ -24,37 +24,42 @@ import sys
 
 from ..model.detectors import detector_names, detector_of
 from .errors import UsageError, one_line
+from .parser import advanced
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `tcm-hf convert`."""
     parser.add_argument("source", metavar="SOURCE", help="file, directory or Hub id")
     parser.add_argument("output", metavar="OUT_DIR", help="the directory to make")
-    parser.add_argument("--preset", metavar="NAME", help="test size and thresholds: ic15, td500, ctw1500, totaltext")
-    parser.add_argument(
+    add = parser.add_argument_group("the model").add_argument
+    add("--preset", metavar="NAME", help="test size and thresholds: ic15, td500, ctw1500, totaltext")
+    add(
         "--detector",
         metavar="NAME",
         help=f"detector on a bare CLIP: {', '.join(detector_names('settings'))}, or the Python file of your own (default: db)",
     )
-    parser.add_argument("--no-text-side", action="store_true", help="on a bare CLIP: the detector without text side")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=_setting,
-        metavar="FIELD=JSON",
-        help='field of the configuration, e.g. num_context_vectors=32 or \'text_config={"hidden_act": "gelu"}\'; may be '
-        "given several times",
+    advanced(
+        add("--no-text-side", action="store_true", help="on a bare CLIP: the detector without text side"),
+        add(
+            "--set",
+            action="append",
+            default=[],
+            type=_setting,
+            metavar="FIELD=JSON",
+            help='field of the configuration, e.g. num_context_vectors=32 or \'text_config={"hidden_act": "gelu"}\'; may be '
+            "given several times",
+        ),
     )
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="read pickle files that hold more than weights, which can run any code; only from a trusted source",
+    add = parser.add_argument_group("reading and writing").add_argument
+    advanced(
+        add("--revision", help="branch, tag or commit on the Hub"),
+        add(
+            "--allow-pickle",
+            action="store_true",
+            help="read pickle files that hold more than weights, which can run any code; only from a trusted source",
+        ),
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the model that is in OUT_DIR, at once and whole"
-    )
+    add("--overwrite", action="store_true", help="replace the model that is in OUT_DIR, at once and whole")
 
 
 def _setting(text: str) -> tuple[str, object]:

@@ -29,12 +29,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..arguments import fraction, nonnegative, positive, positive_int, size
-from ..checkpoints import DEFAULT, checkpoint_names
-from ..model.image_loading import IMAGE_SUFFIXES
+from ..checkpoints import DEFAULT
 from ..output_files import check_output_file, exclusive, make_output_folder
+from .arguments import positive, positive_int
 from .errors import UsageError, one_line
-from .loading import load_pipeline
+from .loading import add_model_options, load_pipeline
+from .parser import advanced
 from .result_writer import ResultWriteError, ResultWriter
 
 
@@ -50,51 +50,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE|DIR|GLOB",
         help="files, addresses (http, https), directories, quoted patterns",
     )
-    parser.add_argument(
-        "--model",
-        metavar="MODEL",
-        help=f"checkpoint directory, Hub id, or one of the package: {', '.join(checkpoint_names())} (default: {DEFAULT})",
-    )
-    parser.add_argument(
-        "--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)"
-    )
-    parser.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
-    parser.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
-    parser.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
-    parser.add_argument("--reading-order", action="store_true", help="sort the texts as they are read")
-    parser.add_argument(
+    add_model_options(parser, f" (default: {DEFAULT})")
+    add = parser.add_argument_group("results").add_argument
+    add(
         "--output",
         type=Path,
         metavar="FILE",
         help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
     )
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
-    parser.add_argument("--show-scores", action="store_true", help="write the scores on these drawings")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
-    parser.add_argument("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
-    parser.add_argument(
-        "--size",
-        type=size,
-        metavar="N|SHORTEST,LONGEST",
-        help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
-    )
-    parser.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
-    parser.add_argument(
-        "--max-pixels",
-        type=positive_int,
-        metavar="N",
-        help="pictures of more pixels (width x height) are refused, before they take memory (default: the model's, "
-        "50331648 = 8192 x 6144)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=positive,
-        default=60.0,
-        metavar="SECONDS",
-        help="time that the download of one address may take in all (default: 60)",
-    )
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run the code that comes with the model; only if you trust it"
+    add("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
+    advanced(add("--show-scores", action="store_true", help="write the scores on these drawings"))
+    add("--reading-order", action="store_true", help="sort the texts as they are read")
+    add = parser.add_argument_group("limits").add_argument
+    advanced(
+        add(
+            "--max-pixels",
+            type=positive_int,
+            metavar="N",
+            help="pictures of more pixels (width x height) are refused, before they take memory (default: the model's, "
+            "50331648 = 8192 x 6144)",
+        ),
+        add(
+            "--timeout",
+            type=positive,
+            default=60.0,
+            metavar="SECONDS",
+            help="time that the download of one address may take in all (default: 60)",
+        ),
     )
 
 
@@ -114,6 +96,8 @@ def find_images(inputs: list[str]) -> dict[str, str | None]:
     Raises:
         UsageError: if no input stands for a picture.
     """
+    from ..model.image_loading import IMAGE_SUFFIXES
+
     found: dict[str, str | None] = {}
     for text in inputs:
         if text.startswith(("http://", "https://")):

@@ -27,18 +27,22 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..arguments import fraction, nonnegative, positive_int, size
 from ..metrics.detection_files import ImageDetections, image_key, read_detections
 from ..metrics.evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
 from ..metrics.protocols import ALIASES, PROTOCOLS, get_protocol
 from ..metrics.report import json_ready, write_gallery, write_report
 from ..output_files import check_output_file, make_output_folder
+from .arguments import fraction, positive_int
+from .loading import add_model_options, load_pipeline
+from .parser import CommandParser, advanced
+from .source_options import add_source_options, source_options
 
 
 # Lowest score of the detections that a table of thresholds is made of.
@@ -57,10 +61,8 @@ _FORMATS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `tcm-hf evaluate`."""
-    from ..data.source_options import add_source_options
-
+def add_arguments(parser: CommandParser) -> None:
+    """Declares the arguments of `tcm-hf evaluate`."""
     parser.add_argument("detections", nargs="?", metavar="DETECTIONS", help="folder or zip of text files, or JSON")
     parser.add_argument(
         "--ground-truth", required=True, metavar="DIR_OR_FILE", help="annotations, with or without pictures"
@@ -72,35 +74,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         default="icdar2015",
         metavar="NAME",
-        help=f"{', '.join(ALIASES)}; or one script's own rule: {', '.join(PROTOCOLS)} (default: icdar2015)",
+        help=f"{', '.join(ALIASES)}, or one script's own rule, which --help-all lists (default: icdar2015)",
     )
+    rules = textwrap.fill(", ".join(PROTOCOLS), 100, initial_indent="  ", subsequent_indent="  ")
+    parser.full_epilog = f"rules of single scripts, for --protocol:\n{rules}"
     parser.add_argument("--split", help="split of the ground truth, where there are several")
-    parser.add_argument("--language", metavar="NAME", help="mlt: only words in this script, such as Latin")
-    parser.add_argument("--score-threshold", type=fraction, metavar="SCORE", help="drop detections below this score")
-    parser.add_argument(
-        "--sweep", action="store_true", help="also a table of score thresholds; choose one on a validation split only"
+    advanced(
+        parser.add_argument("--language", metavar="NAME", help="mlt: only words in this script, such as Latin"),
+        parser.add_argument(
+            "--score-threshold", type=fraction, metavar="SCORE", help="drop detections below this score"
+        ),
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write a JSON report with every image here")
-    parser.add_argument("--gallery", type=Path, metavar="DIR", help="write a page with the worst images here")
-    parser.add_argument(
-        "--worst", type=positive_int, default=24, metavar="N", help="images in the gallery (default: 24)"
-    )
-    add_source_options(parser.add_argument_group("ground truth"))
-    model = parser.add_argument_group("detecting on the spot")
-    model.add_argument(
-        "--model", metavar="MODEL", help="checkpoint directory, Hub id, or a name such as tcm-tiny, in the package"
-    )
-    model.add_argument("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
-    model.add_argument("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
-    model.add_argument("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1")
-    model.add_argument("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded")
-    model.add_argument(
-        "--size", type=size, metavar="N|SHORTEST,LONGEST", help="edges to which pictures are made to fit"
-    )
-    model.add_argument("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size")
-    model.add_argument("--device", help="cpu, cuda, ... (default: the first accelerator, or else cpu)")
-    model.add_argument("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
-    model.add_argument("--trust-remote-code", action="store_true", help="run the code that comes with the model")
+    add = parser.add_argument_group("results").add_argument
+    add("--output", type=Path, metavar="FILE", help="write a JSON report with every image here")
+    add("--gallery", type=Path, metavar="DIR", help="write a page with the worst images here")
+    advanced(add("--worst", type=positive_int, default=24, metavar="N", help="images in the gallery (default: 24)"))
+    add("--sweep", action="store_true", help="also a table of score thresholds; choose one on a validation split only")
+    add_model_options(parser, "", "model, to detect on the spot")
+    add_source_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -175,7 +166,6 @@ def _truth(record, found: ImageDetections):
 def _read_ground_truth(arguments: argparse.Namespace) -> dict:
     """The records by a name that is unique among them."""
     from ..data.formats import find_format, read_dataset
-    from ..data.source_options import source_options
 
     name = arguments.format or _guess_format(arguments)
     options = source_options(arguments)
@@ -281,7 +271,6 @@ def _detect(
     from tqdm import tqdm
 
     from ..data.formats import load_record
-    from .loading import load_pipeline
 
     arguments.reading_order = False
     pipe = load_pipeline(arguments)

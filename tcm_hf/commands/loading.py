@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The pipeline that a command's arguments ask for."""
+"""The options of a model that detects, and the pipeline that they ask for."""
 
 import argparse
 import json
@@ -20,7 +20,49 @@ import os
 
 from ..checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from ..output_files import printable
+from .arguments import fraction, nonnegative, positive_int, size
 from .errors import UsageError, one_line
+from .parser import advanced
+
+
+def add_model_options(parser: argparse.ArgumentParser, default: str, title: str = "model") -> None:
+    """
+    Declares the options that [`load_pipeline`] reads, in groups of their own.
+
+    Args:
+        parser (`argparse.ArgumentParser`): Of the command.
+        default (`str`): What is said of the model that is taken without `--model`.
+        title (`str`, *optional*, defaults to `"model"`): Of the first group.
+    """
+    add = parser.add_argument_group(title).add_argument
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"checkpoint directory, Hub id, or one of the package: {', '.join(checkpoint_names())}{default}",
+    )
+    add("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
+    add("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
+    advanced(
+        add(
+            "--trust-remote-code",
+            action="store_true",
+            help="run the code that comes with the model; only if you trust it",
+        )
+    )
+    add = parser.add_argument_group("detecting").add_argument
+    add("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
+    add("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
+    add(
+        "--size",
+        type=size,
+        metavar="N|SHORTEST,LONGEST",
+        help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
+    )
+    advanced(
+        add("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size"),
+        add("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1"),
+        add("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded"),
+    )
 
 
 def _wrong_file(checkpoint: str) -> str | None:

@@ -20,7 +20,7 @@ import os
 import stat
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,10 @@ class ResultWriter:
         self.output = output
         self.lines = output is not None and output.suffix.lower() == ".jsonl"
         self.count = 0
-        self._place = None if output is None or is_special(output) else os.path.realpath(output)
-        self._lock = None if self._place is None else exclusive(output)
+        self._place: str | None = None
+        self._lock: AbstractContextManager | None = None
+        if output is not None and not is_special(output):
+            self._place, self._lock = os.path.realpath(output), exclusive(output)
         self._descriptor: int | None = None
         self._owned = False  # whether the descriptor is to be closed
         self._rewritable = self._broken = False
@@ -95,7 +97,7 @@ class ResultWriter:
         with uninterrupted():
             try:
                 if self.count == 0 and self._place is not None:
-                    self._start_file(data)
+                    self._start_file(self._place, data)
                 else:
                     if self.count == 0:
                         self._open_stream()
@@ -107,8 +109,8 @@ class ResultWriter:
                 raise ResultWriteError(f"cannot write to {where} ({error.strerror or error})") from error
             self.count += 1
 
-    def _start_file(self, data: bytes) -> None:
-        folder, name = os.path.split(self._place)
+    def _start_file(self, place: str, data: bytes) -> None:
+        folder, name = os.path.split(place)
         # A long name leaves no room for more.
         self._descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name[:50]}.", suffix=".tmp")
         self._owned = self._rewritable = True
@@ -117,7 +119,7 @@ class ResultWriter:
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-            os.replace(temporary, self._place)
+            os.replace(temporary, place)
         except BaseException:
             os.close(self._descriptor)
             self._descriptor = None

@@ -15,28 +15,22 @@
 
 from __future__ import annotations
 
-import argparse
 import random
-import re
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..model.detectors import detector_names, detector_of
-from ..model.image_loading import count_passed_over, describe_passed_over
+from ..model.detectors import detector_of
 from ..model.polygons import minimum_area_quad
-from ..output_files import exclusive, make_output_folder, printable, replacing
+from ..output_files import printable
 from ..targets.views import map_views
 from ..visualization import draw_detections
 from .cleaning import NO_AREA, OUTSIDE, clean_instances
-from .formats import DatasetImage, TextRecord, find_format, load_record, read_dataset
+from .formats import DatasetImage, TextRecord, load_record
 from .prepare import picture_size
-from .source_options import add_source_options, describe, source_options
 
 
 TEXT_COLOR = (0, 200, 80)
@@ -277,92 +271,3 @@ def contact_sheet(drawings: list[tuple[str, Image.Image]], columns: int | None =
         pen.text((x + 4, y + 2), caption, fill=(235, 235, 235), font=font)
         sheet.paste(image, (x, y + CAPTION_HEIGHT))
     return sheet
-
-
-# Command ------------------------------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of `tcm-hf inspect`."""
-    describe(
-        parser,
-        "Counts what is in a data set, warns of what training would fail on, and draws samples: readable text green, "
-        "ignored text orange with a cross, and with --targets what a detector is trained on.",
-    )
-    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below; `hub` for a prepared folder")
-    parser.add_argument("source", metavar="SRC", type=Path, help="folder, annotation file or id of a Hub data set")
-    parser.add_argument("--split", metavar="NAME", help="the split to look at")
-    add_source_options(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", default=Path("inspect"), help="default: %(default)s")
-    parser.add_argument("--shots", type=int, default=16, metavar="N", help="samples to draw, 0 for none (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
-    parser.add_argument(
-        "--targets",
-        metavar="DETECTOR",
-        help="draw the training targets of this detector, too: "
-        f"{', '.join(detector_names('targets'))}, or the Python file of your own",
-    )
-    parser.add_argument("--files", action="store_true", help="one file a sample instead of one sheet")
-    parser.add_argument("--size", type=int, default=480, help="longest edge of a drawn picture (default: 480)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """
-    Runs `tcm-hf inspect`.
-
-    Returns:
-        `int`: 0, or 1 when an annotation cannot be meant or a picture cannot be read.
-
-    Raises:
-        ValueError, OSError: for a wrong command line, source or output; the message says what to change.
-    """
-    if arguments.shots < 0 or arguments.size < 32:
-        raise ValueError("--shots must be at least 0 and --size at least 32")
-    if arguments.targets is not None:
-        detector_of(arguments.targets).part("targets")  # before anything is read
-    entry = find_format(arguments.format)
-    errors: list[str] = []
-    options = source_options(arguments)
-    options["on_error"] = lambda error: errors.append(str(error))
-    result = inspect_records(read_dataset(entry.name, arguments.source, **options), arguments.shots, arguments.seed)
-    for error in errors:
-        result.note("annotations that cannot be meant", error)
-    print(format_inspection(result))
-    if passed_over := count_passed_over([arguments.source, *(arguments.images or [])]):
-        print(f"warning: {describe_passed_over(passed_over)}")
-    if not result.counts["images"]:
-        raise ValueError(f"{arguments.source}: no picture with an annotation that can be read")
-    written = _draw(result, arguments) if result.samples else []
-    for path in written:
-        print(f"written: {path}")
-    return 1 if errors or result.problem_counts["pictures that cannot be read"] else 0
-
-
-def _draw(result: Inspection, arguments: argparse.Namespace) -> list[Path]:
-    drawings = []
-    for record in result.samples:
-        caption = f"{record.name} ({len(record.polygons)} texts, {sum(record.ignore)} ignored)"
-        try:
-            drawings.append((caption, draw_sample(record, arguments.targets, arguments.size)))
-        except (OSError, ValueError) as error:
-            print(f"warning: cannot draw {printable(record.name)}: {printable(str(error))}", file=sys.stderr)
-    if not drawings:
-        return []
-    make_output_folder(arguments.output)
-    with exclusive(arguments.output):
-        if not arguments.files:
-            path = arguments.output / "contact_sheet.jpg"
-            _save(contact_sheet(drawings), path)
-            return [path]
-        paths = []
-        for number, (caption, image) in enumerate(drawings, start=1):
-            name = re.sub(r"[^\w.-]", "_", Path(caption.rsplit(" (", 1)[0]).stem)
-            name = name.encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
-            paths.append(arguments.output / f"{number:03d}_{name}.jpg")
-            _save(image, paths[-1])
-    return paths
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    with replacing(path) as temporary:
-        image.save(temporary, format="JPEG", quality=90)

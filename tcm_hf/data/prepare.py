@@ -11,11 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`tcm-hf prepare`: any known format to a folder that `datasets` loads, with a report of what was kept and what not."""
+"""Any known format to a folder that `datasets` loads, with a report of what was kept and what not."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -31,16 +30,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..model.image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over, open_image
+from ..model.image_loading import IMAGE_SUFFIXES, describe_passed_over, open_image
 from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, printable, replacing
 from .cleaning import clean_instances
-from .formats import AnnotationError, DatasetImage, TextRecord, find_format, load_image, read_dataset
+from .formats import DatasetImage, TextRecord, load_image
 from .formats.files import SPLIT_SYNONYMS
 from .formats.frames import picture_header
 from .formats.hub import METADATA_NAME
-from .formats.records import noted_warnings
-from .parquet_shards import SHARD_MEGABYTES, write_parquet
-from .source_options import add_source_options, describe, source_options
 
 
 JOURNAL_NAME = ".prepare.jsonl"
@@ -194,7 +190,7 @@ def prepare_dataset(
         OSError: if a file cannot be written.
     """
     with exclusive(output):
-        return _prepare(
+        return prepare_held_folder(
             records,
             Path(output),
             Path(source),
@@ -207,7 +203,7 @@ def prepare_dataset(
         )
 
 
-def _prepare(
+def prepare_held_folder(
     records: Iterable[TextRecord],
     root: Path,
     source: Path,
@@ -219,7 +215,7 @@ def _prepare(
     overwrite: bool,
     passed_over: Mapping[str, int] | None,
 ) -> dict:
-    """`prepare_dataset` in a folder that is held."""
+    """[`prepare_dataset`] in a folder that the caller holds (`output_files.exclusive`)."""
     if settings["placing"] not in PLACING:
         raise ValueError(f"`placing` must be one of {', '.join(map(repr, PLACING))}, got {settings['placing']!r}")
     settings = json.loads(json.dumps(settings, default=str))
@@ -493,101 +489,3 @@ def format_report(report: dict) -> str:
             lines.append(printable(f"  {count:>6}  {reason} (first: {example})"))
     lines += [printable(f"warning: {warning}") for warning in report["warnings"]]
     return "\n".join(lines)
-
-
-# Command ------------------------------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of `tcm-hf prepare`."""
-    describe(
-        parser,
-        "Writes a benchmark as a folder that datasets.load_dataset('imagefolder', data_dir=OUT) loads: pictures and "
-        "metadata.jsonl (polygons, ignore, text, width, height), with report.json. A run that was killed goes on where it "
-        "was; a second one on the same OUT is refused while it writes. Nothing is downloaded.",
-    )
-    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below")
-    parser.add_argument("source", metavar="SRC", type=Path, help="folder or annotation file")
-    parser.add_argument("output", metavar="OUT", type=Path, help="the folder to make")
-    parser.add_argument("--split", metavar="NAME", help="read this split only; OUT/NAME is written (default: train)")
-    parser.add_argument("--output-split", metavar="NAME", help="name of the split in OUT, when it is another one")
-    add_source_options(parser)
-    placing = parser.add_mutually_exclusive_group()
-    for name, text in (("copy", "copy the pictures (default)"), ("link", "link them"), ("hardlink", "link them hard")):
-        placing.add_argument(f"--{name}", dest="placing", action="store_const", const=name, default="copy", help=text)
-    parser.add_argument("--no-repair", action="store_true", help="write every outline as it is, degenerate ones too")
-    parser.add_argument("--verify", action="store_true", help="decode every picture and leave out damaged ones")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures whose annotation cannot be meant")
-    parser.add_argument(
-        "--parquet", type=Path, metavar="DIR", help="also write parquet shards with the pictures, for the Hub"
-    )
-    parser.add_argument("--shard-size", type=float, default=SHARD_MEGABYTES, metavar="MB", help="default: %(default)s")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="remove what an earlier run made in OUT, and its parquet, once SRC could be read",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """
-    Runs `tcm-hf prepare`.
-
-    Returns:
-        `int`: 0, or 1 when pictures had to be left out.
-
-    Raises:
-        ValueError, OSError: for a wrong command line, source or output; the message says what to change.
-    """
-    entry = find_format(arguments.format)
-    options = source_options(arguments)
-    errors: list[str] = []
-    reader_options = dict(options)
-    if arguments.skip_bad:
-        reader_options["on_error"] = lambda error: errors.append(str(error))
-    split = arguments.output_split or arguments.split or "train"
-    if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-        raise ValueError(f"--output-split {split!r}: letters, digits and _ only")
-    root = arguments.output / split
-    warnings: list[str] = []
-    with noted_warnings(warnings):
-        records = read_dataset(entry.name, arguments.source, **reader_options)
-    passed_over = count_passed_over([arguments.source, *(arguments.images or [])])
-    with exclusive(root):
-        try:
-            with noted_warnings(warnings):
-                report = _prepare(
-                    records,
-                    root,
-                    arguments.source,
-                    {
-                        "format": entry.name,
-                        "source": str(arguments.source.absolute()),
-                        "split": split,
-                        "options": options,
-                        "placing": arguments.placing,
-                        "repair": not arguments.no_repair,
-                        "verify": arguments.verify,
-                        "languages": entry.languages,
-                    },
-                    errors=errors,
-                    warnings=warnings,
-                    progress=True,
-                    overwrite=arguments.overwrite,
-                    passed_over=passed_over,
-                )
-        except AnnotationError as error:
-            hint = "--skip-bad leaves out such pictures; what is done so far is kept"
-            raise AnnotationError(f"{error} ({hint})") from error
-        if report.get("already_complete"):
-            print(f"{root} is complete already; --overwrite makes it anew")
-        print(format_report(report))
-        load = f"datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})"
-        print(f"written to {root}; load it with {load}")
-        if arguments.placing == "link":
-            print("its pictures are links that lead outside of it: commands that read it need --allow-outside")
-        if arguments.parquet is not None:
-            shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
-            files = "parquet files" if len(shards) > 1 else "parquet file"
-            print(f"{len(shards)} {files} written to {arguments.parquet / 'data'}")
-    return 1 if report["dropped_images"] else 0

@@ -23,9 +23,9 @@ import importlib
 
 _HOMES = {
     "CheckpointError": "checkpoint",
-    "DataArguments": "setup",
+    "DataArguments": "options",
     "ExponentialMovingAverage": "ema",
-    "ModelArguments": "setup",
+    "ModelArguments": "options",
     "TCMTrainer": "trainer",
     "TCMTrainingArguments": "arguments",
     "build_train_dataloader": "trainer",

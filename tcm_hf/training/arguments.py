@@ -37,6 +37,8 @@ class TCMTrainingArguments(TrainingArguments):
     [`~transformers.TrainingArguments`] with the defaults of TCM's training, and with settings of [`TCMTrainer`].
     """
 
+    _argument_group_name = "training"  # of the help
+
     learning_rate: float = field(default=1e-4, metadata={"help": "Rate of all but the image encoder."})
     weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of matrices and convolutions."})
     lr_scheduler_type: str = field(

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Command-line arguments of the training scripts, and what they build: records, subsets, data sets, model and processor."""
+"""What the options of training build: records, subsets, data sets, model and processor."""
 
 import json
 import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -43,154 +43,13 @@ from ..model.configuration_tcm import TCMConfig
 from ..model.detectors import detector_of, find_detector
 from ..model.image_processing_tcm import TCMImageProcessor
 from ..model.modeling_tcm import TCMForTextDetection
+from .options import DataArguments, ModelArguments
 
 
 logger = logging.getLogger(__name__)
 
 # Decoded pictures are kept where they take no more memory than this.
 CACHE_BYTES = 4 * 2**30
-
-
-@dataclass
-class ModelArguments:
-    """What is trained."""
-
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={
-            "help": "Checkpoint to start from: a directory, a Hub id, or a name such as tcm-tiny, in the package."
-        },
-    )
-    config_name: str | None = field(
-        default=None, metadata={"help": "JSON file of a TCMConfig; trains a new model from scratch."}
-    )
-    clip_name_or_path: str | None = field(
-        default=None, metadata={"help": "CLIP model in transformers' layout to start from: a directory or a Hub id."}
-    )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads are kept."})
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the checkpoint."})
-    token: str | None = field(default=None, metadata={"help": "Token for private Hub repositories."})
-    image_processor_name: str | None = field(
-        default=None, metadata={"help": "Image processor to use instead of the checkpoint's: a directory or a Hub id."}
-    )
-    detector: str | None = field(
-        default=None,
-        metadata={
-            "help": "db, pan, fce or the Python file of your own; by default the start's own, db from CLIP. A new one is "
-            "untrained."
-        },
-    )
-    detector_settings: str | None = field(
-        default=None,
-        metadata={"help": 'Fields of a new detector\'s `detector_config`, JSON such as {"neck_channels": 64}.'},
-    )
-    text_side: bool | None = field(
-        default=None, metadata={"help": "false trains the baseline: the same detector without prompts and text tower."}
-    )
-    freeze_text_tower: bool | None = field(
-        default=None,
-        metadata={"help": "Keep the text encoder fixed, as TCM does; default true, false when trained from scratch."},
-    )
-    channels_last: bool = field(
-        default=True, metadata={"help": "Use the channels-last memory format, which is faster in half precision."}
-    )
-
-
-@dataclass
-class DataArguments:
-    """What it is trained and measured on."""
-
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Data set on the Hub (or a local copy) with image, polygons, ignore and text."}
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Its configuration, where it has several."}
-    )
-    train_split: str | None = field(default=None, metadata={"help": "Split to train on; default train."})
-    validation_split: str | None = field(
-        default=None, metadata={"help": "Split of the same data set to measure on; none by default."}
-    )
-    streaming: bool = field(default=False, metadata={"help": "Read training rows as they come; needs --max_steps."})
-    shuffle_buffer: int = field(default=1000, metadata={"help": "Streaming: rows among which the next one is drawn."})
-    train_dir: str | None = field(
-        default=None, metadata={"help": "Folder to train on, by default as `tcm-hf prepare` writes it."}
-    )
-    train_format: str = field(default="hub", metadata={"help": "Format of --train_dir, see `tcm-hf prepare`."})
-    validation_dir: str | None = field(default=None, metadata={"help": "Folder to measure on."})
-    validation_format: str | None = field(
-        default=None, metadata={"help": "Format of --validation_dir; default that of --train_dir."}
-    )
-    allow_outside: bool = field(
-        default=False,
-        metadata={
-            "help": "Open pictures outside of the folders given, which links and names in annotations lead to; "
-            "`tcm-hf prepare --link` makes such links."
-        },
-    )
-    image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of photos, img_N.jpg."})
-    gt_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of annotations, gt_img_N.txt."})
-    validation_image_dir: str | None = field(default=None, metadata={"help": "As --image_dir, to measure on."})
-    validation_gt_dir: str | None = field(default=None, metadata={"help": "As --gt_dir, to measure on."})
-    frame_size: list[int] | None = field(
-        default=None,
-        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the photos are resized copies."},
-    )
-    holdout_last_digit: int | None = field(
-        default=None,
-        metadata={
-            "help": "Leave out photos whose number ends in this digit; they are measured on if --eval_strategy is."
-        },
-    )
-    train_val_split: float | None = field(
-        default=None, metadata={"help": "Share of the training pictures to measure on where there is no other source."}
-    )
-    evaluate_on_train: bool = field(
-        default=False, metadata={"help": "Measure on the training pictures, to see whether a model can learn at all."}
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many pictures."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Measure on the first so many pictures."})
-    train_fraction: float | None = field(default=None, metadata={"help": "Train on this share of the pictures."})
-    shots: int | None = field(default=None, metadata={"help": "Train on so many pictures."})
-    subset_seed: int = field(
-        default=0, metadata={"help": "Which pictures: subsets of one seed lie inside each other."}
-    )
-    subset_file: str | None = field(
-        default=None, metadata={"help": "Train on the pictures that this list names, see subset.json beside a run."}
-    )
-    crop_size: int = field(default=640, metadata={"help": "Side of the training crop in pixels, a multiple of 32."})
-    scale: list[float] = field(
-        default_factory=lambda: [0.5, 3.0], metadata={"nargs": 2, "help": "Range of the random magnification."}
-    )
-    rotation: float = field(default=10.0, metadata={"help": "Largest random rotation in degrees."})
-    flip: float = field(default=0.5, metadata={"help": "Chance of a horizontal flip."})
-    target_settings: str | None = field(
-        default=None,
-        metadata={
-            "help": 'Settings of the training maps, JSON such as {"shrink_ratio": [1.0, 0.7]}, see tcm_hf.targets.'
-        },
-    )
-    augmentation_settings: str | None = field(
-        default=None,
-        metadata={"help": 'Further settings of TextAugmentation, JSON such as {"motion_blur": 0.15, "jpeg": 0.2}.'},
-    )
-    synthetic_fraction: float = field(default=0.0, metadata={"help": "Share of the samples that are rendered words."})
-    synthetic_settings: str | None = field(
-        default=None,
-        metadata={"help": 'Settings of SyntheticTextGenerator, JSON such as {"curved": 0.3, "text_height": [8, 60]}.'},
-    )
-    paste_probability: float = field(
-        default=0.0, metadata={"help": "Chance that rendered words are put on a photo before it is augmented."}
-    )
-    samples_per_epoch: int | None = field(
-        default=None, metadata={"help": "Samples of one epoch; by default the photos, filled up to whole batches."}
-    )
-    cache_images: bool | None = field(
-        default=None, metadata={"help": "Keep decoded pictures in memory; by default where they take less than 4 GiB."}
-    )
-    image_size: list[int] | None = field(
-        default=None,
-        metadata={"nargs": "+", "help": "Limits of a picture's shorter and longer side in evaluation and use."},
-    )
 
 
 # ---------------------------------------------------------------------------------------- model
@@ -234,7 +93,7 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     elif arguments.clip_name_or_path is not None:
         model = TCMForTextDetection.from_clip(arguments.clip_name_or_path, **changes)
     else:
-        path = Path(arguments.config_name)
+        path = Path(find_checkpoint(arguments.config_name))
         try:
             settings = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -253,6 +112,70 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+@dataclass
+class TrainingRun:
+    """
+    What a run starts with.
+
+    Args:
+        model ([`TCMForTextDetection`]): The model.
+        processor ([`TCMImageProcessor`]): Its image processor.
+        dataset ([`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]): Training samples.
+        train_records (`list[TextRecord]`, *optional*): What they are made of; `None` where they are streamed.
+        eval_records (`list[TextRecord]`, *optional*): What is measured on.
+    """
+
+    model: TCMForTextDetection
+    processor: TCMImageProcessor
+    dataset: TextDetectionDataset | StreamingTextDetectionDataset
+    train_records: list[TextRecord] | None
+    eval_records: list[TextRecord] | None
+
+    def describe(self, model_arguments: ModelArguments, data_arguments: DataArguments) -> dict:
+        """What a model card says of it; `num_photos` is `None` where they are streamed."""
+        return {
+            "start": model_arguments.model_name_or_path or model_arguments.clip_name_or_path,
+            "dataset": data_arguments.dataset_name,
+            "num_photos": None if self.train_records is None else len(self.train_records),
+        }
+
+
+def prepare_run(
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    *,
+    seed: int,
+    total_batch_size: int,
+    output_dir: str | None = None,
+) -> TrainingRun:
+    """
+    Loads the model, reads the data and builds the samples.
+
+    Args:
+        model_arguments ([`ModelArguments`]): The source of the model, and what is changed about it.
+        data_arguments ([`DataArguments`]): The sources of data, and how samples are made.
+        seed (`int`): Seed of every random choice.
+        total_batch_size (`int`): Samples of an optimizer step of all processes.
+        output_dir (`str`, *optional*): Where the chosen subset is noted; one process of a run does.
+
+    Returns:
+        [`TrainingRun`]
+
+    Raises:
+        ValueError: if the arguments contradict each other, or something cannot be meant.
+        OSError: if a source cannot be read.
+    """
+    model = load_model(model_arguments)
+    processor = load_processor(model_arguments, data_arguments, model.config)
+    train_records, eval_records = read_records(data_arguments)
+    if train_records is not None:
+        train_records = choose_subset(train_records, data_arguments, output_dir)
+        if data_arguments.evaluate_on_train:
+            eval_records = train_records
+    dataset = build_train_dataset(train_records, data_arguments, model.config, processor, seed, total_batch_size)
+    return TrainingRun(model, processor, dataset, train_records, eval_records)
 
 
 def without_text_side(model: TCMForTextDetection) -> TCMForTextDetection:

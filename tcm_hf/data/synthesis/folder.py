@@ -11,24 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""
-Renders pictures with text, and their word outlines, as a dataset folder for pre-training or for tests.
+"""A folder of rendered pictures with text, for pre-training or for tests; a run that was stopped goes on."""
 
-OUT gets pictures and metadata.jsonl (file_name, polygons, ignore, text, width, height), which
-datasets.load_dataset("imagefolder", data_dir=OUT) loads. Picture number n depends on the seed and n only, on any number of
-workers. A run that was stopped goes on where it was, and a second one on OUT is refused while it writes; a larger --count adds
-to a finished folder. Training needs no such
-folder: tcm_hf.data.synthesis.generator renders while it trains.
-
-  tcm-hf synthesize out --count 10000 --size 640 640 --seed 1
-  tcm-hf synthesize out --count 500 --curved 1 --backgrounds photos/ --words words.txt
-  tcm-hf synthesize out --count 500 --script chinese
-"""
-
-# Only the standard library here: OpenCV and the generator are imported when the command runs.
+# Only the standard library here, for the workers' sake: OpenCV and the generator are imported where pictures are drawn.
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -38,8 +25,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -59,133 +47,113 @@ GENERATOR_VERSION = 4
 # Of a word list with more letters than this, such as one of ideographs, 100 words are looked up in the fonts: all would
 # take minutes where there are hundreds of fonts.
 _MOST_LETTERS = 300
+#: What may be chosen of the generator, with the defaults.
+DRAWING = {
+    "size": (640, 640),
+    "script": "latin",
+    "curved": 0.1,
+    "bend": (20.0, 200.0),
+    "any_angle": 0.06,
+    "text_height": (8.0, 100.0),
+    "max_words": None,
+    "degradation": 1.0,
+}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments to a parser."""
-    parser.add_argument("output", metavar="OUT", help="folder to write; new, or of an earlier run with these settings")
-    parser.add_argument("--count", type=int, required=True, metavar="N", help="number of pictures in all")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=[640, 640], metavar=("H", "W"), help="height and width (default: 640 640)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all pictures (default: 0)")
-    parser.add_argument(
-        "--backgrounds",
-        metavar="DIR",
-        help="folder of photos to render on, searched with its sub-folders; they must show no text, unless the folder has a "
-        "metadata.jsonl that outlines it (default: generated backgrounds)",
-    )
-    parser.add_argument(
-        "--allow-outside",
-        action="store_true",
-        help="open photos outside of --backgrounds, which its metadata.jsonl or links lead to; only if you trust it",
-    )
-    parser.add_argument(
-        "--words", metavar="FILE", help="UTF-8 list of words (default: /usr/share/dict/words, or built-in words)"
-    )
-    parser.add_argument(
-        "--script",
-        default="latin",
-        help="writing system: latin, greek, cyrillic, chinese, traditional_chinese, japanese, korean, thai, hebrew, arabic "
-        "or devanagari (default: latin)",
-    )
-    parser.add_argument(
-        "--fonts", nargs="+", metavar="DIR", help="folders of font files (default: the system's and the user's)"
-    )
-    parser.add_argument(
-        "--curved", type=float, default=0.1, metavar="SHARE", help="share of bent words and lines (default: 0.1)"
-    )
-    parser.add_argument(
-        "--bend", type=float, nargs=2, default=[20.0, 200.0], metavar=("LOW", "HIGH"),
-        help="angle in degrees through which an arc bends a word (default: 20 200)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--any-angle", type=float, default=0.06, metavar="SHARE", help="share turned by any angle (default: 0.06)"
-    )
-    parser.add_argument(
-        "--text-height", type=float, nargs=2, default=[8.0, 100.0], metavar=("LOW", "HIGH"),
-        help="height of capitals in pixels (default: 8 100)",
-    )  # fmt: skip
-    parser.add_argument("--max-words", type=int, metavar="N", help="most words on one picture")
-    parser.add_argument(
-        "--degradation", type=float, default=1.0, metavar="FACTOR",
-        help="factor on the chances of blur, noise, bad light and JPEG artefacts, 0 to 1 (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1 to 100; 0 writes PNG (default: 95)"
-    )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor core)")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def synthesize_dataset(
+    output: str | Path,
+    count: int,
+    *,
+    seed: int = 0,
+    backgrounds: str | Path | None = None,
+    allow_outside: bool = False,
+    words: str | Path | None = None,
+    fonts: Sequence[str | Path] | None = None,
+    quality: int = 95,
+    workers: int | None = None,
+    progress: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+    **drawing,
+) -> dict:
     """
-    Runs the command.
+    Renders pictures with text as a folder that `datasets.load_dataset("imagefolder", data_dir=...)` loads.
+
+    Picture number n depends on the seed and n only, on any number of workers. A run that was stopped goes on where it was when it
+    is called again with the same settings; a larger `count` adds to a finished folder.
 
     Args:
-        arguments (`argparse.Namespace`): of a parser that [`add_arguments`] was called with.
+        output (`str` or `Path`): The folder; new, or of an earlier run with these settings.
+        count (`int`): Number of pictures in all.
+        seed (`int`, *optional*, defaults to 0): Seed of all pictures.
+        backgrounds (`str` or `Path`, *optional*):
+            Folder of photos to render on; generated backgrounds by default. They must show no text, unless the folder has a
+            metadata.jsonl that outlines it.
+        allow_outside (`bool`, *optional*, defaults to `False`):
+            Whether to open photos outside of that folder, which its metadata.jsonl or links lead to.
+        words (`str` or `Path`, *optional*): UTF-8 list of words.
+        fonts (`Sequence[str or Path]`, *optional*): Folders of font files; the system's and the user's by default.
+        quality (`int`, *optional*, defaults to 95): JPEG quality, 1 to 100; 0 writes PNG.
+        workers (`int`, *optional*): Processes; one a processor core by default.
+        progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
+        warn (`Callable[[str], None]`, *optional*, defaults to `warnings.warn`): Called with what the user should know.
+        drawing: `size`, `script`, `curved`, `bend`, `any_angle`, `text_height`, `max_words` and `degradation` of
+            [`~data.synthesis.generator.SyntheticTextGenerator`]; by default as `DRAWING` says.
 
     Returns:
-        `int`: 0.
+        `dict`: the report: numbers of `images`, `words` and `ignored` words, and the `settings`.
 
     Raises:
+        TypeError: if there is no such setting.
         ValueError: if a setting makes no sense, no font was found or none has the words, a background is damaged, or the
             folder holds something else.
+        BlockingIOError: if another run is writing to the folder.
         OSError: if a file cannot be read or written.
     """
     from .fonts import FONT_DIRECTORIES, find_fonts
     from .words import default_words, load_words, script_of
 
-    _check(arguments)
-    script_of(arguments.script)
-    root = Path(arguments.output)
-    words = load_words(arguments.words) if arguments.words else None
-    if words is None and arguments.script == "latin":
-        words = default_words()
-    backgrounds = _backgrounds(arguments.backgrounds, arguments.allow_outside) if arguments.backgrounds else []
-    folders = arguments.fonts or FONT_DIRECTORIES
-    missing = [folder for folder in arguments.fonts or [] if not Path(folder).is_dir()]
+    unknown = sorted(set(drawing) - set(DRAWING))
+    if unknown:
+        raise TypeError(f"synthesize_dataset() got an unexpected keyword argument {unknown[0]!r}")
+    drawing = {**DRAWING, **drawing}
+    _check(count, seed, quality, workers)
+    _check_drawing(**drawing)
+    script = drawing["script"]
+    script_of(script)
+    word_list = load_words(words) if words else None
+    if word_list is None and script == "latin":
+        word_list = default_words()
+    photos = _backgrounds(backgrounds, allow_outside, warn) if backgrounds else []
+    folders = fonts or FONT_DIRECTORIES
+    missing = [folder for folder in fonts or [] if not Path(folder).is_dir()]
     if missing:
         raise FileNotFoundError(f"--fonts: folder not found: {missing[0]}")
-    fonts = find_fonts(folders, script=arguments.script)
-    if not fonts:
+    files = find_fonts(folders, script=script)
+    if not files:
         raise ValueError(
-            f"no font for script {arguments.script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
-            f"{_PACKAGES.get(arguments.script, 'fonts-noto-core')}) or name folders with --fonts"
+            f"no font for script {script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
+            f"{_PACKAGES.get(script, 'fonts-noto-core')}) or name folders with --fonts"
         )
-    if arguments.words and words is not None:
-        _check_words(arguments.words, words, [str(path) for path in fonts])
-    options = {
-        "words": words,
-        "size": tuple(arguments.size),
-        "script": arguments.script,
-        "curved": arguments.curved,
-        "bend": tuple(arguments.bend),
-        "any_angle": arguments.any_angle,
-        "text_height": tuple(arguments.text_height),
-        "max_words": arguments.max_words,
-        "degradation": arguments.degradation,
-    }
+    if words:
+        _check_words(str(words), word_list, [str(path) for path in files], warn)
+    options = {"words": word_list, **drawing, "size": tuple(drawing["size"]), "bend": tuple(drawing["bend"])}
+    options["text_height"] = tuple(drawing["text_height"])
     settings = {
         "generator": GENERATOR_VERSION,
-        "seed": arguments.seed,
-        "quality": arguments.quality,
+        "seed": seed,
+        "quality": quality,
         **{name: value for name, value in options.items() if name != "words"},
-        "words": _digest(words or []),
-        "fonts": _digest([path.name for path in fonts]),
-        "backgrounds": _digest([_background_name(source) for source in backgrounds]),
+        "words": _digest(word_list or []),
+        "fonts": _digest([path.name for path in files]),
+        "backgrounds": _digest([_background_name(source) for source in photos]),
     }
     settings = json.loads(json.dumps(settings))
     job = {
-        "seed": arguments.seed, "quality": arguments.quality,
-        "options": {**options, "fonts": [str(path) for path in fonts], "backgrounds": backgrounds},
+        "seed": seed, "quality": quality,
+        "options": {**options, "fonts": [str(path) for path in files], "backgrounds": photos},
     }  # fmt: skip
-    with exclusive(root):
-        report = _synthesize(root, arguments.count, settings, job, arguments.workers, not arguments.quiet)
-    if not report["words"]:
-        _warn("no picture has a word; choose a larger --size or a smaller --text-height")
-    print(f"{root}: {report['images']} images, {report['words']} words, {report['ignored']} of them not readable")
-    return 0
+    with exclusive(output):
+        return _synthesize(Path(output), count, settings, job, workers, progress)
 
 
 _PACKAGES = {
@@ -199,33 +167,34 @@ _PACKAGES = {
 }
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.count < 1:
-        raise ValueError(f"--count must be at least 1, got {arguments.count}")
-    if arguments.seed < 0:
-        raise ValueError(f"--seed must not be negative, got {arguments.seed}")
-    if not 0 <= arguments.quality <= 100:
-        raise ValueError(f"--quality must lie between 0 and 100, got {arguments.quality}")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
-    if min(arguments.size) < 32:
-        raise ValueError(f"--size must be at least 32 32, got {' '.join(map(str, arguments.size))}")
-    for option in ("curved", "any_angle", "degradation"):
-        if not 0 <= getattr(arguments, option) <= 1:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must lie between 0 and 1, got {getattr(arguments, option)}"
-            )
-    low, high = arguments.text_height
+def _check(count: int, seed: int, quality: int, workers: int | None) -> None:
+    if count < 1:
+        raise ValueError(f"--count must be at least 1, got {count}")
+    if seed < 0:
+        raise ValueError(f"--seed must not be negative, got {seed}")
+    if not 0 <= quality <= 100:
+        raise ValueError(f"--quality must lie between 0 and 100, got {quality}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+
+
+def _check_drawing(*, size, script, text_height, bend, max_words, **shares) -> None:
+    if min(size) < 32:
+        raise ValueError(f"--size must be at least 32 32, got {' '.join(map(str, size))}")
+    for option, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"--{option.replace('_', '-')} must lie between 0 and 1, got {share}")
+    low, high = text_height
     if not 4 <= low <= high < math.inf:
         raise ValueError(f"--text-height must be LOW HIGH with 4 <= LOW <= HIGH, both finite, got {low:g} {high:g}")
-    low, high = arguments.bend
+    low, high = bend
     if not 0 < low <= high <= 300:
         raise ValueError(f"--bend must be LOW HIGH with 0 < LOW <= HIGH <= 300, got {low:g} {high:g}")
-    if arguments.max_words is not None and arguments.max_words < 1:
-        raise ValueError(f"--max-words must be at least 1, got {arguments.max_words}")
+    if max_words is not None and max_words < 1:
+        raise ValueError(f"--max-words must be at least 1, got {max_words}")
 
 
-def _backgrounds(folder: str, allow_outside: bool = False) -> list:
+def _backgrounds(folder: str | Path, allow_outside: bool, warn: Callable[[str], None]) -> list:
     """Photos of a folder; with annotation, if it has one."""
     from ...model.image_loading import IMAGE_SUFFIXES, count_passed_over, describe_passed_over
     from ..formats import SourceFolders, read_dataset
@@ -241,11 +210,11 @@ def _backgrounds(folder: str, allow_outside: bool = False) -> list:
     if not paths:
         raise ValueError(f"--backgrounds: no picture ({', '.join(IMAGE_SUFFIXES)}) in {root}")
     if passed_over := count_passed_over([root]):
-        _warn(f"--backgrounds: {describe_passed_over(passed_over)}")
+        warn(f"--backgrounds: {describe_passed_over(passed_over)}")
     return [str(path) for path in paths]
 
 
-def _check_words(name: str, words: list[str], fonts: list[str]) -> None:
+def _check_words(name: str, words: list[str], fonts: list[str], warn: Callable[[str], None]) -> None:
     """Refuses a list of which no font has a word; says how many words some fonts lack, as they are drawn otherwise."""
     from .fonts import has_glyph
 
@@ -262,16 +231,12 @@ def _check_words(name: str, words: list[str], fonts: list[str]) -> None:
         )
     if min(whole) < len(fonts):
         share = 100 * sum(whole) / (len(words) * len(fonts))
-        _warn(
+        warn(
             f"{name}: of {len(words)} words looked at, {whole.count(0)} have letters that no font has, and "
             f"{sum(0 < count < len(fonts) for count in whole)} more have letters that some of the {len(fonts)} fonts lack. "
             f"{share:.3g} % of all pairs of a word and a font fit; elsewhere words are left out, cut or replaced by numbers "
             "(see --script, --fonts)"
         )
-
-
-def _warn(message: str) -> None:
-    print(f"tcm-hf synthesize: warning: {message}", file=sys.stderr)
 
 
 def _check_backgrounds(sources: list) -> None:
