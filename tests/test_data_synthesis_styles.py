@@ -19,6 +19,7 @@ from tcm_hf.data.synthesis.negatives import HARD_PATTERNS
 from tcm_hf.data.synthesis.page import Page
 from tcm_hf.data.synthesis.styles import PAGES, STYLES
 from tcm_hf.data.synthesis.text_layout import draw_word
+from tcm_hf.data.synthesis.weights import Weights, parse_weights
 from tcm_hf.data.synthesis.words import SCRIPTS
 from tcm_hf.data.synthesis.writer import is_readable
 
@@ -319,7 +320,7 @@ def test_settings_may_come_from_json():
 
 
 def test_styles_are_drawn_by_weight():
-    weights = generator_module._Weights("styles", {"scene": 3, "sign": 0, "screen": 1}, STYLES)
+    weights = Weights("`styles`", {"scene": 3, "sign": 0, "screen": 1}, STYLES)
     rng = np.random.default_rng(0)
     drawn = [weights.draw(rng) for _ in range(2000)]
     assert set(drawn) == {"scene", "screen"} and drawn.count("screen") == pytest.approx(500, abs=80)
@@ -339,3 +340,11 @@ def test_words_come_from_dictionaries(tmp_path, monkeypatch):
     assert word_lists.listed_words("japanese") == ["駅"]
     monkeypatch.setitem(word_lists.WORD_LISTS, "greek", word_lists.WordList("hunspell-el", str(tmp_path / "none.dic")))
     assert word_lists.listed_words("greek") is None and word_lists.listed_words("chinese") is None
+
+
+def test_weights_are_read_from_a_command_line():
+    assert parse_weights("--styles", "scene=5, document=0.5,sign") == {"scene": 5.0, "document": 0.5, "sign": 1.0}
+    with pytest.raises(ValueError, match="--styles: the weight of 'scene' is no number: 'much'"):
+        parse_weights("--styles", "scene=much")
+    with pytest.raises(ValueError, match="--styles: 'scene' is there twice"):
+        parse_weights("--styles", "scene,scene=2")

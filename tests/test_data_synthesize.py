@@ -314,3 +314,46 @@ def test_foreign_folders_are_left_alone(command, fonts, tmp_path):
     empty.mkdir()
     with pytest.raises(ValueError, match=re.escape("--backgrounds: no picture")):
         command("new", "--count", 1, "--backgrounds", empty)
+
+
+def test_styles_and_text_free_pictures(command, fonts, tmp_path):
+    chosen = ("--size", 96, 128, "--styles", "sign=2,screen", "--text-free", 0.4, "--quarter-turns", 0.3)
+    command("out", "--count", 8, "--quality", 0, *chosen)
+    report = json.loads((tmp_path / "out" / "synthesize.json").read_text())
+    assert report["settings"]["styles"] == {"sign": 2.0, "screen": 1.0} and report["settings"]["text_free"] == 0.4
+    generator = SyntheticTextGenerator(
+        [fonts / "letters.ttf"], synthesize_words(), size=(96, 128), text_height=(8, 20),
+        styles={"sign": 2, "screen": 1}, text_free=0.4, quarter_turns=0.3,
+    )  # fmt: skip
+    for number, record in enumerate(read_dataset("hub", tmp_path / "out")):
+        image, _, ignore, texts = generator.generate(np.random.default_rng([0, number]))
+        assert np.array_equal(cv2.cvtColor(cv2.imread(str(record.image)), cv2.COLOR_BGR2RGB), image)
+        assert (record.ignore, record.texts) == (ignore, texts)
+    assert any(not row["polygons"] for row in rows(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"other settings \(styles, text_free, quarter_turns\)"):
+        command("out", "--count", 9, "--size", 96, 128, "--quality", 0)
+
+
+def test_plain_folders_of_earlier_versions_go_on(command, tmp_path):
+    command("out", "--count", 1)
+    settings = json.loads((tmp_path / "out" / "synthesize.json").read_text())["settings"]
+    assert not {"styles", "scripts", "text_free", "hard_negatives", "quarter_turns"} & set(settings)
+    command("out", "--count", 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--styles", "scenes"), "--styles: unknown name 'scenes'; choose from scene, document"),
+        (("--styles", "scene=x"), "--styles: the weight of 'scene' is no number: 'x'"),
+        (("--scripts", "latin=0"), "--scripts: one of the weights must be above 0"),
+        (
+            ("--scripts", "latin,chinese"),
+            r"no font for script 'chinese' in .*apt install fonts-noto-cjk.* or name folders with --fonts",
+        ),
+        (("--text-free", "1.5"), "--text-free must lie between 0 and 1, got 1.5"),
+    ],
+)
+def test_bad_styles_and_scripts_are_named(command, options, message):
+    with pytest.raises(ValueError, match=message):
+        command("out", "--count", 1, *options)

@@ -614,6 +614,11 @@ def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):
     assert dataset.augmentation.crop_size == 64
     layouter = dataset.synthetic.layouter
     assert (layouter.curved, layouter.bend, dataset.synthetic.size) == (0.4, (40.0, 80.0), 64)
+    mixed = build(
+        synthetic_settings='{"styles": {"scene": 1, "screen": 2}, "scripts": {"latin": 1}, "text_free": 0.1}'
+    )
+    assert mixed.synthetic.styles.names == ["scene", "screen"] and mixed.synthetic.text_free == 0.1
+    assert all(len(mixed[number]["pixel_values"]) == 3 for number in range(2))
     for option in ("augmentation_settings", "synthetic_settings"):
         for value, message in (("{wings: 2}", "not JSON"), ('{"wings": 2}', "wings"), ("[1]", "JSON object")):
             with pytest.raises(ValueError, match=f"--{option}.*{message}"):

@@ -22,12 +22,14 @@ to a finished folder. Training needs no such folder: tcm_hf.data.synthesis.gener
   tcm-hf synthesize out --count 10000 --size 640 640 --seed 1
   tcm-hf synthesize out --count 500 --curved 1 --backgrounds photos/ --words words.txt
   tcm-hf synthesize out --count 500 --script chinese
+  tcm-hf synthesize out --count 500 --styles scene=2,document,screen,sign --scripts latin=8,chinese=1 --text-free 0.1
 """
 
 import argparse
 import sys
 
 from ..data.synthesis.folder import DRAWING, synthesize_dataset
+from ..data.synthesis.weights import parse_weights
 from .parser import advanced
 
 
@@ -72,9 +74,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="writing system: latin, greek, cyrillic, chinese, traditional_chinese, japanese, korean, thai, hebrew, arabic "
         "or devanagari (default: latin)",
     )
+    add(
+        "--scripts",
+        metavar="NAME=WEIGHT,...",
+        help="several writing systems by weight, one a picture, such as latin=8,chinese=1,arabic=1 (default: --script alone)",
+    )
     add("--fonts", nargs="+", metavar="DIR", help="folders of font files (default: the system's and the user's)")
 
     add = parser.add_argument_group("how words are drawn").add_argument
+    add(
+        "--styles",
+        metavar="NAME=WEIGHT,...",
+        help="what pictures show, by weight: scene, document, receipt, screen, sign, vertical (default: scene)",
+    )
+    add(
+        "--text-free",
+        type=float,
+        default=DRAWING["text_free"],
+        metavar="SHARE",
+        help="share of pictures without words, of patterns that are taken for text (default: 0)",
+    )
+    advanced(
+        add(
+            "--hard-negatives",
+            type=float,
+            default=DRAWING["hard_negatives"],
+            metavar="SHARE",
+            help="share of scenes with hatching, blinds, fences, icons and the like (default: 0)",
+        ),
+        add(
+            "--quarter-turns",
+            type=float,
+            default=DRAWING["quarter_turns"],
+            metavar="SHARE",
+            help="share of pictures turned by 90, 180 or 270 degrees (default: 0)",
+        ),
+    )
     add(
         "--curved",
         type=float,
@@ -129,6 +164,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: as [`~data.synthesis.folder.synthesize_dataset`] does; the message says what to change.
     """
+    drawing = {name: getattr(arguments, name) for name in DRAWING}
+    for name in ("styles", "scripts"):
+        if drawing[name] is not None:
+            drawing[name] = parse_weights(f"--{name}", drawing[name])
     report = synthesize_dataset(
         arguments.output,
         arguments.count,
@@ -141,7 +180,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         progress=not arguments.quiet,
         warn=_warn,
-        **{name: getattr(arguments, name) for name in DRAWING},
+        **drawing,
     )
     if not report["words"]:
         _warn("no picture has a word; choose a larger --size or a smaller --text-height")

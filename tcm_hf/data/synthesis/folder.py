@@ -57,7 +57,14 @@ DRAWING = {
     "text_height": (8.0, 100.0),
     "max_words": None,
     "degradation": 1.0,
+    "styles": None,
+    "scripts": None,
+    "text_free": 0.0,
+    "hard_negatives": 0.0,
+    "quarter_turns": 0.0,
 }
+# Folders of earlier versions know nothing of these settings, and go on where they have their defaults.
+_LATER = ("styles", "scripts", "text_free", "hard_negatives", "quarter_turns")
 
 
 def synthesize_dataset(
@@ -96,8 +103,9 @@ def synthesize_dataset(
         workers (`int`, *optional*): Processes; one a processor core by default.
         progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
         warn (`Callable[[str], None]`, *optional*, defaults to `warnings.warn`): Called with what the user should know.
-        drawing: `size`, `script`, `curved`, `bend`, `any_angle`, `text_height`, `max_words` and `degradation` of
-            [`~data.synthesis.generator.SyntheticTextGenerator`]; by default as `DRAWING` says.
+        drawing: `size`, `script`, `curved`, `bend`, `any_angle`, `text_height`, `max_words`, `degradation`, `styles`, `scripts`,
+            `text_free`, `hard_negatives` and `quarter_turns` of [`~data.synthesis.generator.SyntheticTextGenerator`]; by
+            default as `DRAWING` says.
 
     Returns:
         `dict`: the report: numbers of `images`, `words` and `ignored` words, and the `settings`.
@@ -109,7 +117,8 @@ def synthesize_dataset(
         BlockingIOError: if another run is writing to the folder.
         OSError: if a file cannot be read or written.
     """
-    from .fonts import FONT_DIRECTORIES, find_fonts
+    from .fonts import FONT_DIRECTORIES, find_fonts, missing_fonts
+    from .word_lists import listed_words
     from .words import default_words, load_words, script_of
 
     unknown = sorted(set(drawing) - set(DRAWING))
@@ -128,43 +137,41 @@ def synthesize_dataset(
     missing = [folder for folder in fonts or [] if not Path(folder).is_dir()]
     if missing:
         raise FileNotFoundError(f"--fonts: folder not found: {missing[0]}")
-    files = find_fonts(folders, script=script)
-    if not files:
-        raise ValueError(
-            f"no font for script {script!r} in {', '.join(map(str, folders))}; install some (on Debian: apt install "
-            f"{_PACKAGES.get(script, 'fonts-noto-core')}) or name folders with --fonts"
-        )
+    if drawing["scripts"] is not None and drawing["scripts"] and script not in drawing["scripts"]:
+        if words:
+            raise ValueError(f"--words: the list is for --script {script}, which --scripts does not name")
+        script = drawing["script"] = next(iter(drawing["scripts"]))
+        script_of(script)
+        word_list = listed_words(script)
+    files = {}
+    for name in dict.fromkeys((script, *(drawing["scripts"] or {}))):
+        files[name] = [str(path) for path in find_fonts(folders, script=name)]
+        if not files[name]:
+            raise ValueError(f"{missing_fonts(name, folders)} or name folders with --fonts")
     if words:
-        _check_words(str(words), word_list, [str(path) for path in files], warn)
+        _check_words(str(words), word_list, files[script], warn)
     options = {"words": word_list, **drawing, "size": tuple(drawing["size"]), "bend": tuple(drawing["bend"])}
     options["text_height"] = tuple(drawing["text_height"])
     settings = {
         "generator": GENERATOR_VERSION,
         "seed": seed,
         "quality": quality,
-        **{name: value for name, value in options.items() if name != "words"},
+        **{
+            name: value
+            for name, value in options.items()
+            if name != "words" and (name not in _LATER or value != DRAWING[name])
+        },
         "words": _digest(word_list or []),
-        "fonts": _digest([path.name for path in files]),
+        "fonts": _digest([Path(file).name for paths in files.values() for file in paths]),
         "backgrounds": _digest([_background_name(source) for source in photos]),
     }
     settings = json.loads(json.dumps(settings))
     job = {
         "seed": seed, "quality": quality,
-        "options": {**options, "fonts": [str(path) for path in files], "backgrounds": photos},
+        "options": {**options, "fonts": files, "backgrounds": photos},
     }  # fmt: skip
     with exclusive(output):
         return _synthesize(Path(output), count, settings, job, workers, progress)
-
-
-_PACKAGES = {
-    "latin": "fonts-dejavu fonts-liberation fonts-open-sans",
-    "chinese": "fonts-noto-cjk fonts-wqy-zenhei fonts-arphic-ukai",
-    "traditional_chinese": "fonts-noto-cjk fonts-arphic-uming",
-    "japanese": "fonts-noto-cjk fonts-takao",
-    "korean": "fonts-noto-cjk fonts-nanum",
-    "thai": "fonts-thai-tlwg",
-    "arabic": "fonts-hosny-amiri fonts-noto-core",
-}
 
 
 def _check(count: int, seed: int, quality: int, workers: int | None) -> None:
@@ -178,7 +185,7 @@ def _check(count: int, seed: int, quality: int, workers: int | None) -> None:
         raise ValueError(f"--workers must be at least 1, got {workers}")
 
 
-def _check_drawing(*, size, script, text_height, bend, max_words, **shares) -> None:
+def _check_drawing(*, size, script, text_height, bend, max_words, styles, scripts, **shares) -> None:
     if min(size) < 32:
         raise ValueError(f"--size must be at least 32 32, got {' '.join(map(str, size))}")
     for option, share in shares.items():
@@ -192,6 +199,13 @@ def _check_drawing(*, size, script, text_height, bend, max_words, **shares) -> N
         raise ValueError(f"--bend must be LOW HIGH with 0 < LOW <= HIGH <= 300, got {low:g} {high:g}")
     if max_words is not None and max_words < 1:
         raise ValueError(f"--max-words must be at least 1, got {max_words}")
+    from .styles import STYLES
+    from .weights import Weights
+    from .words import SCRIPTS
+
+    for option, weights, known in (("styles", styles, STYLES), ("scripts", scripts, tuple(SCRIPTS))):
+        if weights is not None:
+            Weights(f"--{option}", weights, known)
 
 
 def _backgrounds(folder: str | Path, allow_outside: bool, warn: Callable[[str], None]) -> list:
@@ -350,7 +364,7 @@ def _noted_settings(text: bytes, where: Path) -> dict:
 
 
 def _compare(root: Path, before: dict, now: dict) -> None:
-    changed = [name for name in now if before.get(name) != now[name]]
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         raise ValueError(
             f"{root} holds pictures made with other settings ({', '.join(changed)}): repeat those settings, fonts and word "

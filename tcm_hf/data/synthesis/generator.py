@@ -38,6 +38,7 @@ from .styles import PAGES, STYLES
 from .text_layout import CAPITAL, TextBlock, TextLayouter, bent_side, block_outlines, map_points
 from .text_paint import Style, extent, paint, random_style, with_room_for_mark
 from .view import show
+from .weights import Weights
 from .word_lists import listed_words
 from .words import SCRIPTS
 from .writer import Writer
@@ -174,8 +175,8 @@ class SyntheticTextGenerator:
         self.hard_negatives = float(hard_negatives)
         self.quarter_turns = float(quarter_turns)
         self.margin = float(margin)
-        self.styles = _Weights("styles", {"scene": 1.0} if styles is None else styles, STYLES)
-        self.scripts = _Weights("scripts", {script: 1.0} if scripts is None else scripts, tuple(SCRIPTS))
+        self.styles = Weights("`styles`", {"scene": 1.0} if styles is None else styles, STYLES)
+        self.scripts = Weights("`scripts`", {script: 1.0} if scripts is None else scripts, tuple(SCRIPTS))
         settings = self.text_height, self.margin, float(curved), (float(bend[0]), float(bend[1])), float(tiny)
         self.layouters: dict[str, TextLayouter] = {}
         for name in self.scripts.names:
@@ -456,30 +457,6 @@ class SyntheticTextGenerator:
         matrix[2, :2] = np.clip(tilt, -0.4 / columns, 0.4 / columns)
         matrix = matrix @ np.array([[1, 0, -columns / 2], [0, 1, -rows / 2], [0, 0, 1.0]])
         return matrix, _outline(block, style, matrix)
-
-
-class _Weights:
-    """Names to draw by weight."""
-
-    def __init__(self, option: str, weights: Mapping[str, float], known: tuple[str, ...]):
-        if not isinstance(weights, Mapping) or not weights:
-            raise ValueError(f"`{option}` must map names to weights, got {weights!r}")
-        for name, weight in weights.items():
-            if name not in known:
-                raise ValueError(f"`{option}`: unknown name {name!r}; choose from {', '.join(known)}")
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-                raise ValueError(f"`{option}`: the weight of {name!r} must be a number of at least 0, got {weight!r}")
-        self.names = [name for name, weight in weights.items() if weight > 0]
-        if not self.names:
-            raise ValueError(f"`{option}`: one of the weights must be above 0, got {dict(weights)}")
-        self._cumulative = np.cumsum([weights[name] for name in self.names])
-
-    def draw(self, rng: np.random.Generator) -> str:
-        """One of the names; a single one takes nothing from the source of randomness."""
-        if len(self.names) == 1:
-            return self.names[0]
-        index = np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right")
-        return self.names[min(int(index), len(self.names) - 1)]
 
 
 def _script_fonts(fonts, script: str, main: bool) -> Sequence[str | Path] | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import features
 
-from .words import script_of
+from .words import default_words, script_of
 
 
 # Taken evenly from a list: enough that few words are seen twice, and little to send to a worker.
@@ -59,7 +59,8 @@ WORD_LISTS: dict[str, WordList] = {
 
 def listed_words(script: str) -> list[str] | None:
     """
-    Words of a script from the dictionary that a Debian package has installed, see `WORD_LISTS`.
+    Words of a script from the dictionary that a Debian package has installed, see `WORD_LISTS`; of Latin, those of
+    [`~tcm_hf.data.synthesis.words.default_words`].
 
     Args:
         script (`str`): a name of [`~tcm_hf.data.synthesis.words.SCRIPTS`].
@@ -71,6 +72,8 @@ def listed_words(script: str) -> list[str] | None:
     Raises:
         ValueError: if there is no such script.
     """
+    if script == "latin":
+        return default_words()
     source = WORD_LISTS.get(script)
     if source is None or (script_of(script).marks and not features.check("raqm")) or not Path(source.path).is_file():
         return None

@@ -175,7 +175,9 @@ class _Sheet:
         words = self.writer.phrase(self.heading_font, rng, 6)
         if rng.random() < 0.35:
             words = (
-                [f"{rng.integers(1, 12)}.", *words] if rng.random() < 0.6 else [self.writer.single(self.heading_font, rng), *words]
+                [f"{rng.integers(1, 12)}.", *words]
+                if rng.random() < 0.6
+                else [self.writer.single(self.heading_font, rng), *words]
             )
         anchor = 0.0 if rng.random() < 0.8 else 0.5
         if self.writer.description.leftward and not anchor:
