@@ -194,6 +194,7 @@ def _names(known: set[str] = set()) -> set[str]:  # noqa: B006
     """Every name that is defined somewhere in the package."""
     if not known:
         for file in Path(tcm_hf.__file__).parent.rglob("*.py"):
+            known.add(file.stem)
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
                     known.add(node.name)

@@ -73,6 +73,10 @@ def _page(parser: CommandParser) -> str:
                 *([_text(group.description)] if group.description else []),
                 *entries,
             ]
+    if parser.delegate is not None:
+        full, own = parser.delegate(), set(parser._option_string_actions)
+        entries = [_option(full, each) for each in full._actions if not set(each.option_strings) & own]
+        parts += ["**all others, most of which are transformers' own**", *entries]
     epilog = parser.full_epilog or parser.epilog
     if epilog:
         parts.append(_literal(epilog))
@@ -82,7 +86,7 @@ def _page(parser: CommandParser) -> str:
 def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     """A definition: the option as it is typed, and its help."""
     formatter = parser._get_formatter()
-    text = formatter._expand_help(action) if action.help else ""
+    text = formatter._expand_help(action).replace(" (default: None)", "") if action.help else ""
     typed = formatter._format_action_invocation(action)
     return f"`{typed}`\n: {_escape(' '.join(text.split()))}"
 

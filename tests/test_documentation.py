@@ -17,7 +17,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from tcm_hf.cli import build_parser, main
 from tcm_hf.data.formats import registry as formats
 from tcm_hf.metrics import protocols
-from tcm_hf.model import detector_registry
+from tcm_hf.model import detector_registry, detectors
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +35,7 @@ def name_of(file: Path) -> str:
 @pytest.fixture(autouse=True)
 def _registries_are_put_back():
     """Examples add detectors, formats and protocols."""
+    assert detectors.detector_names()  # those of the package are there before
     registries = (
         detector_registry._REGISTRY,
         formats.FORMATS,
