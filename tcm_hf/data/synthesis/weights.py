@@ -16,9 +16,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
-import numpy as np
+
+if TYPE_CHECKING:  # the command reads its options without NumPy
+    import numpy as np
 
 
 class Weights:
@@ -45,14 +50,14 @@ class Weights:
         self.names = [name for name, weight in weights.items() if weight > 0]
         if not self.names:
             raise ValueError(f"{option}: one of the weights must be above 0, got {dict(weights)}")
-        self._cumulative = np.cumsum([weights[name] for name in self.names])
+        self._cumulative = list(accumulate(float(weights[name]) for name in self.names))
 
     def draw(self, rng: np.random.Generator) -> str:
         """One of the names; a single one takes nothing from the source of randomness."""
         if len(self.names) == 1:
             return self.names[0]
-        index = np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right")
-        return self.names[min(int(index), len(self.names) - 1)]
+        index = bisect_right(self._cumulative, rng.random() * self._cumulative[-1])
+        return self.names[min(index, len(self.names) - 1)]
 
 
 def parse_weights(option: str, value: str) -> dict[str, float]:
