@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -420,16 +421,18 @@ def pull(weights: Weights, found: tuple[str, str]) -> torch.Tensor:
 
 def _is_unusable(projection_shape: tuple[int, ...], config: TCMConfig) -> bool:
     """Whether FastTCM's projection has the shape it was released with: to the text tower's width."""
-    length, width = config.text_config.projection_dim, config.text_config.hidden_size
+    text: Any = config.text_config
+    length, width = text.projection_dim, text.hidden_size
     return length != width and projection_shape == (length, width)
 
 
 def _left_over_reason(key: str, weights: Weights, config: TCMConfig) -> str:
+    text: Any = config.text_config
     if key == "logit_scale" and config.scale_score_map:
         return "the learned temperature of the matching, which the configuration has"
     if key == "pix_w" and config.text_side:
         return (
-            f"its shape {weights.shape(key)} does not fit the text embedding's length {config.text_config.projection_dim}, so "
+            f"its shape {weights.shape(key)} does not fit the text embedding's length {text.projection_dim}, so "
             "that the code it was released with cannot use it either; bimodal matching projects with the identity"
         )
     for pattern, reason in _LEFT_OVER_REASONS:

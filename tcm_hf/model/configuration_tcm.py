@@ -18,6 +18,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict, type_validator
@@ -116,7 +117,7 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
         if self.width < 2 or self.width % 2:
             raise ValueError(f"`width` has to be an even number of channels, got {self.width}.")
         _check_least(self, ("num_attention_heads", "projection_dim", "num_channels"))
-        if (self.width * 32) % self.num_attention_heads:
+        if (self.width * 32) % (self.num_attention_heads or 1):
             raise ValueError(
                 f"The last stage's {self.width * 32} channels (`width` * 32) are not a multiple of "
                 f"`num_attention_heads`={self.num_attention_heads}."
@@ -277,7 +278,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
     """
 
     model_type = "tcm"
-    sub_configs_defaults = {"vision_config": CLIPResNetConfig, "text_config": CLIPTextConfig}
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {"vision_config": CLIPResNetConfig, "text_config": CLIPTextConfig}
     sub_configs = _TowerClasses()
     keys_to_ignore_at_inference = [
         "loss_dict",
@@ -348,7 +349,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             self.label2id = {"text": 0}
         super().__post_init__(**kwargs)
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]  # all else by name
         """
         Saves the configuration, see [`~transformers.PreTrainedConfig.save_pretrained`]. It names the pipelines whose code
         is in the directory, also those that the configuration in its place named.
@@ -377,7 +378,9 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 del self.custom_pipelines
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+    def from_pretrained(  # type: ignore[override]  # all else by name
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs
+    ):
         """
         Loads a saved configuration, see [`~transformers.PreTrainedConfig.from_pretrained`].
 
@@ -442,7 +445,10 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
 
     def validate_values(self):
         """Part of `@strict`-powered validation: what transformers leaves unchecked in all configurations."""
-        for config in (self, self.text_config, self.vision_config):
+        text: Any = self.text_config
+        vision: Any = self.vision_config
+        config: Any
+        for config in (self, text, vision):
             prefix = "" if config is self else f"{config.base_config_key}."
             for name, expected in _COMMON_TYPES.items():
                 value = getattr(config, name, None)
@@ -467,12 +473,12 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                         raise ValueError(f"`{prefix}{field.name}` is beyond all measure: {number}.")
         layers = {
             "decoder_layers": self.decoder_layers,
-            "text_config.num_hidden_layers": self.text_config.num_hidden_layers,
+            "text_config.num_hidden_layers": text.num_hidden_layers,
         }
-        if isinstance(self.vision_config, CLIPVisionConfig):
-            layers["vision_config.num_hidden_layers"] = self.vision_config.num_hidden_layers
+        if isinstance(vision, CLIPVisionConfig):
+            layers["vision_config.num_hidden_layers"] = vision.num_hidden_layers
         else:
-            layers["vision_config.depths"] = max(self.vision_config.depths)
+            layers["vision_config.depths"] = max(vision.depths)
         for name, number in layers.items():
             if number > _MOST_LAYERS:
                 raise ValueError(f"`{name}` has to be at most {_MOST_LAYERS}, got {number}.")
@@ -493,6 +499,8 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             )
         if not self.text_side:
             return
+        text: Any = self.text_config
+        vision: Any = self.vision_config
         if self.fused_text and self.prompt_generator == "conditional":
             raise ValueError(
                 "`fused_text` needs a text embedding that does not depend on the image; with `prompt_generator="
@@ -500,7 +508,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             )
         if self.prompt_token_ids is None:
             raise ValueError(
-                f"No token ids are known for the `prompt` {self.prompt!r} in a vocabulary of {self.text_config.vocab_size} "
+                f"No token ids are known for the `prompt` {self.prompt!r} in a vocabulary of {text.vocab_size} "
                 "tokens: give them as `prompt_token_ids`, from the tokenizer of the text tower. CLIP's, of "
                 f"{CLIP_VOCABULARY_SIZE} tokens, is "
                 '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
@@ -516,15 +524,15 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 f"Unknown `prompt_generator_act` {self.prompt_generator_act!r}; known activations: {sorted(ACT2FN)}."
             )
         context_only = len(self.prompt_token_ids) == 0 and self.num_context_vectors > 0
-        known = all(0 <= token < self.text_config.vocab_size for token in self.prompt_token_ids)
+        known = all(0 <= token < text.vocab_size for token in self.prompt_token_ids)
         if not known or (len(self.prompt_token_ids) < 2 and not context_only):
             raise ValueError(
                 "`prompt_token_ids` needs a start and an end token, or none at all beside learned context vectors, all of "
-                f"them below `text_config.vocab_size`={self.text_config.vocab_size}; got {list(self.prompt_token_ids)}."
+                f"them below `text_config.vocab_size`={text.vocab_size}; got {list(self.prompt_token_ids)}."
             )
         ends = {
             *self.prompt_token_ids[-1:],
-            *([CLIP_END_TOKEN] if self.text_config.vocab_size == CLIP_VOCABULARY_SIZE else []),
+            *([CLIP_END_TOKEN] if text.vocab_size == CLIP_VOCABULARY_SIZE else []),
         }
         if ends & set(self.prompt_token_ids[:-1]):
             raise ValueError(
@@ -532,17 +540,17 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 "text embedding is read at the last one. Give them without padding."
             )
         length = len(self.prompt_token_ids) + self.num_context_vectors
-        if length > self.text_config.max_position_embeddings:
+        if length > text.max_position_embeddings:
             raise ValueError(
                 f"The prompt has {len(self.prompt_token_ids)} tokens and `num_context_vectors`="
                 f"{self.num_context_vectors}, together {length}: more than the "
-                f"`text_config.max_position_embeddings`={self.text_config.max_position_embeddings} of the text tower."
+                f"`text_config.max_position_embeddings`={text.max_position_embeddings} of the text tower."
             )
-        if self.text_config.projection_dim != self.vision_config.projection_dim:
+        if text.projection_dim != vision.projection_dim:
             raise ValueError(
                 "Image and text embeddings are compared and so need one length, but `text_config.projection_dim`="
-                f"{self.text_config.projection_dim} and `vision_config.projection_dim`="
-                f"{self.vision_config.projection_dim}."
+                f"{text.projection_dim} and `vision_config.projection_dim`="
+                f"{vision.projection_dim}."
             )
         if self.decoder_hidden_size % self.decoder_attention_heads:
             raise ValueError(

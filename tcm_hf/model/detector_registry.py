@@ -110,7 +110,7 @@ class DetectorSettings:
     def defaults(cls) -> dict[str, Any]:
         """All settings with their defaults."""
         return {
-            each.name: each.default_factory() if each.default is MISSING else each.default  # type: ignore[misc]
+            each.name: each.default if each.default_factory is MISSING else each.default_factory()
             for each in fields(cls)
         }
 
@@ -136,10 +136,14 @@ def _check_setting(name: str, value: Any, hint: Any, least: float | None) -> Non
         raise ValueError(f"`{name}` of `detector_config` has to be {words}, got {value!r}.")
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 def _settings_class(name: str, defaults: Mapping[str, Any]) -> type[DetectorSettings]:
     """Settings of which only the defaults are known; those that are numbers have to stay so."""
     entries = [
-        (key, float if type(value) in (int, float) else Any, field(default_factory=lambda value=value: value))
+        (key, float if type(value) in (int, float) else Any, field(default_factory=functools.partial(_itself, value)))
         for key, value in defaults.items()
     ]
     return make_dataclass(f"{name.title()}Settings", entries, bases=(DetectorSettings,))

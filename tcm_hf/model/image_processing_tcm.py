@@ -24,7 +24,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import PILImageResampling
-from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.processing_utils import ImagesKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from .configuration_tcm import naming_file
@@ -229,7 +229,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         processor.config_source = (processor.card_source, hub_arguments)
         return loaded
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]  # all else by name
         """
         Saves the settings and the code, see [`~transformers.ImageProcessingMixin.save_pretrained`].
 
@@ -390,7 +390,9 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             "gets lost; cut the picture into pieces, or pass a larger longest_edge (--size SHORTEST,LONGEST)"
         )
 
-    def _validate_preprocess_kwargs(self, do_center_crop=None, size_divisor=None, **kwargs):
+    def _validate_preprocess_kwargs(  # type: ignore[override]  # by name
+        self, do_center_crop=None, size_divisor=None, **kwargs
+    ):
         super()._validate_preprocess_kwargs(**kwargs)
         if do_center_crop:
             raise ValueError("do_center_crop is not supported: it would cut text off and shift the polygons")
@@ -401,7 +403,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         """Flattens the input to a list of single pictures. They are decoded later, one at a time, to save memory."""
         if not isinstance(images, list | tuple):
             images = [images]
-        flat = []
+        flat: list = []
         for image in images:
             if isinstance(image, list | tuple):
                 flat.extend(image)
@@ -413,7 +415,9 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             raise ValueError("there are no images: the list is empty; pass at least one picture")
         return flat
 
-    def _preprocess(self, images: list, annotations=None, **settings: Unpack[TCMImageProcessorKwargs]) -> BatchFeature:
+    def _preprocess(  # type: ignore[override]  # its arguments come by name, all of them
+        self, images: list, annotations=None, **settings: Any
+    ) -> BatchFeature:
         given = None if annotations is None else read_annotations(annotations, len(images))
         if given is not None and not settings["do_pad"]:
             raise ValueError("annotations need do_pad=True: labels have the common size of the padded pictures")
@@ -620,7 +624,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         """
         decoder = find_detector(self.detector).part("decoder")
         # A decoder without a threshold gives all that it finds.
-        given = {"threshold": threshold} if "threshold" in self.decoding_arguments() else {}
+        given: dict[str, Any] = {"threshold": threshold} if "threshold" in self.decoding_arguments() else {}
         results = self.post_process_text_detection(outputs, target_sizes, **given, **decoding_arguments)
         device = as_levels(outputs, decoder)[0][0].device
         if not given:

@@ -20,6 +20,7 @@ to the picture, and padding neither leaks into the maps nor into the pooling.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,7 +83,7 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
         self.pool = HalvingPool() if stride > 1 else nn.Identity()
         self.conv3 = MaskedConvNorm(channels, channels * 4, 1, relu=False)
         # A block starts as its shortcut, which CLIP does too.
-        self.conv3.norm.zero_init = True
+        self.conv3.norm.zero_init = True  # type: ignore[assignment]  # a mark for `_init_weights`
         self.shortcut = None
         if stride > 1 or in_channels != channels * 4:
             self.shortcut = MaskedConvNorm(in_channels, channels * 4, 1, relu=False)
@@ -255,7 +256,8 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
     @property
     def input_layer(self) -> nn.Module:
         """The layer that reads the image."""
-        return self.stem[0].conv
+        first: Any = self.stem[0]
+        return first.conv
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -278,7 +280,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         return maps, masks
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
         self,
         pixel_values: torch.FloatTensor,
         image_sizes: torch.LongTensor | None = None,
@@ -324,7 +326,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
             feature_maps=tuple(maps[1:]),
             global_embedding=global_embedding,
             dense_embeddings=dense_embeddings,
-            hidden_states=selected_states(tuple(maps), output_hidden_states),
+            hidden_states=selected_states(tuple(maps), bool(output_hidden_states)),
             attentions=given_weights((weights,)) if output_attentions else None,
         )
 
@@ -360,7 +362,7 @@ class CLIPResNetBackbone(BackboneMixin, CLIPResNetModel):
 
     @can_return_tuple
     @filter_output_hidden_states
-    def forward(
+    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
         self,
         pixel_values: torch.FloatTensor,
         image_sizes: torch.LongTensor | None = None,
@@ -390,7 +392,9 @@ class CLIPResNetBackbone(BackboneMixin, CLIPResNetModel):
         refuse_unknown(self, kwargs)
         maps, _ = self.pyramid(pixel_values, image_sizes)
         return BackboneOutput(
-            feature_maps=tuple(x for name, x in zip(self.stage_names, maps) if name in self.out_features),
+            feature_maps=tuple(  # type: ignore[arg-type]  # transformers declares one map
+                x for name, x in zip(self.stage_names, maps) if name in self.out_features
+            ),
             hidden_states=tuple(maps) if output_hidden_states else None,
             attentions=None,
         )

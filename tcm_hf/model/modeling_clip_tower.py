@@ -49,19 +49,19 @@ class CLIPTowerOutput(ModelOutput):
             or of the ViT's layers.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
-    global_embedding: torch.FloatTensor | None = None
-    dense_embeddings: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
+    global_embedding: torch.Tensor | None = None
+    dense_embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class CLIPTowerPreTrainedModel(PreTrainedModel):
     """Weights initialization, loading and saving of the image towers."""
 
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment]  # a tuple, as in transformers
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -98,7 +98,7 @@ def initialize_convolution(module: nn.Module) -> None:
     modules, and to weights that were loaded.
     """
     if isinstance(module, nn.Conv2d) and hasattr(module, "init_std"):
-        init.normal_(module.weight, std=module.init_std)
+        init.normal_(module.weight, std=float(module.init_std))  # type: ignore[arg-type]  # a number on a module
     elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.BatchNorm2d) and getattr(module, "zero_init", False):

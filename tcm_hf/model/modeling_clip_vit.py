@@ -14,6 +14,7 @@
 """CLIP's image tower of the ViT kind, with a feature pyramid on its last map, for images of any size."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,7 +50,8 @@ class CLIPViTEmbeddings(CLIPVisionEmbeddings):
         height, width = patches.shape[-2:]
         # Not `.weight`: where weights are offloaded, they are there in the forward of their own module only.
         positions = self.position_embedding(self.position_ids)[0]
-        spatial = resample_positions(positions[1:], image_sizes, height, width, self.patch_size)
+        patch_size: Any = self.patch_size
+        spatial = resample_positions(positions[1:], image_sizes, height, width, patch_size)
         first = (self.class_embedding + positions[0]).expand(patches.shape[0], 1, -1)
         return torch.cat([first, patches.flatten(2).transpose(1, 2) + spatial], dim=1)
 
@@ -72,7 +74,8 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
 
     def __init__(self, config: CLIPVisionConfig, pyramid_channels: int, embeds: bool = True):
         super().__init__(config)
-        self.patch_size = config.patch_size
+        patch_size: Any = config.patch_size  # of CLIP, one number
+        self.patch_size: int = patch_size
         if self.patch_size not in (4, 8, 16, 32):
             raise ValueError(
                 f"`vision_config.patch_size`={self.patch_size}: the feature pyramid needs patches of 4, 8, 16 or 32 "
@@ -85,7 +88,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
             self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
         else:
             # It would have no gradient, which stops plain distributed training.
-            self.vision_model.post_layernorm = nn.Identity()
+            self.vision_model.post_layernorm = nn.Identity()  # type: ignore[assignment]  # in the place of a LayerNorm
         self.channels = [pyramid_channels] * 4
         self.rescale = nn.ModuleList(self._rescaling(config.hidden_size, stride) for stride in (4, 8, 16, 32))
         self.reduce = nn.ModuleList(MaskedConvNorm(config.hidden_size, pyramid_channels, 1) for _ in range(4))
@@ -107,7 +110,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
         return self.vision_model.embeddings.patch_embedding
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
         self,
         pixel_values: torch.FloatTensor,
         image_sizes: torch.LongTensor | None = None,
@@ -162,7 +165,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
             feature_maps=feature_maps,
             global_embedding=global_embedding,
             dense_embeddings=dense,
-            hidden_states=selected_states(hidden_states, output_hidden_states),
+            hidden_states=selected_states(hidden_states, bool(output_hidden_states)),
             attentions=given_weights(attentions) if output_attentions else None,
         )
 
@@ -177,7 +180,8 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
         tokens = self.vision_model.pre_layrnorm(self.vision_model.embeddings(pixel_values, image_sizes))
         bias = padding_bias(mask, tokens.dtype, leading=1)
         hidden_states, attentions = [tokens], []
-        for layer in self.vision_model.encoder.layers:
+        layers: Any = self.vision_model.encoder.layers
+        for layer in layers:
             if output_attentions:
                 # What the layer does, which itself drops the weights.
                 attended, weights = layer.self_attn(hidden_states=layer.layer_norm1(tokens), attention_mask=bias)

@@ -52,16 +52,16 @@ class TCMModelOutput(ModelOutput):
             pixels, pixels) each.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    score_map: torch.FloatTensor | None = None
-    text_embeddings: torch.FloatTensor | None = None
-    visual_embeddings: torch.FloatTensor | None = None
-    global_embedding: torch.FloatTensor | None = None
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
-    image_sizes: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    visual_prompt_attentions: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    score_map: torch.Tensor | None = None
+    text_embeddings: torch.Tensor | None = None
+    visual_embeddings: torch.Tensor | None = None
+    global_embedding: torch.Tensor | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
+    image_sizes: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    visual_prompt_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -85,16 +85,16 @@ class TCMTextDetectionOutput(ModelOutput):
             As in `TCMModelOutput`.
     """
 
-    loss: torch.FloatTensor | None = None
-    loss_dict: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | tuple[torch.FloatTensor, ...] | None = None
-    image_sizes: torch.LongTensor | None = None
-    score_map: torch.FloatTensor | None = None
-    text_embeddings: torch.FloatTensor | None = None
-    visual_embeddings: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    visual_prompt_attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    loss_dict: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    image_sizes: torch.Tensor | None = None
+    score_map: torch.Tensor | None = None
+    text_embeddings: torch.Tensor | None = None
+    visual_embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    visual_prompt_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def selected_states(hidden_states: tuple[torch.Tensor, ...], selection: "bool | int | list[int]"):

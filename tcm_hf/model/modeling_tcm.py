@@ -18,6 +18,7 @@ Text Spotter" (Yu et al., TPAMI 2024).
 """
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,7 +75,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     config: TCMConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment]  # a tuple, as in transformers
     supports_gradient_checkpointing = True
     # The loss is a mean over pixels; the Trainer must go on dividing it by the accumulation steps.
     accepts_loss_kwargs = False
@@ -176,7 +177,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
             `TCMPreTrainedModel`: itself.
         """
         if all(parameter.device.type == "cpu" for parameter in self.parameters()):
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers wraps it without types
             # glibc hands freed memory back and takes it anew page by page, up to a fifth of a pass; a large block that
             # was freed once makes it keep twice as much from then on.
             torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
@@ -250,22 +251,31 @@ class TCMModel(TCMPreTrainedModel):
         config (`TCMConfig`): the configuration.
     """
 
+    # Of several classes, or absent, as the configuration says.
+    vision_tower: Any
+    text_tower: Any
+    prompt_generator: Any
+    context_decoder: Any
+    visual_prompt_generator: Any
+    bimodal_projection: Any
+
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.padding = ImagePadding()
         self.masks = StrideMasks(32)
-        if config.vision_config.model_type == "clip_vision_model":
-            self.vision_tower = CLIPViTModel(config.vision_config, config.pyramid_channels, embeds=config.text_side)
+        vision: Any = config.vision_config
+        if vision.model_type == "clip_vision_model":
+            self.vision_tower = CLIPViTModel(vision, config.pyramid_channels, embeds=config.text_side)
         else:
             # Without text side nothing reads the embeddings, and so the attention pooling would have no gradient.
-            self.vision_tower = CLIPResNetModel(config.vision_config, embeds=config.text_side)
+            self.vision_tower = CLIPResNetModel(vision, embeds=config.text_side)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
         self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
         self.context_scale = self.visual_prompt_scale = self.meta_query = self.bimodal_projection = None
         if config.text_side:
             self.channels[-1] += 1
-            channels = config.vision_config.projection_dim
+            channels = vision.projection_dim
             if config.fused_text:
                 self.text_embedding = nn.Buffer(torch.zeros(1, 1, channels))
                 # Where a model is spread over devices, accelerate forgets buffers of what it splits.
@@ -354,7 +364,7 @@ class TCMModel(TCMPreTrainedModel):
         return (image * text).sum(-1, keepdim=True) * image + text
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
@@ -390,6 +400,7 @@ class TCMModel(TCMPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_attentions:
+            config: Any
             for config in (self.config, self.config.vision_config):
                 if config._attn_implementation != "eager":
                     logger.warning_once(
@@ -408,8 +419,8 @@ class TCMModel(TCMPreTrainedModel):
                     "`pixel_mask` has to be (batch, height, width) of `pixel_values`, "
                     f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
                 )
-            pixel_mask = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
-            image_sizes = torch.stack([pixel_mask.amax(2).sum(1), pixel_mask.amax(1).sum(1)], dim=1)
+            inside = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
+            image_sizes = torch.stack([inside.amax(2).sum(1), inside.amax(1).sum(1)], dim=1)
         elif is_exporting() or height % 32 or width % 32:
             # An exported graph serves all sizes, so it cannot leave the masks out where this one needs none. In operations,
             # because a tensor of the two numbers would be a constant of `torch.jit.trace`.
@@ -531,7 +542,8 @@ class TCMForTextDetection(TCMPreTrainedModel):
             `OSError`: where its weights are in a pickle file only; the message says how to convert it.
         """
         clip = load_clip(clip)
-        text_config, vision_config = clip.config.text_config.to_dict(), clip.config.vision_config.to_dict()
+        towers: Any = clip.config
+        text_config, vision_config = towers.text_config.to_dict(), towers.vision_config.to_dict()
         # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
         text_config["projection_dim"] = vision_config["projection_dim"] = clip.config.projection_dim
         config = TCMConfig(text_config=text_config, vision_config=vision_config, detector=detector, **config_kwargs)
@@ -550,7 +562,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         return model
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,

@@ -35,6 +35,8 @@ class TCMTextTower(nn.Module):
         config (`TCMConfig`): the model's configuration.
     """
 
+    prompt_token_ids: torch.Tensor
+
     def __init__(self, config):
         super().__init__()
         text_config = config.text_config

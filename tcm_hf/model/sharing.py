@@ -21,7 +21,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, PushToHubMixin
 
 from .detector_sharing import save_own_detector
 from .model_card import is_unedited, model_card_text, with_mark
@@ -45,7 +45,7 @@ def known_source(name_or_path: str | os.PathLike) -> str:
     return os.path.abspath(name_or_path) if os.path.isdir(name_or_path) else str(name_or_path)
 
 
-class SharingMixin:
+class SharingMixin(PushToHubMixin):
     """
     Makes `push_to_hub` and `save_pretrained(..., push_to_hub=True)` keep what a repository has: its model card, and the
     pipeline that its configuration names, without which it works only for those who installed this package.
@@ -57,7 +57,7 @@ class SharingMixin:
     #: Directory or Hub id whose model card holds for this object, or `None`.
     card_source: str | None = None
 
-    def _upload_modified_files(
+    def _upload_modified_files(  # type: ignore[override]  # of these three by position, and all else by name
         self, working_dir, repo_id, files_timestamps, token=None, revision=None, **kwargs
     ):  # called by all of transformers' ways to upload
         def is_new(name: str) -> bool:
@@ -86,14 +86,17 @@ class ProcessorSharingMixin(SharingMixin):
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
         """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        loaded = super().from_pretrained(  # type: ignore[misc]  # of the class that this one is mixed into
+            pretrained_model_name_or_path, **kwargs
+        )
         processor = loaded[0] if isinstance(loaded, tuple) else loaded  # with `return_unused_kwargs`
         processor.card_source = known_source(pretrained_model_name_or_path)
         return loaded
 
     def to_dict(self) -> dict[str, Any]:
         """The settings, as they are saved."""
-        return {key: value for key, value in super().to_dict().items() if key != "card_source"}
+        settings = super().to_dict()  # type: ignore[misc]  # likewise
+        return {key: value for key, value in settings.items() if key != "card_source"}
 
 
 class _Repository:
@@ -119,7 +122,9 @@ class _Repository:
 
 
 def _read_config(path: str | os.PathLike | None) -> dict | None:
-    """A configuration of TCM, or `None` where the file is something else."""
+    """A configuration of TCM, or `None` where there is no file or it is something else."""
+    if path is None:
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
@@ -187,7 +192,8 @@ def _read(path: str | os.PathLike) -> str:
 
 def _write_card(shared, working_dir: str | os.PathLike, repository: _Repository) -> None:
     path = os.path.join(working_dir, CARD_NAME)
-    tags = ModelCard(_read(path)).data.tags or []  # with those that the caller gave
+    data: Any = ModelCard(_read(path)).data
+    tags = data.tags or []  # with those that the caller gave
     published = repository.find(CARD_NAME)
     text = None if published is None else _read(published)
     if text is None or is_generated(text):
@@ -196,9 +202,10 @@ def _write_card(shared, working_dir: str | os.PathLike, repository: _Repository)
         # Training wrote it, about weights that are replaced now.
         text = _card_of_source(shared, working_dir) or text
     card = ModelCard(text)
-    new_tags = [tag for tag in tags if tag not in (card.data.tags or [])]
+    data = card.data
+    new_tags = [tag for tag in tags if tag not in (data.tags or [])]
     if new_tags:
-        card.data.tags = [*(card.data.tags or []), *new_tags]
+        data.tags = [*(data.tags or []), *new_tags]
         text = str(card)
     # As it is, line ends included: even a card that is kept word for word.
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -257,7 +264,7 @@ def known_metrics(directory: str | os.PathLike | None) -> dict[str, float] | Non
     """
     for name in _RESULT_FILES if directory is not None else ():
         try:
-            with open(os.path.join(directory, name), encoding="utf-8") as file:
+            with open(os.path.join(directory or "", name), encoding="utf-8") as file:
                 results = json.load(file)
         except (OSError, ValueError):
             continue
