@@ -59,6 +59,8 @@ def read_annotation(annotation: Any, where: str) -> Annotation:
     if size is None:
         return outlines, flags, None
     height, width = _numbers(size, f"{where}.size", 2)
+    if min(height, width) < 1:
+        raise ValueError(f"{where}.size has to be at least 1 pixel high and wide, got {_shortened(size)}")
     return outlines, flags, (int(height), int(width))
 
 
