@@ -44,8 +44,10 @@ def test_documented_defaults_are_the_real_ones(config_class):
     )
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"text_config"}
     own = {field.name: field.default for field in dataclasses.fields(config_class) if field.name not in inherited}
-    assert set(documented) == set(own) and len(own) >= 7
-    for name, default in own.items():
+    assert set(documented) >= set(own) and len(own) >= 7
+    for name in documented:
+        # What a backbone gives out is no field.
+        default = own[name] if name in own else getattr(config_class(), name)
         assert (eval(documented[name]) if documented[name] else None) == default, name
 
 

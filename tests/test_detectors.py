@@ -31,6 +31,7 @@ from tiny_model import tiny_config, tiny_detector
 from transformers import Trainer, TrainingArguments, pipeline
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor, TextDetectionPipeline, register_detector
+from tcm_hf.commands import inspect
 from tcm_hf.conversion.convert import ConversionError, convert_checkpoint
 from tcm_hf.data import inspect_data
 from tcm_hf.model.detectors import (
@@ -246,9 +247,9 @@ def test_it_is_inspected(toy_file, tmp_path):
     save_pictures(folder, ["img_1"])
     (folder / "gt_img_1.txt").write_text(f"{numbers(box(100, 100, 200, 60))},word")
     parser = argparse.ArgumentParser()
-    inspect_data.add_arguments(parser)
+    inspect.add_arguments(parser)
     given = ["icdar2015", str(folder), "--output", str(tmp_path / "o"), "--files", "--targets", str(toy_file)]
-    assert inspect_data.run(parser.parse_args(given)) == 0
+    assert inspect.run(parser.parse_args(given)) == 0
     (drawn,) = (tmp_path / "o").iterdir()
     with Image.open(drawn) as image:
         pixels = np.asarray(image)

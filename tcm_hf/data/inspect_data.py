@@ -212,7 +212,7 @@ def draw_sample(record: TextRecord, targets: str | None = None, size: int = 640)
     if targets is None:
         return image
     # At full size, as in training: text that is too small for a detector depends on it.
-    views = target_views(record.polygons, record.ignore, *pixels.shape[:2], targets)
+    views = target_views(record.polygons, record.ignore, pixels.shape[0], pixels.shape[1], targets)
     shrunk = [np.asarray(Image.fromarray(view).resize((width, height), Image.Resampling.BOX)) for view in views]
     return Image.fromarray(np.concatenate([np.asarray(image), *shrunk], axis=1))
 

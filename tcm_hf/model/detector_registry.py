@@ -57,6 +57,7 @@ Parts of a declaration may be references, `"module:name"`, which are looked up w
 the declaration of a detector loads neither the network where only maps are decoded, nor OpenCV where only a model runs.
 """
 
+import copy
 import functools
 import importlib
 import importlib.util
@@ -136,16 +137,13 @@ def _check_setting(name: str, value: Any, hint: Any, least: float | None) -> Non
         raise ValueError(f"`{name}` of `detector_config` has to be {words}, got {value!r}.")
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
 def _settings_class(name: str, defaults: Mapping[str, Any]) -> type[DetectorSettings]:
     """Settings of which only the defaults are known; those that are numbers have to stay so."""
-    entries = [
-        (key, float if type(value) in (int, float) else Any, field(default_factory=functools.partial(_itself, value)))
-        for key, value in defaults.items()
-    ]
+    entries: list[tuple[str, Any, Any]] = []
+    for key, value in defaults.items():
+        kind = float if type(value) in (int, float) else Any
+        # A function, because a dataclass refuses lists and dicts as defaults.
+        entries.append((key, kind, field(default_factory=functools.partial(copy.deepcopy, value))))
     return make_dataclass(f"{name.title()}Settings", entries, bases=(DetectorSettings,))
 
 
