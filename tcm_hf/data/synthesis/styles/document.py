@@ -24,7 +24,7 @@ from ..page import Page
 from ..writer import Writer, leading
 
 
-def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **page) -> Page:
+def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **settings) -> Page:
     """
     Draws a page.
 
@@ -33,7 +33,7 @@ def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generat
         writer (`Writer`): words and fonts.
         rng (`np.random.Generator`): the source of randomness.
         least (`float`): least height of capitals in pixels.
-        page: further arguments of `Page`.
+        settings: further arguments of `Page`.
 
     Returns:
         `Page`: the page.
@@ -47,7 +47,7 @@ def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generat
     image[:] = 255 - 0.9 * paper if dark else paper
     if rng.random() < 0.6:
         image = apply_texture(image, rng.uniform(0.01, 0.08), rng)
-    page = Page(image, writer, **page)
+    page = Page(image, writer, **settings)
     ink = np.clip(rng.uniform(0, 70) + rng.normal(0, 6, size=3), 0, 255)
     ink = 255 - ink if dark else ink
     sheet = _Sheet(page, writer, rng, ink, least)

@@ -24,7 +24,7 @@ from ..page import Page
 from ..writer import Writer, leading
 
 
-def draw_receipt(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **page) -> Page:
+def draw_receipt(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **settings) -> Page:
     """
     Draws a receipt; the arguments are those of [`~tcm_hf.data.synthesis.styles.document.draw_document`].
 
@@ -38,7 +38,7 @@ def draw_receipt(shape: tuple[int, int], writer: Writer, rng: np.random.Generato
     paper = np.clip(rng.uniform(215, 252) + rng.normal(0, 3, size=3), 0, 255)
     image = np.empty((height, width, 3), np.uint8)
     image[:] = paper
-    page = Page(image, writer, **page)
+    page = Page(image, writer, **settings)
     font = writer.font(rng, "mono" if rng.random() < 0.7 else "text")
     faded = rng.uniform(0, 60) if rng.random() < 0.7 else rng.uniform(60, 125)
     ink = np.clip(faded + np.array([0, 0, rng.uniform(0, 35)]), 0, 255)

@@ -30,7 +30,7 @@ _HUES = np.array([
 ], dtype=np.float64)  # fmt: skip
 
 
-def draw_screen(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **page) -> Page:
+def draw_screen(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **settings) -> Page:
     """
     Draws what is on a screen; the arguments are those of [`~tcm_hf.data.synthesis.styles.document.draw_document`].
 
@@ -38,7 +38,7 @@ def draw_screen(shape: tuple[int, int], writer: Writer, rng: np.random.Generator
         `Page`: the screen.
     """
     height, width = (int(side * rng.uniform(0.95, 1.15)) for side in shape)
-    page = Page(np.empty((height, width, 3), np.uint8), writer, **page)
+    page = Page(np.empty((height, width, 3), np.uint8), writer, **settings)
     screen = _Screen(page, writer, rng, least)
     kind = rng.random()
     if kind < 0.2:

@@ -33,7 +33,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("Rendering words needs OpenCV: pip install opencv-python-headless") from error
 
 
-def draw_sign(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **page) -> Page:
+def draw_sign(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **settings) -> Page:
     """
     Draws a sign; the arguments are those of [`~tcm_hf.data.synthesis.styles.document.draw_document`].
 
@@ -45,19 +45,19 @@ def draw_sign(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, 
     if kind < 0.4:
         image = np.empty((height, width, 3), np.uint8)
         image[:] = random_color(rng)
-        page = Page(image, writer, **page)
+        page = Page(image, writer, **settings)
         _front(page, rng, least)
     elif kind < 0.6:
-        page = Page(_wall(height, width, rng), writer, **page)
+        page = Page(_wall(height, width, rng), writer, **settings)
         _lettering(
             page, (0.04 * width, 0.05 * height, 0.96 * width, 0.95 * height), page.image.mean(axis=(0, 1)), rng, least
         )
     elif kind < 0.8:
-        page = Page(_plain(height, width, rng), writer, **page)
+        page = Page(_plain(height, width, rng), writer, **settings)
         ground = page.image.mean(axis=(0, 1))
         _lettering(page, (0.04 * width, 0.05 * height, 0.96 * width, 0.95 * height), ground, rng, least)
     else:
-        page = Page(random_background(shape, rng), writer, **page)
+        page = Page(random_background(shape, rng), writer, **settings)
         _board(page, rng, least)
     return page
 

@@ -32,7 +32,7 @@ from .sign import ink_on
 _TURNING = "ー～…—「」（）。、，"
 
 
-def draw_vertical(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **page) -> Page:
+def draw_vertical(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, least: float, **settings) -> Page:
     """
     Draws vertical text; the arguments are those of [`~tcm_hf.data.synthesis.styles.document.draw_document`].
 
@@ -44,17 +44,17 @@ def draw_vertical(shape: tuple[int, int], writer: Writer, rng: np.random.Generat
     if kind < 0.35 and writer.vertical:
         image = np.empty((height, width, 3), np.uint8)
         image[:] = np.clip(rng.uniform(215, 255) + rng.normal(0, 8, size=3), 0, 255)
-        page = Page(apply_texture(image, rng.uniform(0.01, 0.1), rng), writer, **page)
+        page = Page(apply_texture(image, rng.uniform(0.01, 0.1), rng), writer, **settings)
         _book(page, rng, least)
     elif kind < 0.75:
         if rng.random() < 0.5:
             image, _ = random_patch(height, width, rng, (bricks, tiles, windows))
         else:
             image = random_background(shape, rng)
-        page = Page(image, writer, **page)
+        page = Page(image, writer, **settings)
         _boards(page, rng, least)
     else:
-        page = Page(np.zeros((height, width, 3), np.uint8), writer, **page)
+        page = Page(np.zeros((height, width, 3), np.uint8), writer, **settings)
         _spines(page, rng, least)
     return page
 
