@@ -111,7 +111,7 @@ def build_parser(names: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentPar
             commands.add_parser(name, help=summary)
             continue
         module = importlib.import_module(f".commands.{name}", __package__)
-        command = commands.add_parser(name, help=summary, description=inspect.cleandoc(module.__doc__))
+        command = commands.add_parser(name, help=summary, description=inspect.cleandoc(str(module.__doc__)))
         module.add_arguments(command)
         command.set_defaults(run=_run_module(name, module))
     return parser

@@ -162,7 +162,9 @@ class _ReportingLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # Whoever asks the module for its source finds its own loader.
-        module.__spec__.loader = module.__loader__ = self.loader
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         _progress.depth += 1
         try:
             self.loader.exec_module(module)

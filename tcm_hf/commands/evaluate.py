@@ -117,8 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is not None:
         results = _detect(records, arguments, problems)
     else:
-        found = read_detections(arguments.detections, rotated=protocol.needs_angles)
-        results = ((name, detections, detections) for name, detections in _from_files(records, found, problems))
+        read = read_detections(arguments.detections, rotated=protocol.needs_angles)
+        results = ((name, detections, detections) for name, detections in _from_files(records, read, problems))
 
     evaluator, sweeper = (TextDetectionEvaluator(protocol, language=arguments.language) for _ in range(2))
     kept: dict[str, ImageDetections] = {}
@@ -142,7 +142,10 @@ def run(arguments: argparse.Namespace) -> int:
         write_report(arguments.output, result, **extra)
     if arguments.gallery is not None:
         page = write_gallery(
-            arguments.gallery, result, lambda name: _picture(records[name], kept[name]), count=arguments.worst
+            arguments.gallery,
+            result,
+            lambda name: _picture(records[str(name)], kept[str(name)]),
+            count=arguments.worst,
         )
         print(f"gallery: {page}")
     for problem in problems:

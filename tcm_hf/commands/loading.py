@@ -17,6 +17,7 @@
 import argparse
 import json
 import os
+from typing import Any
 
 from ..checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from ..output_files import printable
@@ -133,8 +134,8 @@ def load_pipeline(arguments: argparse.Namespace):
         # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
         "pipeline_class": None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
     }
-    options = {key: value for key, value in options.items() if value is not None}
+    given: Any = {key: value for key, value in options.items() if value is not None}
     try:
-        return pipeline("text-detection", model=checkpoint, **options)
+        return pipeline("text-detection", model=checkpoint, **given)  # type: ignore[call-overload]  # a task of ours
     except Exception as error:  # a checkpoint's files can be damaged in any way
         raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or one_line(error)}") from error

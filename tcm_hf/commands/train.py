@@ -30,6 +30,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 from ..training.options import DataArguments, ModelArguments, OptionError
 from .parser import CommandParser, advanced
@@ -91,7 +92,8 @@ def _parser_of_all():
 def _option_parser(kind: type, **settings):
     from transformers import HfArgumentParser
 
-    return HfArgumentParser((ModelArguments, DataArguments, kind), **settings)
+    classes: Any = (ModelArguments, DataArguments, kind)
+    return HfArgumentParser(classes, **settings)
 
 
 def _parse(parser, words: list[str]) -> tuple:

@@ -24,6 +24,7 @@ import logging
 import math
 import os
 from dataclasses import asdict
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -153,11 +154,14 @@ class TrainingLoop:
     ):
         self.accelerator, self.run, self.arguments = accelerator, run, arguments
         self.model_arguments, self.data_arguments = model_arguments, data_arguments
-        self.step, self.best, self.history = 0, None, []
-        self.sums, self.count = {}, 0
+        self.step = 0
+        self.best: dict | None = None
+        self.history: list[dict] = []
+        self.sums: dict[str, Any] = {}
+        self.count = 0
         model = self._place(run.model)
         optimizer = self._build_optimizer(model)
-        self.loader = trainer.build_train_dataloader(
+        self.loader: Any = trainer.build_train_dataloader(
             run.dataset,
             accelerator,
             arguments.per_device_train_batch_size,
@@ -167,10 +171,12 @@ class TrainingLoop:
             pin_memory=accelerator.device.type == "cuda",
         )
         # A stream is one endless epoch.
-        self.steps_per_epoch = None
+        self.steps_per_epoch: int | None = None
         if run.train_records is not None:
             self.steps_per_epoch = math.ceil(len(self.loader) / arguments.gradient_accumulation_steps)
-        self.max_steps = arguments.max_train_steps or math.ceil(arguments.num_train_epochs * self.steps_per_epoch)
+        self.max_steps = arguments.max_train_steps or math.ceil(
+            arguments.num_train_epochs * cast(int, self.steps_per_epoch)
+        )
         self.scheduler = build_scheduler(
             optimizer, arguments.lr_scheduler_type, self.max_steps, arguments.num_warmup_steps
         )
@@ -239,7 +245,8 @@ class TrainingLoop:
 
     def _checkpoint_to_resume(self) -> str | None:
         """Directory of the checkpoint to go on with, `None` for the start; looked at by one process, for all."""
-        wanted, found = self.arguments.resume_from_checkpoint, [None, None]
+        wanted = self.arguments.resume_from_checkpoint
+        found: list[str | None] = [None, None]
         if wanted is not None and self.accelerator.is_main_process:
             try:
                 if wanted.lower() in ("last", "true"):
@@ -308,7 +315,8 @@ class TrainingLoop:
         self.progress_bar.update()
         if self.average is not None:
             self.average.update(self.plain_model, self.step)
-        saves = bool(arguments.checkpointing_steps) and self.step % arguments.checkpointing_steps == 0
+        every = arguments.checkpointing_steps
+        saves = bool(every) and self.step % cast(int, every) == 0
         # With every checkpoint too, so that the log of a resumed run is that of an unbroken one.
         if self.step % arguments.logging_steps == 0 or saves or self.step == self.max_steps:
             entry = {
@@ -345,7 +353,7 @@ class TrainingLoop:
             figures = trainer.evaluate_records(
                 self.plain_model,
                 self.run.processor,
-                self.run.eval_records,
+                self.run.eval_records or (),
                 protocol=self.arguments.protocol,
                 accelerator=self.accelerator,
                 num_workers=self.arguments.dataloader_num_workers,
@@ -403,7 +411,7 @@ class TrainingLoop:
                 write_json(path, json_ready(results))
             if self.arguments.push_to_hub:
                 self.api.upload_folder(
-                    repo_id=self.repository,
+                    repo_id=str(self.repository),
                     folder_path=self.arguments.output_dir,
                     ignore_patterns=["checkpoint-*", "_*"],
                 )
@@ -411,7 +419,8 @@ class TrainingLoop:
 
     def _load_best(self) -> dict | None:
         """Puts the weights of the best checkpoint into the model; its figures, or `None` where it cannot be used."""
-        directory = os.path.join(self.arguments.output_dir, f"checkpoint-{self.best['step']}")
+        best = self.best or {}
+        directory = os.path.join(self.arguments.output_dir, f"checkpoint-{best['step']}")
         damage = find_damage(directory, PROGRESS_NAME) if os.path.isdir(directory) else "it is not there"
         if damage is not None:
             logger.warning("the best checkpoint %s cannot be used (%s): the last weights are kept", directory, damage)
@@ -421,7 +430,7 @@ class TrainingLoop:
         # Its weights are averaged ones already.
         plain.load_state_dict(type(plain).from_pretrained(directory).state_dict())
         self.average = None
-        return {name: value for name, value in self.best.items() if name != "step"}
+        return {name: value for name, value in best.items() if name != "step"}
 
     def _write_card(self, metrics: dict | None, total_batch_size: int) -> None:
         arguments = self.arguments

@@ -51,7 +51,7 @@ def train(
     set_seed(training_arguments.seed)
     with contextlib.ExitStack() as stack:
         if training_arguments.process_index == 0:
-            stack.enter_context(run_lock(training_arguments.output_dir))
+            stack.enter_context(run_lock(str(training_arguments.output_dir)))
         with refusing_options():
             run = prepare_run(
                 model_arguments,

@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,12 +73,16 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     sources = [arguments.model_name_or_path, arguments.config_name, arguments.clip_name_or_path]
     if sum(source is not None for source in sources) != 1:
         raise ValueError("give exactly one of --model_name_or_path, --config_name and --clip_name_or_path")
-    changes = {} if arguments.detector is None else {"detector": detector_of(arguments.detector).name}
+    changes: dict[str, Any] = {} if arguments.detector is None else {"detector": detector_of(arguments.detector).name}
     if arguments.detector_settings is not None:
         if arguments.model_name_or_path is not None and arguments.detector is None:
             raise ValueError("--detector_settings are those of a new detector, to be named by --detector")
         changes["detector_config"] = _settings("detector_settings", arguments.detector_settings)
-    hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    hub: dict[str, Any] = {
+        "cache_dir": arguments.cache_dir,
+        "revision": arguments.model_revision,
+        "token": arguments.token,
+    }
     if arguments.model_name_or_path is not None:
         # Optimizers need full-precision weights, also when the checkpoint is stored in half precision. Another detector's
         # layers may have the names of the stored ones and other shapes.
@@ -93,7 +98,7 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
     elif arguments.clip_name_or_path is not None:
         model = TCMForTextDetection.from_clip(arguments.clip_name_or_path, **changes)
     else:
-        path = Path(find_checkpoint(arguments.config_name))
+        path = Path(find_checkpoint(str(arguments.config_name)))
         try:
             settings = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -222,7 +227,11 @@ def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMCo
     if source is None:
         return TCMImageProcessor(detector=config.detector, **changes)
     source = find_checkpoint(source)
-    hub = {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    hub: dict[str, Any] = {
+        "cache_dir": arguments.cache_dir,
+        "revision": arguments.model_revision,
+        "token": arguments.token,
+    }
     processor = TCMImageProcessor.from_pretrained(source, **changes, **hub)
     if processor.detector != config.detector:
         # Thresholds of another detector mean nothing.
@@ -294,7 +303,7 @@ def _read(format: str, source: str, split: str | None, arguments: DataArguments)
 
 
 def _load_hub_dataset(arguments: DataArguments, split: str, streaming: bool):
-    source = arguments.dataset_name or arguments.train_dir
+    source = str(arguments.dataset_name or arguments.train_dir)
     name = arguments.dataset_config_name
     return load_hub_dataset(source, split, streaming, {"name": name} if name else None, _read_options(arguments))
 
@@ -305,7 +314,7 @@ def _read_options(arguments: DataArguments) -> ReadOptions:
 
 def _hub_records(arguments: DataArguments, split: str) -> list[TextRecord]:
     rows = _load_hub_dataset(arguments, split, False)
-    roots = image_roots(arguments.dataset_name)
+    roots = image_roots(str(arguments.dataset_name))
     return list(records_from_dataset(rows, image_root=roots, options=_read_options(arguments)))
 
 
@@ -354,9 +363,10 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
             arguments,
         )
     elif arguments.image_dir:
-        frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
+        height_and_width = arguments.frame_size
+        frame_size = (height_and_width[0], height_and_width[1]) if height_and_width else None
         train = read_icdar2015(
-            arguments.image_dir, arguments.gt_dir, record_size=frame_size, options=_read_options(arguments)
+            arguments.image_dir, str(arguments.gt_dir), record_size=frame_size, options=_read_options(arguments)
         )
     validation = _read_validation(arguments)
     if train is not None and arguments.holdout_last_digit is not None:
@@ -380,7 +390,8 @@ def _read_validation(arguments: DataArguments) -> list[TextRecord] | None:
     if arguments.validation_image_dir is not None:
         if arguments.validation_gt_dir is None:
             raise ValueError("--validation_image_dir and --validation_gt_dir belong together: give both")
-        frame_size = tuple(arguments.frame_size) if arguments.frame_size else None
+        height_and_width = arguments.frame_size
+        frame_size = (height_and_width[0], height_and_width[1]) if height_and_width else None
         return read_icdar2015(
             arguments.validation_image_dir,
             arguments.validation_gt_dir,
@@ -419,7 +430,7 @@ def choose_subset(
     records = list(records)[: arguments.max_train_samples]
     if not any(asked):
         return records
-    facts = {"total": len(records)}
+    facts: dict[str, Any] = {"total": len(records)}
     if arguments.subset_file is not None:
         names = read_subset(arguments.subset_file)
         facts["source"] = os.path.basename(arguments.subset_file)
@@ -470,7 +481,7 @@ def build_train_dataset(
     )
     builder = target_builder(config, arguments.target_settings)
     # The processor's statistics are on 0..1, the dataset's on 0..255.
-    statistics = {
+    statistics: dict[str, Any] = {
         "image_mean": tuple(255 * x for x in processor.image_mean),
         "image_std": tuple(255 * x for x in processor.image_std),
     }
@@ -486,7 +497,7 @@ def build_train_dataset(
             augmentation,
             seed=seed,
             shuffle_buffer=arguments.shuffle_buffer,
-            image_root=image_roots(arguments.dataset_name or arguments.train_dir),
+            image_root=image_roots(str(arguments.dataset_name or arguments.train_dir)),
             options=_read_options(arguments),
             **statistics,
         )

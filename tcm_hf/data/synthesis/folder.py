@@ -148,7 +148,7 @@ def synthesize_dataset(
         files[name] = [str(path) for path in find_fonts(folders, script=name)]
         if not files[name]:
             raise ValueError(f"{missing_fonts(name, folders)} or name folders with --fonts")
-    if words:
+    if words and word_list is not None:
         _check_words(str(words), word_list, files[script], warn)
     options = {"words": word_list, **drawing, "size": tuple(drawing["size"]), "bend": tuple(drawing["bend"])}
     options["text_height"] = tuple(drawing["text_height"])
