@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import unicodedata
 from pathlib import Path
 
@@ -317,6 +318,12 @@ def test_bad_settings_are_named(settings, message):
 def test_settings_may_come_from_json():
     settings = json.loads('{"styles": {"scene": 1, "sign": 1}, "scripts": {"latin": 1}, "text_free": 0.1}')
     assert SyntheticTextGenerator(size=64, **settings).generate(np.random.default_rng(0))[0].shape == (64, 64, 3)
+
+
+def test_generators_travel_to_other_processes(generators):
+    copy = pickle.loads(pickle.dumps(generators["screen"]))
+    first, second = (maker.generate(np.random.default_rng(1)) for maker in (generators["screen"], copy))
+    assert np.array_equal(first[0], second[0]) and first[3] == second[3]
 
 
 def test_styles_are_drawn_by_weight():

@@ -24,7 +24,7 @@ import numpy as np
 
 from .fonts import FontLibrary, load_font
 from .text_layout import TextLayouter
-from .words import random_price, script_of
+from .words import Script, random_price, script_of
 
 
 # Families that print and screens use, by parts of their files' names; the others are for display.
@@ -58,11 +58,15 @@ class Writer:
     def __init__(self, layouter: TextLayouter):
         self.layouter = layouter
         self.script = layouter.script
-        self.description = script_of(self.script)
         self.shaping = self.description.shaping or (self.description.marks and layouter.words is not None)
         files = [str(file) for family in layouter.library.families for file in family if file is not None]
         self._text_fonts = _library(files, _TEXT_FONTS)
         self._mono_fonts = _library(files, _MONO_FONTS) or self._text_fonts
+
+    @property
+    def description(self) -> Script:
+        """What is known of the script; looked up, since it does not travel to another process."""
+        return script_of(self.script)
 
     @property
     def vertical(self) -> bool:
