@@ -70,6 +70,7 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         tensors = self._tensors(model)
         floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+        # Not `AveragedModel`, which copies the whole model, frozen towers included, and has one decay for all steps.
         average = get_ema_multi_avg_fn(decay)
         average([self.values[name] for name in floating], [tensors[name] for name in floating], step)
         for name, tensor in tensors.items():

@@ -128,6 +128,8 @@ def build_scheduler(
             num_training_steps=num_training_steps,
             scheduler_specific_kwargs=settings,
         )
+    # Not transformers' `get_polynomial_decay_schedule_with_warmup`: it knows one rate for all groups, and the rate at the
+    # end would be multiplied with the image encoder's, to 1e-8 instead of the 1e-7 of TCM's training.
     power, min_lr = settings.pop("power", 0.9), settings.pop("lr_end", 1e-7)
     if settings:
         raise ValueError(f"unknown settings of the polynomial schedule: {sorted(settings)}; known: power, lr_end")

@@ -36,6 +36,8 @@ from .access import MEMORY_LIMIT, check_memory
 from .errors import AnnotationError
 
 
+# Not scipy's `loadmat`, which reads whole variables: sizes are checked here before memory is taken, and the cells of
+# SynthText come one by one.
 HEADER_BYTES = 128
 CHUNK_BYTES = 1 << 18
 MAX_DEPTH = 8
