@@ -72,9 +72,10 @@ class FoldedConvNorm(FoldedModule, MaskedConvNorm):
         return FoldedConvolution()
 
     def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
-        if not (self.is_fast(x) and is_plain(self.conv, self.norm)):
+        conv, norm = self.conv, self.norm
+        if not (self.is_fast(x) and is_plain(conv, norm)):
             return super().forward(x, mask)
-        return masked(self.folded(x, self.conv, self.norm, relu=self.relu), mask)
+        return masked(self.folded(x, conv, norm, relu=self.relu), mask)
 
 
 class FoldedHalvingPool(FoldedModule, HalvingPool):

@@ -243,6 +243,37 @@ def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
 
 
+def _measure(
+    pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """
+    The mask with 0 and 1, and (batch, 2) the height and width of each image without padding, or `None` where nothing is padded.
+
+    Raises:
+        ValueError: if one of the shapes is wrong.
+    """
+    if pixel_values.dim() != 4:
+        raise ValueError(
+            f"`pixel_values` has to be (batch, channels, height, width), got {tuple(pixel_values.shape)}."
+        )
+    height, width = pixel_values.shape[-2:]
+    if pixel_mask is not None:
+        if pixel_mask.shape != (pixel_values.shape[0], height, width):
+            raise ValueError(
+                "`pixel_mask` has to be (batch, height, width) of `pixel_values`, "
+                f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
+            )
+        inside = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
+        return inside, torch.stack([inside.amax(2).sum(1), inside.amax(1).sum(1)], dim=1)
+    if not (is_exporting() or height % 32 or width % 32):
+        return None, None
+    # An exported graph serves all sizes, so it cannot leave the masks out where this one needs none. In operations, because a
+    # tensor of the two numbers would be a constant of `torch.jit.trace`.
+    batch = pixel_values.shape[:1]
+    sizes = [torch.full(batch, length, dtype=torch.long, device=pixel_values.device) for length in (height, width)]
+    return None, torch.stack(sizes, dim=1)
+
+
 class TCMModel(TCMPreTrainedModel):
     """
     CLIP's towers joined by TCM's prompts: gives the feature maps, the text embedding and the matching map.
@@ -407,28 +438,8 @@ class TCMModel(TCMPreTrainedModel):
                         f'`output_attentions=True` gives no weights with `attn_implementation="'
                         f'{config._attn_implementation}"`; load the model with `attn_implementation="eager"`.'
                     )
-        if pixel_values.dim() != 4:
-            raise ValueError(
-                f"`pixel_values` has to be (batch, channels, height, width), got {tuple(pixel_values.shape)}."
-            )
-        height, width = pixel_values.shape[-2:]
-        image_sizes = None
-        if pixel_mask is not None:
-            if pixel_mask.shape != (pixel_values.shape[0], height, width):
-                raise ValueError(
-                    "`pixel_mask` has to be (batch, height, width) of `pixel_values`, "
-                    f"{(pixel_values.shape[0], height, width)}, got {tuple(pixel_mask.shape)}."
-                )
-            inside = (pixel_mask != 0).long()  # sizes are counts, also of a mask of floats
-            image_sizes = torch.stack([inside.amax(2).sum(1), inside.amax(1).sum(1)], dim=1)
-        elif is_exporting() or height % 32 or width % 32:
-            # An exported graph serves all sizes, so it cannot leave the masks out where this one needs none. In operations,
-            # because a tensor of the two numbers would be a constant of `torch.jit.trace`.
-            batch = pixel_values.shape[:1]
-            image_sizes = torch.stack(
-                [torch.full(batch, n, dtype=torch.long, device=pixel_values.device) for n in (height, width)], dim=1
-            )
-        pixel_values = self.padding(pixel_values, pixel_mask, image_sizes, self.dtype)
+        inside, image_sizes = _measure(pixel_values, pixel_mask)
+        pixel_values = self.padding(pixel_values, inside, image_sizes, self.dtype)
         vision = self.vision_tower(
             pixel_values,
             image_sizes,
@@ -457,7 +468,9 @@ class TCMModel(TCMPreTrainedModel):
             visual_prompt_attentions=given_weights(prompt_attentions) if output_attentions else None,
         )
 
-    def _match(self, global_embedding, dense, image_sizes):
+    def _match(
+        self, global_embedding: torch.Tensor, dense: torch.Tensor, image_sizes: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor | None, ...]]:
         """Text embedding, dense embeddings with visual prompt, matching map and attention weights."""
         height, width = dense.shape[-2:]
         mask = mask_tensor(self.masks(image_sizes, [(height, width)], dense)[0], dense)
@@ -467,7 +480,7 @@ class TCMModel(TCMPreTrainedModel):
             memory = torch.cat([global_embedding[:, None], pixels], dim=1)
             memory_bias = padding_bias(mask, pixels.dtype, leading=1)
             text = text + self.context_scale * self.context_decoder(text, memory, memory_bias=memory_bias)[0]
-        attentions = ()
+        attentions: tuple[torch.Tensor | None, ...] = ()
         if self.visual_prompt_generator is not None:
             query_bias = padding_bias(mask, pixels.dtype)
             # The released models show the pixels the text embedding as it left the text encoder.
@@ -622,7 +635,15 @@ class TCMForTextDetection(TCMPreTrainedModel):
             visual_prompt_attentions=outputs.visual_prompt_attentions,
         )
 
-    def _loss(self, maps, score_map, labels, pixel_mask, height, width):
+    def _loss(
+        self,
+        maps: dict,
+        score_map: torch.Tensor | None,
+        labels: dict[str, torch.Tensor],
+        pixel_mask: torch.Tensor | None,
+        height: int,
+        width: int,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Sum of the weighted terms, and the terms."""
         labels = self.detector.prepare_labels(labels, pixel_mask, height, width)
         # Half precision is for the maps; a loss over a million pixels needs fp32.
