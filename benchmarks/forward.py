@@ -87,7 +87,7 @@ def with_full_cross_attention(model: TCMForTextDetection) -> TCMForTextDetection
 
 
 def logits_and_threshold(model: TCMForTextDetection, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Logits of the probability map; the threshold branch runs too, and so does the binarisation."""
+    """Logits of the probability map; the threshold branch runs too, and so does the binarization."""
     outputs = model.model(pixel_values)
     maps = model.detector(outputs.feature_maps, None, training_maps=True)
     probability, threshold = maps["logits"].sigmoid(), maps["threshold_logits"].sigmoid()
@@ -126,7 +126,7 @@ def load(variant: str, parity: Path) -> tuple[TCMForTextDetection, str]:
 
 
 def make_input(height: int, width: int, parity: Path) -> torch.Tensor:
-    """A normalised picture: the parity fixtures' or a smooth random one."""
+    """A normalized image: the parity fixtures' or a smooth random one."""
     if (parity / "fixture_inputs.py").is_file():
         sys.path.insert(0, str(parity))
         from fixture_inputs import make_batch
@@ -196,7 +196,7 @@ def same_polygons(logits: torch.Tensor, reference: torch.Tensor, **decoding) -> 
 
 
 def bundled_in_half(repetitions: int) -> str:
-    """The bundled checkpoint on the sample picture: a trained model's polygons in bf16."""
+    """The bundled checkpoint on the sample image: a trained model's polygons in bf16."""
     processor = TCMImageProcessor.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
     model = TCMForTextDetection.from_pretrained(tcm_hf.DEFAULT_CHECKPOINT)
     pixel_values = processor(load_rgb_image(SAMPLE), return_tensors="pt")["pixel_values"]

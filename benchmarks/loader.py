@@ -16,7 +16,7 @@ Speed of the training loader on one core: JPEG files in, augmented crops with ta
 
     python benchmarks/loader.py --image_dir icdar2015/images --gt_dir icdar2015/gt --frame_size 720 1280
 
-Photos that do not have the frame's size are first stored once in that size, so that a JPEG of the frame's size is decoded
+Images that do not have the frame's size are first stored once in that size, so that a JPEG of the frame's size is decoded
 for every sample. Nothing is kept decoded between samples. CPU seconds are those of this process and of the loader's workers.
 """
 
@@ -58,7 +58,7 @@ def cpu_seconds() -> float:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_dir", required=True, help="folder of photos, img_N.jpg")
+    parser.add_argument("--image_dir", required=True, help="folder of images, img_N.jpg")
     parser.add_argument("--gt_dir", required=True, help="folder of annotations, gt_img_N.txt")
     parser.add_argument("--frame_size", type=int, nargs=2, default=(720, 1280), help="height and width in pixels")
     parser.add_argument("--detector", choices=sorted(BUILDERS), default="db")
@@ -67,8 +67,8 @@ def main():
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader; 0 = none but this one")
-    parser.add_argument("--quality", type=int, default=90, help="JPEG quality of the stored photos")
-    parser.add_argument("--cached", action="store_true", help="keep decoded pictures in memory")
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality of the stored images")
+    parser.add_argument("--cached", action="store_true", help="keep decoded images in memory")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def main():
         profile.disable()
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     print(
-        f"{arguments.detector}, crop {arguments.crop_size}, {arguments.samples} samples of {len(records)} photos: "
+        f"{arguments.detector}, crop {arguments.crop_size}, {arguments.samples} samples of {len(records)} images: "
         f"{arguments.samples / cpu:.1f} samples per CPU second, {arguments.samples / wall:.1f} per second"
     )
     if arguments.profile:

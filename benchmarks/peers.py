@@ -13,15 +13,15 @@
 # limitations under the License.
 
 """
-Measures checkpoints beside other text detectors on annotated photos: accuracy by one rule, and seconds of whole calls.
+Measures checkpoints beside other text detectors on annotated images: accuracy by one rule, and seconds of whole calls.
 
     pip install rapidocr onnxruntime
     python benchmarks/peers.py --model tcm-tiny --rapidocr --last_digit 1 \
         --set icdar2015 icdar2015/images icdar2015/gt 720x1280 --set street street/images street/gt
 
-Each `--set` is a name, a folder of photos, a folder of annotations in the form of ICDAR 2015 and, where the photos are
+Each `--set` is a name, a folder of images, a folder of annotations in the form of ICDAR 2015 and, where the images are
 resized copies, the annotated frame, height x width, to which they are resized again. All detectors get the same decoded
-pictures in turns, picture by picture, with the same number of threads and at their own default settings, and rest
+images in turns, image by image, with the same number of threads and at their own default settings, and rest
 after each call, as in `benchmarks/pipeline.py`. `--detector NAME=FILE.py` adds any other one: the file has a function `load()`
 that gives a function from an RGB array (height, width, 3) to a list of polygons in its pixels.
 
@@ -65,8 +65,8 @@ def parse_arguments():
     )
     parser.add_argument("--rapidocr", action="store_true", help="measure RapidOCR's default detector, too")
     parser.add_argument("--detector", action="append", default=[], metavar="NAME=FILE.py", help="another detector")
-    parser.add_argument("--last_digit", type=int, help="only photos whose number ends in this digit")
-    parser.add_argument("--images", type=int, help="only the first so many photos of each set")
+    parser.add_argument("--last_digit", type=int, help="only images whose number ends in this digit")
+    parser.add_argument("--images", type=int, help="only the first so many images of each set")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rest", type=float, default=0.1, help="seconds of rest after each call")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -78,7 +78,7 @@ def parse_arguments():
 
 
 def load_detectors(arguments) -> dict:
-    """Functions from a PIL picture to a list of polygons, by name."""
+    """Functions from a PIL image to a list of polygons, by name."""
     detectors = {}
     for model in arguments.model:
         detector = pipeline("text-detection", model=find_checkpoint(model), shape="quad")
@@ -142,7 +142,7 @@ def coverage(words: list[np.ndarray], regions: list[np.ndarray]) -> tuple[list[b
 
 
 def summarize(rows: list[dict], evaluator: TextDetectionEvaluator) -> dict:
-    """The figures of one detector on one set, from what was kept of each photo."""
+    """The figures of one detector on one set, from what was kept of each image."""
     result = evaluator.compute()
     heights = {}
     flags = {"covered": [], "merged": []}
@@ -172,7 +172,7 @@ def main():
     for given in arguments.set:
         records = read_set(given, arguments)
         if not records:
-            sys.exit(f"error: no photos to measure on in {given[1]}")
+            sys.exit(f"error: no images to measure on in {given[1]}")
         rows = {name: [] for name in detectors}
         evaluators = {name: TextDetectionEvaluator("icdar2015") for name in detectors}
         for number, record in enumerate(records):
@@ -196,7 +196,7 @@ def main():
                 )
         figures[given[0]] = {name: summarize(rows[name], evaluators[name]) for name in detectors}
         for name, row in figures[given[0]].items():
-            print(f"{given[0]} ({len(records)} photos) {name}: {json.dumps(row)}", flush=True)
+            print(f"{given[0]} ({len(records)} images) {name}: {json.dumps(row)}", flush=True)
     if arguments.output is not None:
         settings = {"threads": arguments.threads, "torch": torch.__version__}
         arguments.output.write_text(json.dumps({**settings, "sets": figures}, indent=2) + "\n", encoding="utf-8")

@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Times the pipeline with a checkpoint beside RapidOCR's text detector: whole calls, from decoded picture to polygons.
+Times the pipeline with a checkpoint beside RapidOCR's text detector: whole calls, from decoded image to polygons.
 
     pip install rapidocr onnxruntime
     python benchmarks/pipeline.py --image_dir icdar2015/images --images 20
 
-Both get the same pictures, resized beforehand to `--size` (height and width, multiples of 32, so that neither resizes
-again), with the same number of threads, in turns picture by picture, so that whatever else the machine does meets all of
+Both get the same images, resized beforehand to `--size` (height and width, multiples of 32, so that neither resizes
+again), with the same number of threads, in turns image by image, so that whatever else the machine does meets all of
 them. After each call there is a rest, since idle threads of onnxruntime and OpenMP go on spinning for a while, which would
 be charged to whoever comes next. RapidOCR runs its own default detection model and settings under onnxruntime. Prints
 medians and their ratios.
@@ -41,13 +41,13 @@ from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_dir", required=True, type=Path, help="folder of photos")
-    parser.add_argument("--images", type=int, default=20, help="how many photos, in the order of their names")
+    parser.add_argument("--image_dir", required=True, type=Path, help="folder of images")
+    parser.add_argument("--images", type=int, default=20, help="how many images, in the order of their names")
     parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--size", type=int, nargs=2, default=(736, 1280), help="height and width of the input")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rest", type=float, default=0.1, help="seconds of rest after each call")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each photo is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each image is measured")
     return parser.parse_args()
 
 
@@ -75,7 +75,7 @@ def main():
     suffixes = {".jpg", ".jpeg", ".png"}
     paths = sorted(path for path in arguments.image_dir.iterdir() if path.suffix.lower() in suffixes)
     if not paths:
-        sys.exit(f"no pictures in {arguments.image_dir}")
+        sys.exit(f"no images in {arguments.image_dir}")
     pictures = [
         cv2.resize(cv2.imread(str(path)), (width, height), interpolation=cv2.INTER_LINEAR)
         for path in paths[: arguments.images]
@@ -87,7 +87,7 @@ def main():
     if peer is None:
         print("rapidocr is not installed: `pip install rapidocr onnxruntime` to measure it too", file=sys.stderr)
 
-    # Each gets the picture decoded, as its own users have it: PIL and RGB here, OpenCV's BGR there.
+    # Each gets the image decoded, as its own users have it: PIL and RGB here, OpenCV's BGR there.
     calls = {
         name: (lambda picture, detector=detector: detector(picture["pil"])) for name, detector in detectors.items()
     }

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-How much a checkpoint loses when photos get worse: motion blur, strong JPEG compression, low light, rotation.
+How much a checkpoint loses when images get worse: motion blur, strong JPEG compression, low light, rotation.
 
     python benchmarks/robustness.py --image_dir icdar2015/images --gt_dir icdar2015/gt --frame_size 720 1280 --last_digit 1
 
 Prints a Markdown table of hmean, precision and recall by the ICDAR 2015 protocol (IoU 0.5, unreadable words ignored), each
-condition on the same photos with the checkpoint's own settings.
+condition on the same images with the checkpoint's own settings.
 """
 
 import argparse
@@ -45,13 +45,13 @@ def motion_blur(image: np.ndarray, length: int, angle: float) -> np.ndarray:
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Compresses the picture and reads it back."""
+    """Compresses the image and reads it back."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def rotate(image: np.ndarray, polygons: list[np.ndarray], quarters: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Rotates picture and polygons counter-clockwise by quarter turns."""
+    """Rotates image and polygons counter-clockwise by quarter turns."""
     for _ in range(quarters):
         width = image.shape[1]
         image = np.rot90(image)
@@ -72,10 +72,10 @@ CONDITIONS = {
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_dir", required=True, help="folder of photos, img_N.jpg")
+    parser.add_argument("--image_dir", required=True, help="folder of images, img_N.jpg")
     parser.add_argument("--gt_dir", required=True, help="folder of annotations, gt_img_N.txt")
     parser.add_argument("--frame_size", type=int, nargs=2, help="height and width of the annotated frame")
-    parser.add_argument("--last_digit", type=int, help="measure only photos whose number ends in this digit")
+    parser.add_argument("--last_digit", type=int, help="measure only images whose number ends in this digit")
     parser.add_argument("--model", default=DEFAULT, help="checkpoint: directory, Hub id, or a name in the package")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON here")
     return parser.parse_args()
@@ -101,7 +101,7 @@ def main():
         for name, result in results.items()
     }
     reference = figures["as they are"]["hmean"]
-    print(f"| {len(records)} photos | hmean | change | precision | recall |\n|---|---|---|---|---|")
+    print(f"| {len(records)} images | hmean | change | precision | recall |\n|---|---|---|---|---|")
     for name, row in figures.items():
         change = row["hmean"] - reference
         print(f"| {name} | {row['hmean']:.3f} | {change:+.3f} | {row['precision']:.3f} | {row['recall']:.3f} |")

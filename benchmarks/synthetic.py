@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Speed of the generator of rendered text: pictures a second on one core, on several processes, and with training targets.
+Speed of the generator of rendered text: images a second on one core, on several processes, and with training targets.
 
     python benchmarks/synthetic.py --size 640 640 --images 200 --workers 2
 
@@ -46,7 +46,7 @@ def start(options: dict, warm_up: int) -> None:
 
 
 def draw(task: tuple[int, int, bool]) -> tuple[int, int, float]:
-    """One picture: its words, how many of them are not readable, and the CPU seconds."""
+    """One image: its words, how many of them are not readable, and the CPU seconds."""
     seed, number, with_targets = task
     begin = time.process_time()
     image, polygons, ignore, _ = _STATE["generator"].generate(np.random.default_rng([seed, number]))
@@ -67,9 +67,9 @@ def measure(name: str, results, count: int, begin: float) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 640), help="height and width in pixels")
-    parser.add_argument("--images", type=int, default=200, help="pictures of each measurement")
+    parser.add_argument("--images", type=int, default=200, help="images of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes of the last measurement")
-    parser.add_argument("--warm_up", type=int, default=100, help="pictures drawn before a measurement")
+    parser.add_argument("--warm_up", type=int, default=100, help="images drawn before a measurement")
     parser.add_argument("--fonts", nargs="+", help="folders of fonts (default: those of the system)")
     arguments = parser.parse_args()
     begin = time.perf_counter()

@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def sign(text, font_name, size, ink, plate, padding=(26, 16)):
-    """A plate with centred text, as an RGBA picture."""
+    """A plate with centerd text, as an RGBA image."""
     font = ImageFont.truetype(font_name, size)
     left, top, right, bottom = font.getbbox(text)
     picture = Image.new("RGBA", (right - left + 2 * padding[0], bottom - top + 2 * padding[1]), plate)
@@ -106,5 +106,5 @@ def draw():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", help="picture to write")
+    parser.add_argument("output", help="image to write")
     draw().save(parser.parse_args().output, quality=88)

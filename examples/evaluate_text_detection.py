@@ -56,13 +56,13 @@ def add_model_arguments(parser):
         "--unclip_ratio", type=float, help="how far regions grow back; defaults to the checkpoint's own"
     )
     parser.add_argument("--shape", default="quad", choices=("polygon", "quad", "box"))
-    parser.add_argument("--allow_outside", action="store_true", help="open pictures outside of the data set's folder")
+    parser.add_argument("--allow_outside", action="store_true", help="open images outside of the data set's folder")
     parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16")
     parser.add_argument("--sweep", action="store_true", help="print a table of score thresholds instead")
 
 
 def evaluate(records, protocol, arguments):
-    """Detects text in the pictures of the records, and prints the figures of the protocol as JSON, one object a line."""
+    """Detects text in the images of the records, and prints the figures of the protocol as JSON, one object a line."""
     detector = pipeline(
         "text-detection",
         model=find_checkpoint(arguments.model),

@@ -16,7 +16,7 @@ Makes a checkpoint ready to be shipped: weights in half precision, the settings 
 
     python examples/export_checkpoint.py runs/tiny tcm_hf/checkpoints/tcm-tiny --threshold 0.6 --card model_cards/tcm-tiny.md
 
-The weights are stored in fp16, which halves the file, and load as fp32, in which CPUs compute; batch normalisation is
+The weights are stored in fp16, which halves the file, and load as fp32, in which CPUs compute; batch normalization is
 stored in fp32.
 """
 
@@ -40,7 +40,7 @@ LARGEST_VARIANCE = 2.0**14
 
 def to_half(model):
     """
-    Stores weights in fp16, batch normalisation with its statistics in fp32: the variance of a detector's activations can
+    Stores weights in fp16, batch normalization with its statistics in fp32: the variance of a detector's activations can
     be far beyond fp16's range.
 
     Raises:
@@ -60,9 +60,9 @@ def to_half(model):
 
 def fit_float16(model):
     """
-    Makes the maps in front of a DB detector's normalisations smaller by a power of two, so that fp16, in which some users
-    compute, can hold them. From the neck's lateral convolutions to the normalisation all is linear and without bias, and
-    the normalisation divides by the deviation, so answers stay the same.
+    Makes the maps in front of a DB detector's normalizations smaller by a power of two, so that fp16, in which some users
+    compute, can hold them. From the neck's lateral convolutions to the normalization all is linear and without bias, and
+    the normalization divides by the deviation, so answers stay the same.
     """
     if model.config.detector != "db":
         return
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("source", help="directory of a trained checkpoint")
     parser.add_argument("target", help="directory to write")
     parser.add_argument("--card", help="model card, becomes README.md of the checkpoint")
-    parser.add_argument("--pictures", nargs="*", default=[], help="pictures that the card shows, copied beside it")
+    parser.add_argument("--pictures", nargs="*", default=[], help="images that the card shows, copied beside it")
     parser.add_argument(
         "--fuse_text", action="store_true", help="FastTCM: store the constant text embedding and drop the text tower"
     )

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Measures how a detector with TCM's text side and its baseline without it learn from few pictures.
+Measures how a detector with TCM's text side and its baseline without it learn from few images.
 
 Every cell of the grid fractions x {text side, baseline} x seeds is one run of `train_text_detection.py` with the arguments
 after `--`, which say where training starts, on what, for how many steps, and what is measured:
@@ -23,7 +23,7 @@ after `--`, which say where training starts, on what, for how many steps, and wh
         --holdout_last_digit 1 --max_steps 2000 --samples_per_epoch 1000 --per_device_train_batch_size 8
 
 All cells have the same budget of steps. Subsets of one seed lie inside each other, and both sides of a comparison see the same
-pictures; the list is `subset.json` in the cell's folder. Finished cells are skipped and interrupted ones resumed, so that the
+images; the list is `subset.json` in the cell's folder. Finished cells are skipped and interrupted ones resumed, so that the
 command can be given again. Written are `results.json`, `table.md` and `curve.png`, of all finished cells in the folder: so
 the two sides can also be given one after the other or at the same time, with `--sides`, where each starts from a checkpoint of
 its own.
@@ -106,7 +106,7 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
     metrics_file = directory / "eval_results.json"
     if code or not metrics_file.is_file():
         tail = (directory / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-        reason = "\n  ".join(tail) if code else "nothing was measured: the arguments name no pictures to measure on"
+        reason = "\n  ".join(tail) if code else "nothing was measured: the arguments name no images to measure on"
         print(f"{directory}: failed ({code})\n  {reason}", file=sys.stderr)
         return None
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def summarize(cells: list[dict]) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| training pictures | text side | baseline | difference |", "|---|---|---|---|"]
+    lines = ["| training images | text side | baseline | difference |", "|---|---|---|---|"]
     for row in rows:
         columns = []
         for side in SIDES:
@@ -162,7 +162,7 @@ def table(rows: list[dict]) -> str:
 
 
 def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560) -> None:
-    """hmean over the share of training pictures, on a logarithmic axis; bars show the deviation over seeds."""
+    """hmean over the share of training images, on a logarithmic axis; bars show the deviation over seeds."""
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(18)
@@ -188,7 +188,7 @@ def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560
         draw.text((x, bottom + 30), f"({row['pictures']})", fill=(110, 110, 110), font=font, anchor="mt")
     draw.line([left, top, left, bottom, right, bottom], fill="black", width=2)
     draw.text((left + 10, top - 4), "hmean", fill="black", font=font, anchor="lb")
-    draw.text(((left + right) / 2, height - 8), "training pictures", fill="black", font=font, anchor="mb")
+    draw.text(((left + right) / 2, height - 8), "training images", fill="black", font=font, anchor="mb")
     for number, (side, color) in enumerate(COLORS.items()):
         points = [(row["fraction"], row[side], row[f"{side} deviation"] or 0) for row in rows if side in row]
         draw.line([place(x, y) for x, y, _ in points], fill=color, width=3)
@@ -210,7 +210,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", required=True, type=Path, help="one folder for each cell, and the results")
     parser.add_argument(
-        "--fractions", type=float, nargs="+", default=[0.01, 0.05, 0.1, 0.25, 0.5, 1.0], help="shares of the pictures"
+        "--fractions", type=float, nargs="+", default=[0.01, 0.05, 0.1, 0.25, 0.5, 1.0], help="shares of the images"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of subset and training")
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=list(SIDES), help="what is compared")
@@ -233,7 +233,7 @@ def main():
                 if cell is None:
                     failed += 1
                     continue
-                print(f"{name}: hmean {cell['hmean']:.4f} with {cell['pictures']} pictures", flush=True)
+                print(f"{name}: hmean {cell['hmean']:.4f} with {cell['pictures']} images", flush=True)
                 cells = finished_cells(arguments.output_dir)
                 rows = summarize(cells)
                 write(arguments.output_dir / "results.json", json.dumps({"summary": rows, "cells": cells}, indent=1))

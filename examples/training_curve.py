@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Puts the logs of consecutive training runs together: one CSV file, and a picture of loss and learning rate over the steps.
+Puts the logs of consecutive training runs together: one CSV file, and an image of loss and learning rate over the steps.
 
     python examples/training_curve.py --output tcm-tiny-training runs/start/checkpoint-1000 runs/tiny
 

@@ -35,12 +35,12 @@ from .output_files import naming
 # Each is a module of `commands/` with `add_arguments(parser)` and `run(arguments) -> int`; its docstring is the command's
 # description, and a ValueError or OSError of `run` is a mistake of the user. What takes long to import is imported in `run`.
 COMMANDS = {
-    "detect": "find text in pictures",
+    "detect": "find text in images",
     "train": "train or fine-tune a model",
     "convert": "convert CLIP weights or an official TCM checkpoint",
     "prepare": "turn a benchmark's files into a dataset folder",
     "inspect": "draw samples of a dataset and their training targets",
-    "synthesize": "render pictures with text for pre-training",
+    "synthesize": "render images with text for pre-training",
     "evaluate": "measure detections by a benchmark's protocol",
 }
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Draws detected texts on their picture."""
+"""Draws detected texts on their image."""
 
 from typing import Any
 
@@ -36,27 +36,27 @@ def draw_detections(
 
     Args:
         image (path, `PIL.Image.Image`, `np.ndarray` or any other source of [`~image_loading.load_rgb_image`]):
-            The picture that was given to the pipeline. It is not changed.
+            The image that was given to the pipeline. It is not changed.
         detections (`list[dict]`):
             Output of the `text-detection` pipeline for it: `polygon` (list of `[x, y]` in pixels of the upright
-            picture), or `box` where there is no polygon, and `score`.
+            image), or `box` where there is no polygon, and `score`.
         color (`tuple[int, int, int]`, *optional*, defaults to `(255, 0, 96)`):
-            RGB colour in 0..255.
+            RGB color in 0..255.
         fill_opacity (`float`, *optional*, defaults to 0.25):
             From 0 (no fill) to 1 (opaque).
         line_width (`int`, *optional*):
-            Width of the outline in pixels, 0 for none; by default it grows with the picture.
+            Width of the outline in pixels, 0 for none; by default it grows with the image.
         show_scores (`bool`, *optional*, defaults to `False`):
             Whether to write the score, in percent, at the start of each text.
         max_pixels (`int`, *optional*, defaults to 50331648):
-            Largest width times height of the picture, `None` for no limit; see [`~image_loading.load_rgb_image`].
+            Largest width times height of the image, `None` for no limit; see [`~image_loading.load_rgb_image`].
 
     Returns:
-        `PIL.Image.Image`: a new RGB image of the same size as the upright picture.
+        `PIL.Image.Image`: a new RGB image of the same size as the upright image.
 
     Raises:
         ValueError: if the opacity is not in 0..1 or a detection has neither a polygon nor a box.
-        OSError: if the picture cannot be read.
+        OSError: if the image cannot be read.
     """
     if not 0 <= fill_opacity <= 1:
         raise ValueError(f"fill_opacity must be between 0 and 1, got {fill_opacity}")

@@ -287,7 +287,7 @@ SYNTH = [
 
 
 def sample_files(format, pictures=None):
-    """Annotation files of a format: (name in the folder, content), the pictures' names, and what has to be read."""
+    """Annotation files of a format: (name in the folder, content), the images' names, and what has to be read."""
     if format == "icdar2013":
         pictures = pictures or [Picture("img_1", [Word(box(38, 43), 'say "hi", you'), Word(box(9, 9), "###", True)])]
 

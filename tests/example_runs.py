@@ -37,7 +37,7 @@ def run_here(monkeypatch, script, *arguments):
     """In this process, which saves the time of all imports; returns what it wrote to stdout."""
     monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
     AcceleratorState._reset_state(reset_partial_state=True)  # what earlier tests set for the whole process
-    monkeypatch.syspath_prepend(str(EXAMPLES))  # where Python looks for a script's neighbours
+    monkeypatch.syspath_prepend(str(EXAMPLES))  # where Python looks for a script's neighbors
     monkeypatch.setattr(logging, "basicConfig", lambda **settings: None)
     with contextlib.redirect_stdout(io.StringIO()) as output:
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")

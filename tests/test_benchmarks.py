@@ -101,7 +101,7 @@ def test_peers_are_measured_by_one_rule(photos, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["peers.py", *arguments, "--model", "--output", str(tmp_path / "out.json")])
     load("peers").main()
     rows = json.loads((tmp_path / "out.json").read_text())["sets"]["toy"]
-    assert "toy (1 photos) lines" in capsys.readouterr().out
+    assert "toy (1 images) lines" in capsys.readouterr().out
     assert (rows["words"]["hmean"], rows["words"]["covered"], rows["words"]["merged"]) == (1, 1, 0)
     assert (rows["lines"]["covered"], rows["lines"]["merged"]) == (1, 1)
     # The line overlaps neither word by more than half (40 and 36 of its 80 pixels).

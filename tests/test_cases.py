@@ -18,7 +18,7 @@ from tcm_hf.data.formats import parse_ctw1500
 
 
 def with_pictures(folder, *files, pictures=("a.jpg",)):
-    """A folder of pictures of 640 x 480 and of files of the shared cases: (name there, name here)."""
+    """A folder of images of 640 x 480 and of files of the shared cases: (name there, name here)."""
     folder.mkdir()
     for name in pictures:
         Image.new("RGB", (640, 480), (90, 120, 150)).save(folder / name)
@@ -95,7 +95,7 @@ def test_14_full_disk(tmp_path):
 
 
 def test_16_avif_dropped_by_prepare(tmp_path, capsys):
-    """The picture of the case is the user's: a JPEG under a name that only some commands read."""
+    """The image of the case is the user's: a JPEG under a name that only some commands read."""
     shared_path("cases/16_avif_dropped_by_prepare.sh")
     source = tmp_path / "case16"
     source.mkdir()
@@ -120,7 +120,7 @@ def test_avif_named_jpg_kills_prepare(tmp_path, capsys):
         assert "cannot be read" in line and "Traceback" not in shown.err
         assert [row["file_name"] for row in prepared(out)] == ["images/a.jpg"]
     assert main(["inspect", "icdar2015", str(source), "--output", str(tmp_path / "drawn")]) == 1
-    assert "pictures that cannot be read: 1" in capsys.readouterr().out
+    assert "images that cannot be read: 1" in capsys.readouterr().out
 
 
 def test_hub_path_traversal(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The bundled checkpoint: complete, small, and able to find the words of the sample picture."""
+"""The bundled checkpoint: complete, small, and able to find the words of the sample image."""
 
 import re
 from pathlib import Path

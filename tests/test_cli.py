@@ -36,13 +36,13 @@ BOX = (40, 30, 99, 49)
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two directories with pictures, among them equal names and files that cannot be read."""
+    """Two directories with images, among them equal names and files that cannot be read."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         black_picture(200, 100, BOX).save(tmp_path / name / "photo.png")
     black_picture(120, 90).save(tmp_path / "a" / "blank.JPG")
     black_picture(200, 100, BOX).save(tmp_path / "b" / "photo.webp", lossless=True)
-    (tmp_path / "b" / "notes.txt").write_text("no picture")
+    (tmp_path / "b" / "notes.txt").write_text("no image")
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_stdout(run, photos):
 
 def test_unreadable_files_do_not_stop_the_rest(run, photos):
     bad = photos / "b" / "bad.png"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     truncated = photos / "a" / "zz.jpg"
     data = (photos / "a" / "blank.JPG").read_bytes()
     truncated.write_bytes(data[: len(data) // 2])
@@ -118,7 +118,7 @@ def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
     rounded, seen = detect._rounded, []
 
     def watched(detection):
-        # What is there while the second picture with text is in work: the older result, or all that is done.
+        # What is there while the second image with text is in work: the older result, or all that is done.
         seen.append(target.read_text() if len(seen) == 0 else len(read_results(target)))
         if len(seen) == 3:
             raise RuntimeError("a mistake of ours")
@@ -151,7 +151,7 @@ def read_results(path) -> list[dict]:
 
 
 def test_one_bad_picture_is_one_entry(run, photos, monkeypatch):
-    """Whatever reading a picture or the model on it raises, also with others in the batch."""
+    """Whatever reading an image or the model on it raises, also with others in the batch."""
     for name, color in (("1", 10), ("2", 20), ("3", 30), ("4", 40)):
         Image.new("RGB", (64, 48), (color,) * 3).save(photos / f"{name}.png")
     paths = [photos / f"{name}.png" for name in "1234"]
@@ -238,7 +238,7 @@ def test_file_names_that_are_no_utf8(run, photos):
         entries = read_results(output)
         assert os.fsencode(entries[-3]["image"]) == name and len(entries[-3]["detections"]) == 1 and len(entries) == 5
     with open(name, "wb") as file:
-        file.write(b"no picture")
+        file.write(b"no image")
     code, entries, err = run(photos / "a")
     assert code == 1 and "error" in entries[-1] and "udcb3" in err
 
@@ -278,8 +278,8 @@ def test_drawings_never_overwrite(run, photos):
     assert sorted(os.listdir(drawings)) == ["blank.jpg", "photo.jpg", "photo_2.jpg", "photo_3.jpg"]
     drawn = np.asarray(Image.open(drawings / "photo.jpg")).astype(int)
     assert drawn.shape == (100, 200, 3) and drawn[:28].max() < 30
-    assert (drawn[..., 0] - drawn[..., 1]).max() > 100  # the outline's colour
-    # Into the directory of the pictures themselves.
+    assert (drawn[..., 0] - drawn[..., 1]).max() > 100  # the outline's color
+    # Into the directory of the images themselves.
     before = (photos / "a" / "blank.JPG").read_bytes()
     run(photos / "a", "--draw", photos / "a")
     assert (photos / "a" / "blank.JPG").read_bytes() == before
@@ -397,7 +397,7 @@ def test_inputs_without_pictures_do_not_stop_the_rest(run, photos, monkeypatch):
     assert ["error" in entry for entry in entries] == [True, False, True, True]
     lines = [line for line in err.replace("\r", "\n").splitlines() if line.startswith("tcm-hf detect: error: ")]
     assert len(lines) == 3
-    for line, path, reason in zip(lines, (empty, pattern, locked), ("no pictures", "no file", "Permission denied")):
+    for line, path, reason in zip(lines, (empty, pattern, locked), ("no images", "no file", "Permission denied")):
         assert str(path) in line and reason in line
     code, entries, err = run(empty, locked)
     assert code == 2 and entries is None and len(err.splitlines()) == 1 and str(empty) in err and str(locked) in err
@@ -417,7 +417,7 @@ def test_output_places_are_checked_before_the_model_is_loaded(photos, monkeypatc
         out, err = capsys.readouterr()
         assert out == "" and len(err.splitlines()) == 1
         assert err.startswith("tcm-hf detect: error: cannot write") and str(place) in err
-    assert note.read_text() == "no picture" and sorted(os.listdir(photos)) == ["a", "b"]
+    assert note.read_text() == "no image" and sorted(os.listdir(photos)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -38,7 +38,7 @@ PICTURES = 60
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A tiny checkpoint and pictures that take a while."""
+    """A tiny checkpoint and images that take a while."""
     folder = tmp_path_factory.mktemp("interrupted")
     tiny_pipeline(shortest_edge=256).save_pretrained(folder / "checkpoint")
     (folder / "pictures").mkdir()

@@ -181,7 +181,7 @@ def test_presets_give_the_official_contours(name, preset, setting):
 
 @pytest.fixture
 def open_clip_model(monkeypatch):
-    """open_clip's model code, without its picture transforms: only those need torchvision."""
+    """open_clip's model code, without its image transforms: only those need torchvision."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None:
         pytest.skip("open_clip is not installed: pip install --no-deps open_clip_torch")
@@ -210,7 +210,7 @@ def test_open_clip(name, open_clip_model, tmp_path):
     torch.manual_seed(0)
     reference = open_clip_model(name).eval()
     for key, module in reference.named_modules():
-        # As after training: no normalisation is the identity, and what is in the picture reaches the embedding.
+        # As after training: no normalization is the identity, and what is in the image reaches the embedding.
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)

@@ -1,4 +1,4 @@
-"""Random geometry and colour: polygons must follow the pixels."""
+"""Random geometry and color: polygons must follow the pixels."""
 
 import cv2
 import numpy as np
@@ -67,7 +67,7 @@ def test_polygons_follow_the_pixels(stored_as):
         if expected.sum() > 400 * 255:
             compared += 1
             assert np.minimum(seen, expected).sum() / np.maximum(seen, expected).sum() > 0.87, seed
-            # A systematic shift, such as that of half a pixel, would show in the centres of gravity.
+            # A systematic shift, such as that of half a pixel, would show in the centers of gravity.
             assert np.abs(center(seen) - center(expected)).max() < 0.2, seed
     assert compared >= 15
 
@@ -194,7 +194,7 @@ def test_border_has_its_colour_whatever_the_jitter():
     for seed in range(10):
         crop, _, _ = augmentation(np.full((40, 40, 3), 50, np.uint8), [], [], np.random.default_rng(seed))
         border = (crop == (123, 117, 104)).all(axis=2)
-        # The picture covers 20 x 20 of 64 x 64; its rim is drawn to the nearest pixel.
+        # The image covers 20 x 20 of 64 x 64; its rim is drawn to the nearest pixel.
         assert 64 * 64 - 22 * 22 <= border.sum() <= 64 * 64 - 18 * 18
 
 
@@ -216,7 +216,7 @@ def test_colour_jitter():
     assert all(np.ptp(shift) == 0 for shift in shifts)
     values = [shift.flat[0] for shift in shifts]
     assert -32 <= min(values) < -15 and 15 < max(values) <= 32
-    # Saturation moves colours towards or away from their grey, which itself stays.
+    # Saturation moves colors towards or away from their gray, which itself stays.
     only = {**PLAIN, "saturation": 0.5}
     red = np.full((8, 8, 3), (200, 60, 60), np.uint8)
     spans = []

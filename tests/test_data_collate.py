@@ -133,7 +133,7 @@ def test_rendered_samples_need_no_records():
 
 
 def test_pasted_words_are_labelled_and_the_photo_is_kept(bare_layouts):
-    """A grey photo of 160 x 120 in a frame of 240 x 240: changed pixels are ink, and lie inside the outlines."""
+    """A gray image of 160 x 120 in a frame of 240 x 240: changed pixels are ink, and lie inside the outlines."""
     photo = np.full((120, 160, 3), 128, np.uint8)
     record = TextRecord(photo, [], size=(240, 240))
     augmentation = TextAugmentation(240, scale=(1, 1), rotation=0, flip=0, aspect=0, **NO_JITTER)

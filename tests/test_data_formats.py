@@ -72,7 +72,7 @@ def test_missing_things_are_named(tmp_path):
         read_icdar2015(tmp_path / "nowhere", folders[1])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_icdar2015(folders[0], tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         read_icdar2015(folders[1], folders[1])
 
 
@@ -191,7 +191,7 @@ def test_a_split_is_found_by_the_names_of_its_folders(tmp_path):
     for split, text in (("train", "a"), ("test", "b"), ("training", "a")):
         (record,) = read_dataset("icdar2015", tmp_path, split=split)
         assert record.texts == [text]
-    with pytest.raises(AnnotationError, match="two annotation files for the picture 'img_1'.*`split`"):
+    with pytest.raises(AnnotationError, match="two annotation files for the image 'img_1'.*`split`"):
         read_dataset("icdar2015", tmp_path)
     (record,) = read_dataset(
         "icdar2015",
@@ -200,17 +200,17 @@ def test_a_split_is_found_by_the_names_of_its_folders(tmp_path):
         annotations=tmp_path / "Challenge4_Test_Task1_GT",
     )
     assert record.texts == ["b"] and record.image.parent.name == "ch4_training_images"
-    with pytest.raises(AnnotationError, match="two pictures for the annotation"):
+    with pytest.raises(AnnotationError, match="two images for the annotation"):
         read_dataset("icdar2015", tmp_path, annotations=tmp_path / "Challenge4_Test_Task1_GT")
 
 
 def test_counterparts_that_are_missing(tmp_path):
     image_dir, gt_dir = write_dataset(tmp_path, {"img_1": b"0,0,9,0,9,9,0,9,a", "img_2": None})
     (gt_dir / "gt_img_3.txt").write_text("0,0,9,0,9,9,0,9,c")
-    with pytest.raises(FileNotFoundError, match="Annotation file not found for the picture .*img_2.png"):
+    with pytest.raises(FileNotFoundError, match="Annotation file not found for the image .*img_2.png"):
         read_dataset("icdar2015", tmp_path)
     (image_dir / "img_2.png").unlink()
-    with pytest.raises(FileNotFoundError, match="Picture not found for the annotation .*gt_img_3.txt"):
+    with pytest.raises(FileNotFoundError, match="Image not found for the annotation .*gt_img_3.txt"):
         read_dataset("icdar2015", tmp_path)
     assert [record.texts for record in read_dataset("icdar2015", tmp_path, missing="skip")] == [["a"]]
     kept = list(read_dataset("icdar2015", tmp_path, missing="keep"))
@@ -234,7 +234,7 @@ def test_encodings(tmp_path, encoding):
 
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_annotations_of_stored_pictures_are_turned_with_them(tmp_path, tag):
-    """A white block of the stored picture, found again in the upright one by looking at its pixels."""
+    """A white block of the stored image, found again in the upright one by looking at its pixels."""
     pixels = np.zeros((40, 64, 3), np.uint8)
     pixels[8:16, 16:48] = 255
     exif = Image.Exif()
@@ -258,7 +258,7 @@ def test_a_resized_and_turned_copy(tmp_path):
     (tmp_path / "gt_img_1.txt").write_text("0,0,128,0,128,20,0,20,a")
     (record,) = read_dataset("icdar2015", tmp_path, record_size=(80, 128))
     assert record.size == (128, 80) and load_record(record).shape == (128, 80, 3)
-    # The upper edge of the stored picture is the right one of the upright picture.
+    # The upper edge of the stored image is the right one of the upright image.
     assert record.polygons[0].min(axis=0).tolist() == [60, 0] and record.polygons[0].max(axis=0).tolist() == [80, 128]
 
 

@@ -39,7 +39,7 @@ from tcm_hf.data.formats.matlab import read_mat
 
 @pytest.fixture
 def secret(tmp_path, monkeypatch):
-    """A picture beside the data set that nobody may open."""
+    """An image beside the data set that nobody may open."""
     path = tmp_path / "private" / "secret.png"
     path.parent.mkdir()
     Image.new("RGB", (640, 480), (1, 2, 3)).save(path)
@@ -55,7 +55,7 @@ def secret(tmp_path, monkeypatch):
 
 
 def with_name(format, name):
-    """The annotation file of a format that names one picture."""
+    """The annotation file of a format that names one image."""
     picture = QUADS[0]
     if format == "hub":
         return "metadata.jsonl", json.dumps({**json.loads(hub_line(picture)), "file_name": name})
@@ -220,7 +220,7 @@ def test_names_that_are_no_utf8(tmp_path):
     with pytest.raises(AnnotationError, match=r"Label\.txt: not UTF-8 text .*--encoding"):
         list(read_dataset("paddleocr", tmp_path))
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "\\ud800.jpg", "polygons": []}')
-    with pytest.raises(AnnotationError, match="no name of a picture file"):
+    with pytest.raises(AnnotationError, match="no name of an image file"):
         list(read_dataset("hub", tmp_path))
 
 
@@ -370,7 +370,7 @@ def test_frames_of_too_many_pixels(tmp_path):
     save_pictures(tmp_path, ["a"])
     row = {"file_name": "a.jpg", "polygons": [], "width": 10_000_000, "height": 10_000_000}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
-    with pytest.raises(AnnotationError, match="too many for a picture"):
+    with pytest.raises(AnnotationError, match="too many for an image"):
         list(read_dataset("hub", tmp_path))
 
 
@@ -460,7 +460,7 @@ def test_fractions_are_told_and_read(format, tmp_path):
     np.testing.assert_allclose(record.polygons[0], np.array(points) * (640, 480), atol=1e-3)
     (tmp_path / "pixels").mkdir()
     write_sample(format, tmp_path / "pixels")
-    with pytest.raises(AnnotationError, match="no fraction of the picture's"):
+    with pytest.raises(AnnotationError, match="no fraction of the image's"):
         list(read_dataset(format.split("-")[0], tmp_path / "pixels", normalized=True))
 
 
@@ -488,7 +488,7 @@ def test_pictures_that_are_listed_twice(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     records, messages = warned(lambda: read_dataset("hub", tmp_path))
     assert len(records) == 4 and len(messages) == 1
-    assert "2 more records of pictures that are listed already" in messages[0] and "--merge-duplicates" in messages[0]
+    assert "2 more records of images that are listed already" in messages[0] and "--merge-duplicates" in messages[0]
     records, messages = warned(lambda: read_dataset("hub", tmp_path, merge_duplicates=True))
     assert messages == [] and [record.texts for record in records] == [["w1", "w5", "w7"], ["w3"]]
     assert records[0].ignore == [False, False, True] and len(records[0].polygons) == 3

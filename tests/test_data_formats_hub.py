@@ -85,7 +85,7 @@ def test_optional_columns_and_names(tmp_path):
         ({"ignore": [True]}, "ignore: 1 entries for 2 outlines"),
         ({"ignore": [True, 2]}, r"ignore\[1\]: 2 is neither true nor false"),
         ({"text": ["a", 5]}, r"text\[1\]: expected a text"),
-        ({"width": 0, "height": 5}, "no size of a picture"),
+        ({"width": 0, "height": 5}, "no size of an image"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, change, reason):
@@ -149,7 +149,7 @@ def test_other_forms_of_a_dataset(dataset, form, tmp_path):
     else:
         (tmp_path / "p").mkdir()
         dataset.to_parquet(str(tmp_path / "p" / "train-00000-of-00001.parquet"))
-        # The pictures stay where they are; the file only names them.
+        # The images stay where they are; the file only names them.
         records = read_dataset("hub", tmp_path / "p", streaming=form.endswith("streaming"), allow_outside=True)
     assert same(records)
 
@@ -169,9 +169,9 @@ def test_wrong_columns_and_rows_are_named(dataset):
         records_from_dataset(dataset, polygons_column="outlines")
     with pytest.raises(ValueError, match="dict of the splits 'train': pass one"):
         records_from_dataset(datasets.DatasetDict({"train": dataset}))
-    with pytest.raises(AnnotationError, match="row 0: there is no column 'picture'"):
+    with pytest.raises(AnnotationError, match="row 0: there is no column 'image'"):
         list(records_from_dataset([{"image": None}], image_column="picture"))
-    with pytest.raises(AnnotationError, match="row 0: there is no picture"):
+    with pytest.raises(AnnotationError, match="row 0: there is no image"):
         list(records_from_dataset([{"image": None, "polygons": []}]))
     with pytest.raises(AnnotationError, match=r"row 1.polygons\[0\]"):
         good, bad = {"image": b"", "polygons": []}, {"image": b"", "polygons": [[1, 2]]}
@@ -204,7 +204,7 @@ POLYGONS = datasets.Sequence(datasets.Sequence(datasets.Sequence(datasets.Value(
 
 
 def write_parquet(path, columns, **features):
-    """A file that nobody looked into; `datasets` itself would open the pictures, to store them."""
+    """A file that nobody looked into; `datasets` itself would open the images, to store them."""
     from pyarrow import Table, parquet
 
     schema = datasets.Features({"polygons": POLYGONS, **features}).arrow_schema
@@ -232,7 +232,7 @@ def no_opening(secret, monkeypatch):
 
 
 def named_pictures(folder, secret_path):
-    """Ways to name a picture outside of a folder."""
+    """Ways to name an image outside of a folder."""
     (folder / "link.png").symlink_to(secret_path)
     (folder / "up").symlink_to(folder.parent)
     return [
@@ -280,7 +280,7 @@ def test_parquet_names_nothing_outside(form, secret, tmp_path, no_opening):
         assert all("--allow-outside" in str(error) for error in errors)
         errors.clear()
     loaded = datasets.load_dataset("parquet", data_files=str(folder / "a.parquet"), split="train")
-    if form == "string":  # pictures would be opened, to be stored
+    if form == "string":  # images would be opened, to be stored
         loaded.save_to_disk(tmp_path / "saved")
     for rows in (
         loaded,

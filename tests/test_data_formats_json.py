@@ -48,17 +48,17 @@ def read_changed(format, folder, change):
         ("art", lambda c: c["img_1"][0].update(transcription=5), r"transcription: expected a text, got 5"),
         ("lsvt", lambda c: c.update(img_1={}), r"'img_1': expected a list"),
         ("lsvt", lambda c: c["img_1"][0]["points"].__setitem__(0, [1e9, 0]), "no pixel coordinate"),
-        ("cocotext", lambda c: c["anns"]["1000"].update(image_id=77), r"anns\['1000'\].image_id: no picture 77"),
+        ("cocotext", lambda c: c["anns"]["1000"].update(image_id=77), r"anns\['1000'\].image_id: no image 77"),
         (
             "cocotext",
             lambda c: c["anns"]["1000"].update(mask=[], bbox=[5, 5, -1, 3]),
             r"bbox: .* is no box \[x, y, width",
         ),
         ("cocotext", lambda c: c["imgs"]["1"].pop("file_name"), r"imgs\['1'\]: the field 'file_name' is missing"),
-        ("cocotext", lambda c: c["imgs"]["1"].update(width=600), "annotated for a picture of 600 x 480 pixels"),
+        ("cocotext", lambda c: c["imgs"]["1"].update(width=600), "annotated for an image of 600 x 480 pixels"),
         ("textocr", lambda c: c.pop("imgs"), "the field 'imgs' is missing"),
-        ("coco", lambda c: c["annotations"][0].update(image_id=9), r"annotations\[0\].image_id: no picture"),
-        ("coco", lambda c: c["images"][1].update(id=1), r"images\[1\].id: 1 is the id of an earlier picture"),
+        ("coco", lambda c: c["annotations"][0].update(image_id=9), r"annotations\[0\].image_id: no image"),
+        ("coco", lambda c: c["images"][1].update(id=1), r"images\[1\].id: 1 is the id of an earlier image"),
         ("coco", lambda c: c["annotations"][0].update(segmentation={"counts": "x"}), "run-length masks are not read"),
         ("coco", lambda c: c["annotations"][0].pop("segmentation"), "neither a `segmentation` nor a `bbox`"),
         (
@@ -67,7 +67,7 @@ def read_changed(format, folder, change):
             "expected an integer|a number",
         ),
         ("mmocr", lambda c: c["data_list"][0]["instances"][0].pop("polygon"), r"instances\[0\]: the field 'bbox'"),
-        ("mmocr", lambda c: c["data_list"][0].update(img_path="../"), "no name of a picture file"),
+        ("mmocr", lambda c: c["data_list"][0].update(img_path="../"), "no name of an image file"),
     ],
 )
 def test_the_error_names_the_place(tmp_path, format, change, reason):
@@ -115,14 +115,14 @@ def test_pictures_are_found_in_other_folders(tmp_path):
     record.image.rename(other / "sub" / "A.JPG")
     (record,) = read_dataset("textocr", tmp_path, images=[other])
     assert record.image.name == "A.JPG"
-    with pytest.raises(FileNotFoundError, match=r"Picture not found: 'train/a\.jpg' in .*named in .*imgs"):
+    with pytest.raises(FileNotFoundError, match=r"Image not found: 'train/a\.jpg' in .*named in .*imgs"):
         list(read_dataset("textocr", tmp_path, images=tmp_path / "train_images"))
     assert list(read_dataset("textocr", tmp_path, images=tmp_path / "train_images", missing="skip")) == []
     for folder in ("x", "y"):
         (other / folder).mkdir()
         Image.new("RGB", SIZE).save(other / folder / "b.jpg")
     write_json(tmp_path / "TextOCR_0.1_train.json", {"imgs": {"1": {"file_name": "b.jpg"}}, "anns": {}})
-    with pytest.raises(AnnotationError, match=r"several pictures are called 'b\.jpg'"):
+    with pytest.raises(AnnotationError, match=r"several images are called 'b\.jpg'"):
         list(read_dataset("textocr", tmp_path, images=other))
 
 
@@ -247,7 +247,7 @@ def test_labelme_pictures_inside_of_the_file(tmp_path):
     with pytest.raises(AnnotationError, match="imageData: no base64 text"):
         list(read_dataset("labelme", tmp_path))
     write_json(tmp_path / "img_1.json", {**content, "imageData": None})
-    with pytest.raises(FileNotFoundError, match="Picture not found"):
+    with pytest.raises(FileNotFoundError, match="Image not found"):
         list(read_dataset("labelme", tmp_path))
     with pytest.raises(AnnotationError, match="no LabelMe file"):
         read_dataset("labelme", empty_folder(tmp_path))

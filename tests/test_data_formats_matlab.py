@@ -129,7 +129,7 @@ def test_synthtext_pictures_elsewhere_and_errors(tmp_path):
     assert record.texts == ["one"]
     names, boxes = cells("a.jpg"), cells(np.ones((3, 4)))
     (tmp_path / "gt.mat").write_bytes(mat_file({"imnames": names, "wordBB": boxes, "txt": cells("a")}))
-    with pytest.raises(AnnotationError, match=r"gt\.mat, picture 1: outlines must be .* got \(3, 4\)"):
+    with pytest.raises(AnnotationError, match=r"gt\.mat, image 1: outlines must be .* got \(3, 4\)"):
         list(read_dataset("synthtext", tmp_path, missing="keep"))
     (tmp_path / "gt.mat").write_bytes(mat_file({"imnames": names, "wordBB": boxes, "txt": cells("a", "b")}))
     with pytest.raises(AnnotationError, match="1 names, 1 lists of outlines and 2 of texts"):

@@ -1,5 +1,5 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
-"""Formats of one annotation file a picture: ICDAR 2013, MLT, MSRA-TD500, Total-Text, CTW1500."""
+"""Formats of one annotation file an image: ICDAR 2013, MLT, MSRA-TD500, Total-Text, CTW1500."""
 
 import math
 

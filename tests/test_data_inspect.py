@@ -51,7 +51,7 @@ def test_counts_and_warnings(tmp_path, capsys):
     assert values["height of readable text"].startswith("20.0, 20.0, 29.0 pixels")
     assert f"boxes out of the image: 1 ({source / 'img_4.jpg'}: instance 1)" in out
     assert f"degenerate polygons (no area): 1 ({source / 'img_4.jpg'}: instance 2)" in out
-    assert "pictures that cannot be read: 1" in out and "img_3.jpg" in out
+    assert "images that cannot be read: 1" in out and "img_3.jpg" in out
     assert "annotations that cannot be meant: 1" in out and "gt_img_5.txt, line 1" in out
 
 
@@ -79,7 +79,7 @@ def test_samples_are_seeded_and_in_order():
     chosen = [[int(r.name) for r in inspect_data.inspect_records(records, 10, seed).samples] for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
     assert all(len(set(names)) == 10 and names == sorted(names) for names in chosen)
-    # Every picture has the same chance: 400 samples of 10 out of 200 take each about 20 times.
+    # Every image has the same chance: 400 samples of 10 out of 200 take each about 20 times.
     counts = np.zeros(200)
     for seed in range(400):
         for record in inspect_data.inspect_records(records, 10, seed).samples:
@@ -152,6 +152,6 @@ def test_prepared_folders_and_bad_options(tmp_path, capsys):
     assert len(list(read_dataset("hub", tmp_path / "s"))) == 1
     with pytest.raises(ValueError, match="--shots must be at least 0"):
         run("hub", tmp_path / "s", "--shots", -1)
-    with pytest.raises(ValueError, match="no picture with an annotation"):
+    with pytest.raises(ValueError, match="no image with an annotation"):
         (tmp_path / "s" / "metadata.jsonl").write_text("{}")
         run("hub", tmp_path / "s")

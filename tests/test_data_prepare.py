@@ -143,7 +143,7 @@ def test_repairs_and_drops_are_reported(tmp_path, capsys):
     lines = [(box(1, 1), "a"), (crossing, "b"), (flat, "c"), (box(900, 9), "d"), (box(600, 9), "###")]
     content = "\n".join(f"{numbers(points)},{text}" for points, text in lines)
     source = write_icdar(tmp_path / "source", {"img_1": content, "img_2": "", "img_3": "1,2,3"})
-    (source / "img_2.jpg").write_bytes(b"no picture")
+    (source / "img_2.jpg").write_bytes(b"no image")
     with pytest.raises(AnnotationError, match=r"gt_img_3\.txt, line 1.*--skip-bad"):
         run("icdar2015", source, tmp_path / "out")
     # Other settings would mix two data sets in one folder.
@@ -157,7 +157,7 @@ def test_repairs_and_drops_are_reported(tmp_path, capsys):
     assert report["instances"] == 3 and report["ignored"] == 1 and report["partly_outside"] == 1
     assert sum(report["repaired"].values()) == 1
     assert report["dropped"] == {prepare_reason("NO_AREA"): 1, prepare_reason("OUTSIDE"): 1}
-    assert report["dropped_images"] == {"picture cannot be read": 1, "annotation cannot be meant": 1}
+    assert report["dropped_images"] == {"image cannot be read": 1, "annotation cannot be meant": 1}
     assert "img_1.jpg: instance 3" in report["examples"][prepare_reason("NO_AREA")][0]
     out = capsys.readouterr().out
     assert "gt_img_3.txt, line 1" in out and "dropped           2" in out and "dropped images    2" in out
@@ -282,7 +282,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         assert not (target / "metadata.jsonl").exists()
         before, done = done, journal.read_bytes().count(b"\n") - 1
         assert done > before
-        # Whatever has a picture's name is a whole picture.
+        # Whatever has an image's name is a whole image.
         for path in (target / "images").iterdir():
             assert path.read_bytes() == (source / path.name).read_bytes()
     assert kills == 2
@@ -294,7 +294,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert report == unbroken
     assert files(target) == files(tmp_path / "a")
     assert (target / "metadata.jsonl").read_bytes() == (tmp_path / "a" / "metadata.jsonl").read_bytes()
-    # One picture may have been placed without its line; no other was written again.
+    # One image may have been placed without its line; no other was written again.
     assert sum(path.stat().st_mtime_ns != time for path, time in places.items()) <= 1
 
 
@@ -304,7 +304,7 @@ def test_a_resumed_run_notices_another_source(tmp_path):
         run("icdar2015", source, tmp_path / "out")
     (source / "img_2.jpg").rename(source / "img_0.jpg")
     (source / "gt_img_2.txt").rename(source / "gt_img_0.txt")
-    with pytest.raises(ValueError, match="picture 1 was .*img_1.jpg, is .*img_0.jpg"):
+    with pytest.raises(ValueError, match="image 1 was .*img_1.jpg, is .*img_0.jpg"):
         run("icdar2015", source, tmp_path / "out")
     for path in source.glob("*img_[13]*"):
         path.unlink()

@@ -71,7 +71,7 @@ def test_records_of_a_subset_are_found_in_another_folder_too():
     records = [TextRecord(f"here/{number}.jpg") for number in range(5)]
     assert [r.name for r in filter_records(records, ["3.jpg", "0.jpg"])] == ["here/3.jpg", "here/0.jpg"]
     assert [r.name for r in filter_records(records, ["elsewhere/3.jpg"])] == ["here/3.jpg"]
-    with pytest.raises(ValueError, match=r"'7\.jpg', of which this data set of 5 pictures has 0"):
+    with pytest.raises(ValueError, match=r"'7\.jpg', of which this data set of 5 images has 0"):
         filter_records(records, ["7.jpg"])
     with pytest.raises(ValueError, match="two names of the subset"):
         filter_records(records, ["a/3.jpg", "b/3.jpg"])
@@ -80,10 +80,10 @@ def test_records_of_a_subset_are_found_in_another_folder_too():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "names no picture"),
+        (b"", "names no image"),
         (b"a.jpg\na.jpg\n", "twice"),
         (b'{"images": "a.jpg"}', "must be a list"),
-        (b'{"pictures": []}', "expected JSON"),
+        (b'{"images": []}', "expected JSON"),
         (b"{", "expected JSON"),
         (b"\xff\xfe", "not UTF-8"),
     ],
@@ -105,7 +105,7 @@ def test_a_bad_list_is_named(tmp_path, content, message):
         ({"fraction": 0}, "1 % is 0.01"),
         ({"fraction": 5}, "1 % is 0.01"),
         ({"shots": 0}, "between 1 and the number"),
-        ({"shots": 701}, "number of pictures, 700"),
+        ({"shots": 701}, "number of images, 700"),
     ],
 )
 def test_bad_sizes_are_refused(arguments, message):

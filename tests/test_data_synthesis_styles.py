@@ -1,4 +1,4 @@
-"""Styles of rendered pictures besides scenes, scripts, text-free pictures and quarter turns."""
+"""Styles of rendered images besides scenes, scripts, text-free images and quarter turns."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`tcm-hf synthesize`: what it writes, that pictures depend on seed and number only, and that a stopped run goes on."""
+"""`tcm-hf synthesize`: what it writes, that images depend on seed and number only, and that a stopped run goes on."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def fonts(tmp_path_factory):
 
 @pytest.fixture
 def command(fonts, tmp_path):
-    """Runs the command in this process, with small pictures and one font; later options win."""
+    """Runs the command in this process, with small images and one font; later options win."""
 
     def run(folder, *options):
         parser = CommandParser()
@@ -109,7 +109,7 @@ def test_stopped_run_goes_on(command, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         command("out", "--count", 8)
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
-    # A kill in the middle of a write leaves half a line and half a picture.
+    # A kill in the middle of a write leaves half a line and half an image.
     with open(tmp_path / "out" / ".synthesize.jsonl", "a") as file:
         file.write('{"file_name": "images/0000/00')
     (tmp_path / "out" / ".picture.tmp").write_bytes(b"half")
@@ -127,7 +127,7 @@ def test_finished_folder_can_grow(command, tmp_path):
     command("out", "--count", 4)
     command("out", "--count", 6)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
-    with pytest.raises(ValueError, match="holds 6 pictures already, more than --count 3"):
+    with pytest.raises(ValueError, match="holds 6 images already, more than --count 3"):
         command("out", "--count", 3)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     with pytest.raises(ValueError, match=r"other settings \(seed\)"):
@@ -166,7 +166,7 @@ def test_too_small_a_count_keeps_a_stopped_extension(command, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         command("out", "--count", 8)
     before = content(tmp_path / "out")
-    with pytest.raises(ValueError, match="holds 5 pictures already, more than --count 3"):
+    with pytest.raises(ValueError, match="holds 5 images already, more than --count 3"):
         command("out", "--count", 3)
     assert content(tmp_path / "out") == before
 
@@ -206,7 +206,7 @@ def test_damaged_photos_are_named_before_the_first_picture(command, tmp_path):
         data = (photos / name).read_bytes()
         (photos / name).write_bytes(data[: len(data) // 2])
     (photos / "empty.webp").touch()
-    message = r"3 of 5 pictures cannot be read \(.*cut\.jpg, .*cut\.png, .*empty\.webp\); remove them"
+    message = r"3 of 5 images cannot be read \(.*cut\.jpg, .*cut\.png, .*empty\.webp\); remove them"
     with pytest.raises(ValueError, match=message):
         command("out", "--count", 1, "--backgrounds", photos)
     assert not (tmp_path / "out").exists()
@@ -236,7 +236,7 @@ def test_words_that_no_font_has(command, tmp_path, capsys):
 def test_no_words_at_all_are_worth_a_warning(command, capsys):
     assert command("out", "--count", 2, "--size", 32, 32, "--text-height", 150, 150) == 0
     captured = capsys.readouterr()
-    assert "2 images, 0 words" in captured.out and "warning: no picture has a word" in captured.err
+    assert "2 images, 0 words" in captured.out and "warning: no image has a word" in captured.err
 
 
 def test_words_and_photos_of_the_user(command, tmp_path):
@@ -312,7 +312,7 @@ def test_foreign_folders_are_left_alone(command, fonts, tmp_path):
         command("out/thesis.txt", "--count", 1)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match=re.escape("--backgrounds: no picture")):
+    with pytest.raises(ValueError, match=re.escape("--backgrounds: no image")):
         command("new", "--count", 1, "--backgrounds", empty)
 
 

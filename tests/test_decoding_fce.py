@@ -164,7 +164,7 @@ def test_contours_against_the_equation():
 ])  # fmt: skip
 def test_scores(alpha, beta, threshold, kept):
     levels = empty_maps(128, 128)
-    # 0.9 text, 0.5 centre.
+    # 0.9 text, 0.5 center.
     put(levels, 0, 8, 8, {1: 20}, text=np.log(9), center=0.0)
     polygons, scores = decode_fce(levels, alpha=alpha, beta=beta, score_threshold=threshold)
     assert len(polygons) == kept
@@ -193,7 +193,7 @@ def test_candidates_are_limited_to_the_best():
 def test_max_candidates_counts_texts_and_not_cells():
     levels = empty_maps(256, 512)
     for column in (10, 30, 50):
-        for step in range(3):  # three neighbours that tell nearly the same text
+        for step in range(3):  # three neighbors that tell nearly the same text
             put(levels, 0, 8, column + step, {1: 30}, text=5.0 - column / 20)
     with pytest.warns(UserWarning, match="max_candidates"):
         polygons, scores = decode_fce(levels, max_candidates=2)
@@ -290,7 +290,7 @@ def test_processor_cuts_padding_and_scales():
     polygons = [quad(20, 20, 180, 70), quad(20, 120, 180, 170)]
     other = [quad(40, 30, 300, 90)]
     levels = [torch.from_numpy(np.stack(pair)) for pair in zip(maps_of(polygons, 256, 320), maps_of(other, 256, 320))]
-    # The second text of the first picture lies in the padding.
+    # The second text of the first image lies in the padding.
     outputs = {"logits": tuple(levels), "image_sizes": torch.tensor([[100, 200], [256, 320]])}
     first, second = processor.post_process_text_detection(
         outputs, [(200, 200), (256, 320)], whole_pixels=False, alpha=1.0

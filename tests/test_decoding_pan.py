@@ -212,7 +212,7 @@ def test_grouping_of_a_large_map_is_fast():
 def test_image_processor_decodes_at_stride_4():
     torch = pytest.importorskip("torch")
     processor = TCMImageProcessor(detector="pan")
-    # The second text lies on padding: the picture is 160 x 240 pixels, that is 40 x 60 cells.
+    # The second text lies on padding: the image is 160 x 240 pixels, that is 40 x 60 cells.
     maps = torch.tensor(block_maps((20, 10, 50, 20, 1.0), (62, 10, 90, 20, 1.0)))
     outputs = {"logits": maps[None], "image_sizes": torch.tensor([[160, 240]])}
     (result,) = processor.post_process_text_detection(outputs)

@@ -47,7 +47,7 @@ def trained(toy_data, hub):
         **{**hub_settings, "HF_HOME": str(toy_data / "cache"), "NO_PROXY": "127.0.0.1"},
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "4 photos with 4 words" in result.stderr and "1 photos to measure on" in result.stderr
+    assert "4 images with 4 words" in result.stderr and "1 images to measure on" in result.stderr
     return toy_data / "run"
 
 
@@ -68,7 +68,7 @@ def test_training_leaves_a_model_to_use_and_publishes_it(trained, toy_data, hub)
     figures = json.loads((trained / "eval_results.json").read_text(encoding="utf-8"))
     assert 0 <= figures["eval_hmean"] <= 1 and figures["eval_num_images"] == 1
     card = (trained / "README.md").read_text(encoding="utf-8")
-    assert f"| {figures['eval_hmean']:.4f} |" in card and "| photos | 4 |" in card and "model-index" in card
+    assert f"| {figures['eval_hmean']:.4f} |" in card and "| images | 4 |" in card and "model-index" in card
     files = hub.files("tester/toy")
     assert files["README.md"].decode() == card and 'model="tester/toy"' in card
     assert files["model.safetensors"] == (trained / "model.safetensors").read_bytes()
@@ -82,7 +82,7 @@ def test_training_leaves_a_model_to_use_and_publishes_it(trained, toy_data, hub)
     [
         (("--model_name_or_path", "somewhere"), "exactly one of --model_name_or_path"),
         (("--train_dir", "somewhere"), "exactly one of --dataset_name"),
-        (("--shots", 9), "number of pictures, 5"),
+        (("--shots", 9), "number of images, 5"),
     ],
 )
 def test_training_refuses_what_makes_no_sense(monkeypatch, toy_data, script, wrong, message):

@@ -21,7 +21,7 @@ def widen(monkeypatch):
 
 
 def lively(config) -> TCMForTextDetection:
-    """A random model whose normalisations and scales do something, as those of a trained one."""
+    """A random model whose normalizations and scales do something, as those of a trained one."""
     torch.manual_seed(0)
     model = TCMForTextDetection(config).eval()
     with torch.no_grad():

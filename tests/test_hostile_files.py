@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""File names that are hostile or no UTF-8, suffixes, and pictures of every kind of damage, in the commands for data sets."""
+"""File names that are hostile or no UTF-8, suffixes, and images of every kind of damage, in the commands for data sets."""
 
 import io
 import json
@@ -76,9 +76,9 @@ def check_terminal(text):
 
 
 def test_hostile_names_are_prepared(hostile, tmp_path, capsys):
-    (hostile / f"{BAD_NAME}2.jpg").write_bytes(b"no picture")
+    (hostile / f"{BAD_NAME}2.jpg").write_bytes(b"no image")
     (hostile / f"gt_{BAD_NAME}2.txt").write_text("")
-    (hostile / "line\nbreak2.jpg").write_bytes(b"no picture")
+    (hostile / "line\nbreak2.jpg").write_bytes(b"no image")
     (hostile / "gt_line\nbreak2.txt").write_text("")
     argv = ["prepare", "icdar2015", str(hostile), str(tmp_path / "out"), "--parquet", str(tmp_path / "hub")]
     assert cli.main(argv) == 1
@@ -97,7 +97,7 @@ def test_hostile_names_are_prepared(hostile, tmp_path, capsys):
     for name in names:
         assert (root / name).read_bytes() == sources[name].read_bytes()
     # The name itself can be read back.
-    examples = json.loads((root / "report.json").read_text(encoding="utf-8"))["examples"]["picture cannot be read"]
+    examples = json.loads((root / "report.json").read_text(encoding="utf-8"))["examples"]["image cannot be read"]
     assert any(repr(BAD_NAME)[1:-1] in example for example in examples)
     assert len(list(read_dataset("hub", tmp_path / "hub"))) == len(HOSTILE)
     assert cli.main(argv) == 1 and "complete already" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_a_source_and_an_output_that_are_no_utf8(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("files", [[], ["--files"]])
 def test_hostile_names_are_inspected(hostile, tmp_path, capsys, files):
-    (hostile / f"{BAD_NAME}2.jpg").write_bytes(b"no picture")
+    (hostile / f"{BAD_NAME}2.jpg").write_bytes(b"no image")
     (hostile / f"gt_{BAD_NAME}2.txt").write_text("1,1,9,1,9,9,1,9,a\n")
     assert cli.main(["inspect", "icdar2015", str(hostile), "--output", str(tmp_path / "o"), *files]) == 1
     captured = capsys.readouterr()
@@ -246,7 +246,7 @@ def test_what_is_passed_over_is_told(tmp_path, capsys):
         ".svg": 1,
         "": 1,
     }
-    expected = "warning: 4 files were passed over, by the suffix no picture that is read (.heic: 2"
+    expected = "warning: 4 files were passed over, by the suffix no image that is read (.heic: 2"
     assert cli.main(["prepare", "icdar2015", str(tmp_path / "s"), str(tmp_path / "out")]) == 0
     assert expected in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "train" / "report.json").read_text())
@@ -258,7 +258,7 @@ def test_what_is_passed_over_is_told(tmp_path, capsys):
     assert "warning: --backgrounds: 4 files were passed over" in capsys.readouterr().err
 
 
-# Damaged pictures ---------------------------------------------------------------------------------------------------
+# Damaged images ---------------------------------------------------------------------------------------------------
 
 
 def encoded(format, **options):
@@ -319,14 +319,14 @@ def test_pictures_of_every_kind_of_damage_are_left_out(tmp_path, capsys, verify)
     kept = [row["file_name"] for row in rows(tmp_path / "out" / "train")]
     assert "images/whole.png" in kept
     if verify:
-        # What Pillow can read in spite of its damage is a picture; everything else is left out, in one line each.
+        # What Pillow can read in spite of its damage is an image; everything else is left out, in one line each.
         for name in kept:
             with Image.open(tmp_path / "out" / "train" / name) as image:
                 image.load()
         assert len(kept) < 12
     report = json.loads((tmp_path / "out" / "train" / "report.json").read_text())
     assert sum(report["dropped_images"].values()) == len(kinds) + 1 - len(kept)
-    examples = report["examples"]["picture cannot be read"]
+    examples = report["examples"]["image cannot be read"]
     assert all("\n" not in example and "img_" in example and len(example) < 500 for example in examples)
     assert cli.main(["inspect", "icdar2015", str(folder), "--output", str(tmp_path / "o"), "--shots", "99"]) == 1
     assert "Traceback" not in capsys.readouterr().err

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Thousands of broken pictures, and the memory of the hungriest ones that are accepted."""
+"""Thousands of broken images, and the memory of the hungriest ones that are accepted."""
 
 import io
 import os
@@ -35,7 +35,7 @@ FORMATS = (
 
 
 def samples() -> dict[str, bytes]:
-    """A picture in every format and mode that Pillow writes here, and a PSD, which it only reads."""
+    """An image in every format and mode that Pillow writes here, and a PSD, which it only reads."""
     gray = Image.effect_noise((48, 40), 80)
     base = Image.merge("RGB", [gray, gray.rotate(90), gray.rotate(180)])
     found = {}
@@ -111,7 +111,7 @@ def mutant(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 
 @pytest.mark.slow
 def test_fuzz(tmp_path):
-    """A picture, or the one documented error of one line: within seconds and a bounded memory."""
+    """An image, or the one documented error of one line: within seconds and a bounded memory."""
     rng, known = random.Random(0), samples()
     assert len(known) > 60 and len({name.split()[0] for name in known}) > 15
     names, read, kinds = sorted(known), 0, set()
@@ -150,7 +150,7 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason=
 
 
 def peak_memory(path) -> float:
-    """Bytes that a process takes at most which detects text in a picture, everything included."""
+    """Bytes that a process takes at most which detects text in an image, everything included."""
     environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [sys.executable, "-c", MEASURE, str(path)], env=environment, capture_output=True, text=True, check=True
@@ -172,7 +172,7 @@ def test_memory_of_a_photo_of_12_megapixels(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["webp", "avif", "jpg", "png", "tif", "column"])
 def test_memory_of_the_largest_pictures(name, tmp_path):
-    path = tmp_path / f"picture.{'png' if name == 'column' else name}"
+    path = tmp_path / f"image.{'png' if name == 'column' else name}"
     image = Image.new("RGBA", (48, 2**20), (9, 9, 9, 9)) if name == "column" else noise(8192, 6144)
     assert image.width * image.height <= DEFAULT_MAX_PIXELS
     if name == "jpg":

@@ -193,7 +193,7 @@ def test_max_pixels(monkeypatch):
     ):
         with pytest.raises(ValueError, match="530 x 370 pixels .*max_pixels=196099"):
             call()
-    # What resizing would make of a picture counts, too: a line of pixels with a shortest edge of 1024.
+    # What resizing would make of an image counts, too: a line of pixels with a shortest edge of 1024.
     line = np.zeros((1, 60_000, 3), np.uint8)
     with pytest.raises(
         ValueError, match="image 0 would be resized from 60000 x 1 to 61440000 x 1024 pixels.*longest_edge"

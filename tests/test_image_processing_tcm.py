@@ -161,7 +161,7 @@ def test_official_preprocessing():
         values, mask = batch["pixel_values"][0], batch["pixel_mask"][0]
         assert list(values.shape) == case["tensor_shape"]
         assert [mask.any(1).sum(), mask.any(0).sum(), 3] == case["img_shape"]
-        # Two implementations of bilinear interpolation differ by a grey level or two of 8 bits.
+        # Two implementations of bilinear interpolation differ by a gray level or two of 8 bits.
         np.testing.assert_allclose(values.reshape(-1)[:64], case["first64"], atol=2 / 57)
 
 
@@ -325,7 +325,7 @@ def test_bad_input(tmp_path, monkeypatch):
 
 
 def outputs_with(*boxes, shape=(64, 96), image_sizes=None, dtype=torch.float32, logit=2.1972246):
-    """Hand-made outputs of one picture: inside of the boxes (first and last pixel) the probability is 0.9."""
+    """Hand-made outputs of one image: inside of the boxes (first and last pixel) the probability is 0.9."""
     logits = torch.full((1, 1, *shape), -8.0)
     for left, top, right, bottom in boxes:
         logits[0, 0, top : bottom + 1, left : right + 1] = logit

@@ -110,7 +110,7 @@ def commands(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """60 pictures, each with its number as colour and as word."""
+    """60 images, each with its number as color and as word."""
     folder = tmp_path_factory.mktemp("source")
     for number in range(60):
         color = np.full((40, 60, 3), number * 4, np.uint8)
@@ -134,7 +134,7 @@ def content(folder):
 
 
 def check_whole(root, source=None):
-    """A folder that looks complete must be complete, and every picture that of its row."""
+    """A folder that looks complete must be complete, and every image that of its row."""
     metadata = root / "metadata.jsonl"
     if not metadata.is_file():
         return None
@@ -306,7 +306,7 @@ def test_a_stopped_overwriting_run_never_looks_whole(source, tmp_path, monkeypat
             prepared(source, tmp_path / "out", repair=False, overwrite=True)
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
     if broken == "rmtree":
-        # Whatever was left is of the old run: the next one does not take its pictures for done.
+        # Whatever was left is of the old run: the next one does not take its images for done.
         (tmp_path / "out" / "images" / "img_00.png").unlink()
     prepared(source, tmp_path / "out", repair=False)
     assert content(tmp_path / "out") == content(tmp_path / "new")

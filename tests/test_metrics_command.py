@@ -76,7 +76,7 @@ def test_a_zip_without_pictures_and_the_json_of_detect(dataset, submission, tmp_
     (dataset / "img_2.jpg").unlink()
     assert run(archive, "--ground-truth", dataset, "--gallery", tmp_path / "gallery") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["recall"] == 0.666667
-    # Detections in pictures of twice the annotated size.
+    # Detections in images of twice the annotated size.
     quad = [[20, 20], [120, 20], [120, 60], [20, 60]]
     entries = [
         {"image": f"x/{name}.jpg", "width": 320, "height": 200, "detections": [{"polygon": quad, "score": 0.5}]}
@@ -129,7 +129,7 @@ def test_rotated_boxes_of_td500_are_taken_as_published(tmp_path, capsys):
 
 
 class FakePipeline:
-    """Finds a right word and, with a low threshold, a wrong one that is joined with the right one of the first picture."""
+    """Finds a right word and, with a low threshold, a wrong one that is joined with the right one of the first image."""
 
     def __init__(self, threshold):
         self.threshold, self.sizes = 0.5 if threshold is None else threshold, []
@@ -207,10 +207,10 @@ def test_a_prepared_dataset_with_a_model(dataset, tmp_path, fake_pipeline, capsy
     assert (figures["images"], figures["precision"], figures["recall"]) == (3, 0.666667, 0.666667)
     pipe, arguments = fake_pipeline[0]
     assert pipe.sizes == [(160, 100)] * 3 and arguments.shape == "quad" and arguments.reading_order is False
-    # A picture that is damaged is left out, and said.
+    # An image that is damaged is left out, and said.
     broken = next(prepared.rglob("img_2*.jpg"))
     broken.unlink()
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     assert run("--model", "some/model", "--ground-truth", prepared) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["images"] == 2 and "img_2: left out" in captured.err
@@ -225,7 +225,7 @@ def test_pictures_of_one_name_in_several_folders_have_no_results_of_their_own(tm
     (tmp_path / "data" / "metadata.jsonl").write_text("\n".join(lines))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "res_1.txt").write_text("10,10,60,10,60,30,10,30,0.9\n")
-    with pytest.raises(ValueError, match="2 pictures of the ground truth are called '1'"):
+    with pytest.raises(ValueError, match="2 images of the ground truth are called '1'"):
         run(tmp_path / "results", "--ground-truth", tmp_path / "data")
 
 

@@ -102,7 +102,7 @@ def test_gallery_is_one_page_with_escaped_names(tmp_path):
     assert NASTY in page.text and "A & B" in page.text and "good" not in re.findall(r"<h2>(.*?)</h2>", text)
     kinds = [attributes["class"] for tag, attributes in page.tags if tag == "polygon"]
     assert kinds == ["missed", "missed", "ignored", "wrong", "wrong", "truth", "missed", "found"]
-    # Outlines are in the pixels of the whole picture, the picture itself is small and inside the page.
+    # Outlines are in the pixels of the whole image, the image itself is small and inside the page.
     (view,) = {attributes["viewbox"] for tag, attributes in page.tags if tag == "svg"} - {"0 0 150 20"}
     assert view == "0 0 640 160"
     sources = [attributes.get("src", "") for tag, attributes in page.tags if tag == "img"]

@@ -138,7 +138,7 @@ def test_attention_pooling_is_clips():
 
 @pytest.mark.parametrize("height, width", [(96, 160), (64, 96), (65, 33)])
 def test_reduced_keys_and_values_are_means_of_squares(height, width):
-    """Also of those that the border of the picture cuts, and of a padded picture."""
+    """Also of those that the border of the image cuts, and of a padded image."""
     pool = random_tower(attention_reduction=2).attention_pool
     rows, columns = round_up(height) // 32, round_up(width) // 32
     x = torch.zeros(1, 256, 4, 7)

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Graphs that are recorded once and run with pictures of other sizes: `torch.export`, ONNX, `torch.jit.trace`, compilation."""
+"""Graphs that are recorded once and run with images of other sizes: `torch.export`, ONNX, `torch.jit.trace`, compilation."""
 
 import os
 

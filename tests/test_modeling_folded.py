@@ -48,7 +48,7 @@ VIT = {
 
 
 def random_model(smoothing_channels=None, **fields) -> TCMForTextDetection:
-    """As after training: no normalisation is the identity."""
+    """As after training: no normalization is the identity."""
     values = tiny_config().to_dict()
     values["detector_config"]["smoothing_channels"] = smoothing_channels
     if fields.get("detector", "db") != "db":
@@ -65,7 +65,7 @@ def random_model(smoothing_channels=None, **fields) -> TCMForTextDetection:
 
 
 def picture(*sizes, height, width):
-    """Pictures with noise in their padding, and the mask, which is `None` without sizes."""
+    """Images with noise in their padding, and the mask, which is `None` without sizes."""
     pixels = torch.randn(max(len(sizes), 1), 3, height, width, generator=torch.Generator().manual_seed(1))
     if not sizes:
         return pixels, None

@@ -78,7 +78,7 @@ def random_labels(batch_size, height, width):
 
 
 def masked(canvas, *sizes):
-    """Pixel mask of pictures of the given (height, width) on a canvas."""
+    """Pixel mask of images of the given (height, width) on a canvas."""
     mask = torch.zeros(len(sizes), *canvas, dtype=torch.long)
     for i, (height, width) in enumerate(sizes):
         mask[i, :height, :width] = 1
@@ -155,7 +155,7 @@ def test_attention_weights(tower):
         assert {len(state[0]) for state in outputs.hidden_states} == {25}
     for weights, first, last in ((prompts[0], 0, 2), (outputs.attentions[0], 1, columns // 2 + columns % 2)):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
-        # The second picture ends with its second column of cells, so that what comes after is never looked at.
+        # The second image ends with its second column of cells, so that what comes after is never looked at.
         cells = weights[1, :, :, first:].unflatten(-1, (-1, 3 if first == 0 else columns))
         assert (cells[..., last:] == 0).all() and (cells[..., :last] > 0).all()
     # Asking for them changes nothing else.
@@ -259,7 +259,7 @@ def test_eager_and_sdpa_agree(tower):
 @pytest.mark.parametrize("ablation", ["tcm", "no_visual_prompt"])
 def test_half_precision(tower, dtype, ablation):
     model = random_model(tower, **ABLATIONS[ablation])
-    # The second picture leaves whole cells to padding.
+    # The second image leaves whole cells to padding.
     x, mask = torch.randn(2, 3, 64, 96), masked((64, 96), (64, 96), (30, 40))
     labels = random_labels(2, 64, 96)
     with torch.no_grad():
@@ -492,7 +492,7 @@ def test_trainer_divides_the_loss():
     assert TCMForTextDetection.accepts_loss_kwargs is False
 
 
-# Weights: initialisation, saving, loading
+# Weights: initialization, saving, loading
 
 
 def test_initial_values():

@@ -151,7 +151,7 @@ def test_labels_under_padding_do_not_count():
     other = {name: torch.where(mask > 0, x, 1 - x) for name, x in labels.items()}
     assert not torch.equal(other["shrink_map"], labels["shrink_map"])
     assert detector.loss(maps, prepared) == detector.loss(maps, detector.prepare_labels(other, mask, 50, 75))
-    # What lies outside of the pictures has no say either.
+    # What lies outside of the images has no say either.
     changed = {name: x.clone() for name, x in maps.items()}
     for x in changed.values():
         x[:, :, 50:] = 9

@@ -31,7 +31,7 @@ def tiny_model(**kwargs) -> TCMForTextDetection:
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            # As after training: padding is not 0 after a normalisation.
+            # As after training: padding is not 0 after a normalization.
             module.running_mean.normal_(std=0.3, generator=generator)
             module.bias.data.normal_(std=0.3, generator=generator)
     for module in model.detector.modules():

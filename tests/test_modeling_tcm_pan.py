@@ -28,7 +28,7 @@ def tiny_model(**kwargs) -> TCMForTextDetection:
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            # As after training: padding is not 0 after a normalisation.
+            # As after training: padding is not 0 after a normalization.
             module.running_mean.normal_(std=0.3, generator=generator)
             module.bias.data.normal_(std=0.3, generator=generator)
     return model
@@ -230,7 +230,7 @@ def test_a_perfect_map_costs_nothing_and_is_decoded():
     found, scores = decode_pan(logits[0].detach().numpy())
     assert len(found) == 3 and scores.min() > 0.9
     for polygon in polygons:
-        # Outlines run through the centres of cells of 4 x 4 pixels.
+        # Outlines run through the centers of cells of 4 x 4 pixels.
         assert max(polygon_iou(4 * outline.astype(np.float64), polygon) for outline in found) > 0.85
 
 

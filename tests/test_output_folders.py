@@ -106,7 +106,7 @@ def test_one_writer(tmp_path):
         fill(folder, "first")
         with pytest.raises(BlockingIOError, match="another run is writing to"), output_folder(tmp_path / "out"):
             pass
-        with output_folder(tmp_path / "out.b") as other:  # its neighbour
+        with output_folder(tmp_path / "out.b") as other:  # its neighbor
             fill(other, "other")
     assert content_of(tmp_path / "out") == "first" and content_of(tmp_path / "out.b") == "other"
 

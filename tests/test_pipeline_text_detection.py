@@ -192,7 +192,7 @@ def test_pixels_of_the_original(monkeypatch):
     pipe = white_pipeline(monkeypatch, shortest_edge=64)
     big = black_picture(1000, 400, (400, 100, 799, 199))
     (text,) = pipe(big)
-    # Within two pixels of the small picture.
+    # Within two pixels of the small image.
     np.testing.assert_allclose(list(text["box"].values()), [400, 100, 800, 200], atol=16)
     (text,) = pipe(big, size={"longest_edge": 1000})
     assert text["box"] == {"xmin": 400, "ymin": 100, "xmax": 799, "ymax": 199}

@@ -36,7 +36,7 @@ light = settings(max_examples=40, deadline=None)
 
 @st.composite
 def simple_polygons(draw, convex=False):
-    """Star-shaped polygons: points at growing angles around a centre, hence valid, clockwise on screen."""
+    """Star-shaped polygons: points at growing angles around a center, hence valid, clockwise on screen."""
     n = draw(st.integers(3, 12))
     center = np.array([draw(st.floats(-200, 800)), draw(st.floats(-200, 800))])
     steps = np.array([draw(st.floats(0.3, 1.0)) for _ in range(n)])

@@ -218,7 +218,7 @@ def pipe(picture):
     decoding = {"threshold": 0.1, "mask_threshold": 0.5, "unclip_ratio": 0.3, "min_size": 1.0}
     processor = TCMImageProcessor(size={"shortest_edge": 96, "longest_edge": 192}, decoding=decoding)
     with torch.no_grad():
-        # A random model has nearly the same probability everywhere. Now about half of the picture is text, and no pixel
+        # A random model has nearly the same probability everywhere. Now about half of the image is text, and no pixel
         # so close to the threshold that rounding could change an answer.
         last = model.detector.probability_branch[-1]
         last.weight.mul_(50.0)
@@ -497,7 +497,7 @@ def test_pushing_keeps_what_a_repository_has(published, hub, tmp_path):
     # That of training goes with what it is about.
     for name in ("model", "processor", "pipeline"):
         assert hub.files(f"tester/trained_{name}")["README.md"] == report["card"].encode(), name
-        assert hub.files(f"tester/trained_{name}")["shown.png"] == b"a picture", name
+        assert hub.files(f"tester/trained_{name}")["shown.png"] == b"an image", name
     # Also where transformers had put its empty one, or the processor was first, which knows no model.
     for name in ("tester/template", "tester/processor_first"):
         assert hub.files(name)["README.md"] == report["card"].encode(), name

@@ -114,7 +114,7 @@ def test_maps_of_one_axis_aligned_quad():
 def test_coefficients_against_a_plain_sum():
     polygon = np.array([[3.0, 1.0], [20.0, 4.0], [22.0, 9.0], [12.0, 8.0], [2.0, 6.0]])
     coefficients = contour_coefficients(polygon, 5)
-    # The polygon's own contour, from the point above its centre on, very densely.
+    # The polygon's own contour, from the point above its center on, very densely.
     ring = shapely.LinearRing(polygon)
     samples = shapely.get_coordinates(ring.interpolate(np.linspace(0, 1, 4000, endpoint=False), normalized=True))
     x = samples[:, 0].mean()
@@ -164,7 +164,7 @@ def test_higher_degrees_come_closer():
         (320, None, [16]),
         (430, None, [16, 32]),
         (500, None, [32]),
-        (900, None, [32]),  # larger than the picture: no range has it, but background it is not
+        (900, None, [32]),  # larger than the image: no range has it, but background it is not
         (140, CTW_RANGES, [8, 16]),
         (220, CTW_RANGES, [16]),
     ],
@@ -242,7 +242,7 @@ def test_any_number_of_points(points):
     covered = shapely.Polygon(polygon).area / 64
     # The border cells belong to the region.
     assert covered < maps[0].sum() < covered + shapely.Polygon(polygon).length / 8 + 4
-    # Up to the rasterisation of the ends, which may lie on the contour.
+    # Up to the rasterization of the ends, which may lie on the contour.
     around = cv2.dilate(maps[0], np.ones((3, 3), np.uint8))
     assert maps[1].any() and around[maps[1] > 0].all()
     assert maps[1].sum() < 0.7 * maps[0].sum()
@@ -277,7 +277,7 @@ def test_crossing_and_empty_polygons():
 def test_border_and_outside():
     shifted = build_fce_targets([quad(-64, 40, 100, 90)], [False], 640, 640)["level_maps_8"]
     whole = build_fce_targets([quad(64, 40, 228, 90)], [False], 640, 640)["level_maps_8"]
-    # Vertices are rounded towards zero, which is the other way outside of the picture.
+    # Vertices are rounded towards zero, which is the other way outside of the image.
     assert np.mean(shifted[:2, :, :64] != whole[:2, :, 16:80]) < 0.002
     inside = shifted[0] > 0
     inside[:, 64:] = False
@@ -337,7 +337,7 @@ def test_any_polygons_give_consistent_maps(regions):
         maps = targets[f"level_maps_{stride}"]
         assert set(np.unique(maps[:3])) <= {0, 1}
         assert not maps[3:, maps[0] == 0].any()
-        # Centres lie in the texts' bounding boxes.
+        # Centers lie in the texts' bounding boxes.
         rows, columns = np.nonzero(maps[0])
         centers = np.stack([maps[8, rows, columns] + columns, maps[19, rows, columns] + rows]) * stride
         assert ((centers > -41) & (centers < 141)).all()

@@ -656,7 +656,7 @@ def test_records_are_split_and_limited(tmp_path):
         ({**here, "train_dir": "x"}, "exactly one of --dataset_name"),
         ({"image_dir": "x"}, "belong together"),
         ({**here, "streaming": True}, "--streaming needs"),
-        ({"train_dir": "x", "streaming": True, "shots": 3}, "--shots needs to know all pictures"),
+        ({"train_dir": "x", "streaming": True, "shots": 3}, "--shots needs to know all images"),
         ({**here, "train_val_split": 1.5}, "between 0 and 1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -153,7 +153,7 @@ def test_epochs_of_finished_samples_have_different_orders(tmp_path):
         (lambda: iter(toy_records(2)), "only once"),
         (lambda: 3, "is a int"),
         (lambda: [1, 2], "has a int"),
-        (lambda: [{"picture": 1}], "rows of 'picture'"),
+        (lambda: [{"picture": 1}], "rows of 'image'"),
         (lambda: [{"pixel_values": torch.zeros(3, 64, 64)}], "without `labels`"),
         (lambda: hub().rename_column("polygons", "quads"), "no column 'polygons'.*rename_column"),
         (lambda: hub().rename_column("polygons", "quads").to_iterable_dataset(), "rows of|no column"),
@@ -325,7 +325,7 @@ def test_sets_have_names(tmp_path):
     "data, message",
     [
         (lambda: {}, "empty dict"),
-        (lambda: [], "no pictures to evaluate on"),
+        (lambda: [], "no images to evaluate on"),
         (lambda: {"a": toy_records(1), "b": []}, r"eval_dataset\['b'\]` is empty"),
         (lambda: "somewhere", "is a name"),
         (samples, "pass the records"),

@@ -30,7 +30,7 @@ def test_evaluation_finds_what_is_there():
         image = np.zeros((160, width, 3), np.uint8)
         image[40:80, 30:150] = 255
         quads = [np.array([[30, 40], [150, 40], [150, 80], [30, 80]])]
-        # In one picture also a word that is not there; in another the word is there, but does not count.
+        # In one image also a word that is not there; in another the word is there, but does not count.
         if width == 320:
             quads.append(np.array([[10, 100], [90, 100], [90, 130], [10, 130]]))
         records.append(TextRecord(image, quads, [width == 480] * len(quads)))
@@ -45,5 +45,5 @@ def test_evaluation_finds_what_is_there():
             "num_images": 3,
         }
     assert model.training
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         evaluate_records(model, processor, [])

@@ -107,7 +107,7 @@ def white_pipeline(monkeypatch, shortest_edge: int = 1024, **kwargs) -> TextDete
 
 
 def black_picture(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Image.Image:
-    """A black picture with white boxes, each given by its first and its last pixel (left, top, right, bottom)."""
+    """A black image with white boxes, each given by its first and its last pixel (left, top, right, bottom)."""
     image = Image.new("RGB", (width, height))
     for box in boxes:
         ImageDraw.Draw(image).rectangle(box, fill=(255, 255, 255))

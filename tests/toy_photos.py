@@ -1,4 +1,4 @@
-"""Toy training data: white pictures with a dark bar as their only word, and a tiny configuration."""
+"""Toy training data: white images with a dark bar as their only word, and a tiny configuration."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def write_toy_photos(folder: Path, count: int) -> Path:
 
 
 def write_toy_shards(folder: Path, count: int, shards: int) -> Path:
-    """The photos as a data set in the Hub's form, in so many Parquet files; returns the folder."""
+    """The images as a data set in the Hub's form, in so many Parquet files; returns the folder."""
     import datasets
 
     folder.mkdir(parents=True)

@@ -75,7 +75,7 @@ def positive_int(text: str) -> int:
 
 def size(text: str) -> dict[str, int]:
     """
-    Edges to which pictures are made to fit, in pixels: `N`, which stands for `N,2N`, or `SHORTEST,LONGEST`.
+    Edges to which images are made to fit, in pixels: `N`, which stands for `N,2N`, or `SHORTEST,LONGEST`.
 
     Returns:
         `dict[str, int]`: with the keys `shortest_edge` and `longest_edge`.

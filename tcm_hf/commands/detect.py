@@ -13,9 +13,9 @@
 # limitations under the License.
 
 """
-Finds text in pictures and writes it as JSON: a list with one entry for each picture, with its path, width, height
-and detections (score, label, box and polygon in pixels of the upright picture), or with an error where it could
-not be read. Results are written picture by picture; the file is complete JSON at any time.
+Finds text in images and writes it as JSON: a list with one entry for each image, with its path, width, height
+and detections (score, label, box and polygon in pixels of the upright image), or with an error where it could
+not be read. Results are written image by image; the file is complete JSON at any time.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from .parser import advanced
 from .result_writer import ResultWriteError, ResultWriter
 
 
-# Below this many pictures a progress bar is only noise.
+# Below this many images a progress bar is only noise.
 MIN_IMAGES_FOR_PROGRESS = 4
 
 
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
     )
-    add("--draw", type=Path, metavar="DIR", help="write pictures with the texts drawn on them here")
+    add("--draw", type=Path, metavar="DIR", help="write images with the texts drawn on them here")
     advanced(add("--show-scores", action="store_true", help="write the scores on these drawings"))
     add("--reading-order", action="store_true", help="sort the texts as they are read")
     add = parser.add_argument_group("limits").add_argument
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--max-pixels",
             type=positive_int,
             metavar="N",
-            help="pictures of more pixels (width x height) are refused, before they take memory (default: the model's, "
+            help="images of more pixels (width x height) are refused, before they take memory (default: the model's, "
             "50331648 = 8192 x 6144)",
         ),
         add(
@@ -82,19 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def find_images(inputs: list[str]) -> dict[str, str | None]:
     """
-    Lists the pictures that the inputs of a command stand for.
+    Lists the images that the inputs of a command stand for.
 
     Args:
-        inputs (`list[str]`): files, web addresses, directories (their pictures, without those of subdirectories) and
+        inputs (`list[str]`): files, web addresses, directories (their images, without those of subdirectories) and
             patterns such as `"photos/**/*.jpg"`.
 
     Returns:
         `dict[str, str | None]`: each path once, in the order of the inputs, sorted by name inside of directories and
         patterns, with `None`. Files that do not exist are listed too, so that reading them reports the error. A
-        directory that holds no picture or cannot be listed, and a pattern that matches nothing, come with the reason.
+        directory that holds no image or cannot be listed, and a pattern that matches nothing, come with the reason.
 
     Raises:
-        UsageError: if no input stands for a picture.
+        UsageError: if no input stands for an image.
     """
     from ..model.image_loading import IMAGE_SUFFIXES
 
@@ -113,7 +113,7 @@ def find_images(inputs: list[str]) -> dict[str, str | None]:
             ]
             if not matches:
                 pattern = os.path.join(text, "**", "*.jpg")
-                found[text] = f"no pictures in directory {text!r}; for those of its subdirectories pass {pattern!r}"
+                found[text] = f"no images in directory {text!r}; for those of its subdirectories pass {pattern!r}"
         elif not os.path.exists(text) and glob.has_magic(text):
             matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]
             if not matches:
@@ -131,16 +131,16 @@ def run(arguments: argparse.Namespace) -> int:
     Runs `tcm-hf detect`.
 
     Returns:
-        `int`: 0, or 1 where a picture could not be read or a result not be written.
+        `int`: 0, or 1 where an image could not be read or a result not be written.
 
     Raises:
         UsageError: for inputs, outputs or a model that cannot be used.
     """
     inputs = find_images(arguments.inputs)
-    # The places for the results first: the model takes long to load, and the pictures longer.
+    # The places for the results first: the model takes long to load, and the images longer.
     if arguments.output is not None:
         if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
-            raise UsageError(f"--output {str(arguments.output)!r} is one of the pictures; name another file")
+            raise UsageError(f"--output {str(arguments.output)!r} is one of the images; name another file")
         try:
             check_output_file(arguments.output)
         except OSError as error:
@@ -178,7 +178,7 @@ def _detect_all(
 
     failures = 0
     limits = {"timeout": arguments.timeout, "max_pixels": arguments.max_pixels or pipe.image_processor.max_pixels}
-    waiting: list[tuple[dict, Any]] = []  # results to come, with their pictures; `None` where one could not be read
+    waiting: list[tuple[dict, Any]] = []  # results to come, with their images; `None` where one could not be read
 
     def report(error: str) -> str:
         nonlocal failures
@@ -187,7 +187,7 @@ def _detect_all(
         return error
 
     def finish() -> None:
-        """Detects in the pictures that wait, and writes their results."""
+        """Detects in the images that wait, and writes their results."""
         records, pictures = [record for record, _ in waiting], [picture for _, picture in waiting]
         waiting.clear()
         found = iter(_detect_batch(pipe, [picture for picture in pictures if picture is not None]))
@@ -219,7 +219,7 @@ def _detect_all(
             else:
                 waiting.append(({"image": path, "width": picture.width, "height": picture.height}, picture))
                 del picture
-            # Nothing that is known waits for a picture that is not read yet.
+            # Nothing that is known waits for an image that is not read yet.
             if sum(picture is not None for _, picture in waiting) in (0, arguments.batch_size):
                 finish()
         finish()
@@ -227,13 +227,13 @@ def _detect_all(
 
 
 def _detect_batch(pipe, pictures: list) -> list:
-    """The detections of each picture, or the reason (`str`) why there are none: one picture does not cost the others."""
+    """The detections of each image, or the reason (`str`) why there are none: one image does not cost the others."""
     if not pictures:
         return []
     pipe.call_count = 0  # transformers' advice to pass a dataset is not for a command that writes as it goes
     try:
         return pipe(pictures, batch_size=len(pictures))
-    except Exception as error:  # of the model, such as too little memory, as of the pictures
+    except Exception as error:  # of the model, such as too little memory, as of the images
         reason = one_line(error)
     if len(pictures) == 1:
         return [reason]
@@ -278,7 +278,7 @@ def _rounded(detection: dict) -> dict:
 
 class DrawingNames:
     """
-    Gives every picture a file for its drawing, so that none overwrites another one or an input.
+    Gives every image a file for its drawing, so that none overwrites another one or an input.
 
     Args:
         directory (`Path`): where the drawings go; it is made when it does not exist.
@@ -298,7 +298,7 @@ class DrawingNames:
         self.taken = {os.path.realpath(path).casefold() for path in inputs}
 
     def next(self, path: str) -> Path:
-        """The drawing's file: the picture's name with `.jpg`, and a number where that is taken already."""
+        """The drawing's file: the image's name with `.jpg`, and a number where that is taken already."""
         stem = Path(path.split("?")[0] if path.startswith(("http://", "https://")) else path).stem or "image"
         number = 1
         while True:

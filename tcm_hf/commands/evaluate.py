@@ -65,7 +65,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Declares the arguments of `tcm-hf evaluate`."""
     parser.add_argument("detections", nargs="?", metavar="DETECTIONS", help="folder or zip of text files, or JSON")
     parser.add_argument(
-        "--ground-truth", required=True, metavar="DIR_OR_FILE", help="annotations, with or without pictures"
+        "--ground-truth", required=True, metavar="DIR_OR_FILE", help="annotations, with or without images"
     )
     parser.add_argument(
         "--format", metavar="NAME", help="format of the annotations (default: the protocol's benchmark, or hub)"
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     Runs `tcm-hf evaluate`.
 
     Returns:
-        `int`: 0, or 1 when an image has no result or a picture could not be read.
+        `int`: 0, or 1 when an image has no result or an image could not be read.
 
     Raises:
         ValueError, OSError: for a wrong command line, input or output; the message says what to change.
@@ -173,7 +173,7 @@ def _read_ground_truth(arguments: argparse.Namespace) -> dict:
     name = arguments.format or _guess_format(arguments)
     options = source_options(arguments)
     if arguments.detections is not None and "missing" in find_format(name).options:
-        # Annotations are all that is needed; pictures only for the gallery.
+        # Annotations are all that is needed; images only for the gallery.
         options.setdefault("missing", "keep")
     records = list(read_dataset(name, arguments.ground_truth, **options))
     if not records:
@@ -183,7 +183,7 @@ def _read_ground_truth(arguments: argparse.Namespace) -> dict:
     unique = len(set(keys)) == len(keys)
     named = dict(zip(keys if unique else [record.name for record in records], records))
     if len(named) < len(records):
-        raise ValueError(f"{arguments.ground_truth!r} lists a picture twice; remove one annotation")
+        raise ValueError(f"{arguments.ground_truth!r} lists an image twice; remove one annotation")
     return named
 
 
@@ -206,8 +206,8 @@ def _from_files(
     shared = [key for key, count in keys.items() if count > 1]
     if shared:
         raise ValueError(
-            f"{keys[shared[0]]} pictures of the ground truth are called {shared[0]!r}, and results are paired by file names "
-            "without folders: evaluate one folder at a time (--split), or rename the pictures"
+            f"{keys[shared[0]]} images of the ground truth are called {shared[0]!r}, and results are paired by file names "
+            "without folders: evaluate one folder at a time (--split), or rename the images"
         )
     pairs = _pair_names([image_key(name) for name in records], list(found))
     if not pairs:
@@ -234,7 +234,7 @@ def _pair_names(images: list[str], results: list[str]) -> dict[str, str]:
     """
     Which result belongs to which image: the same name or, where no name fits, the same number.
 
-    Benchmarks name results after the number of a picture only: `res_1` for `gt_1.jpg`, `0001001.txt` for `1001.jpg`.
+    Benchmarks name results after the number of an image only: `res_1` for `gt_1.jpg`, `0001001.txt` for `1001.jpg`.
     """
     pairs = {name: name for name in images if name in set(results)}
     if pairs:
@@ -254,12 +254,12 @@ def _pair_names(images: list[str], results: list[str]) -> dict[str, str]:
 
 def _last_number(name: str) -> str:
     digits = re.findall(r"\d+", name)
-    # CTW1500 repeats the running number before the picture's own four digits.
+    # CTW1500 repeats the running number before the image's own four digits.
     return str(int(digits[-1][-4:] if len(digits[-1]) == 7 else digits[-1])) if digits else ""
 
 
 def _to_frame(found: ImageDetections, record) -> ImageDetections:
-    """Detections in the pixels of the record's outlines, which may refer to a picture of another size."""
+    """Detections in the pixels of the record's outlines, which may refer to an image of another size."""
     if found.size is None or record.size is None or tuple(record.size) == found.size or not found.polygons:
         return found
     scale = np.array([record.size[1] / found.size[1], record.size[0] / found.size[0]])
@@ -269,7 +269,7 @@ def _to_frame(found: ImageDetections, record) -> ImageDetections:
 def _detect(
     records: dict, arguments: argparse.Namespace, problems: list[str]
 ) -> Iterator[tuple[str, ImageDetections, ImageDetections]]:
-    """The pipeline's detections in the pictures of the records: those to score, and those that a sweep needs."""
+    """The pipeline's detections in the images of the records: those to score, and those that a sweep needs."""
     from PIL import Image
     from tqdm import tqdm
 
@@ -284,7 +284,7 @@ def _detect(
             try:
                 picture = Image.fromarray(load_record(record))
             except (OSError, ValueError) as error:
-                problems.append(f"{name}: left out, its picture cannot be read ({error})")
+                problems.append(f"{name}: left out, its image cannot be read ({error})")
                 continue
             names.append(name)
             yield picture

@@ -51,7 +51,7 @@ def add_arguments(parser: CommandParser) -> None:
     advanced(
         add("--seed", type=int, default=0, help="seed of the sample (default: 0)"),
         add("--files", action="store_true", help="one file a sample instead of one sheet"),
-        add("--size", type=int, default=480, help="longest edge of a drawn picture (default: 480)"),
+        add("--size", type=int, default=480, help="longest edge of a drawn image (default: 480)"),
     )
 
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     Runs `tcm-hf inspect`.
 
     Returns:
-        `int`: 0, or 1 when an annotation cannot be meant or a picture cannot be read.
+        `int`: 0, or 1 when an annotation cannot be meant or an image cannot be read.
 
     Raises:
         ValueError, OSError: for a wrong command line, source or output; the message says what to change.
@@ -80,11 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     if passed_over := count_passed_over([arguments.source, *(arguments.images or [])]):
         print(f"warning: {describe_passed_over(passed_over)}")
     if not result.counts["images"]:
-        raise ValueError(f"{arguments.source}: no picture with an annotation that can be read")
+        raise ValueError(f"{arguments.source}: no image with an annotation that can be read")
     written = _draw(result, arguments) if result.samples else []
     for path in written:
         print(f"written: {path}")
-    return 1 if errors or result.problem_counts["pictures that cannot be read"] else 0
+    return 1 if errors or result.problem_counts["images that cannot be read"] else 0
 
 
 def _draw(result: Inspection, arguments: argparse.Namespace) -> list[Path]:

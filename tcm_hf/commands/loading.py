@@ -42,7 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
         help=f"checkpoint directory, Hub id, or one of the package: {', '.join(checkpoint_names())}{default}",
     )
     add("--device", help="cpu, cuda, cuda:1, mps, ... (default: the first accelerator, or else cpu)")
-    add("--batch-size", type=positive_int, default=1, help="pictures per forward pass (default: 1)")
+    add("--batch-size", type=positive_int, default=1, help="images per forward pass (default: 1)")
     advanced(
         add(
             "--trust-remote-code",
@@ -57,10 +57,10 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
         "--size",
         type=size,
         metavar="N|SHORTEST,LONGEST",
-        help="pictures are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
+        help="images are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
     )
     advanced(
-        add("--upscale", action="store_true", help="also enlarge pictures that are smaller than the size"),
+        add("--upscale", action="store_true", help="also enlarge images that are smaller than the size"),
         add("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1"),
         add("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded"),
     )

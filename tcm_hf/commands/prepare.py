@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Writes a benchmark as a folder that datasets.load_dataset('imagefolder', data_dir=OUT) loads: pictures and metadata.jsonl
+Writes a benchmark as a folder that datasets.load_dataset('imagefolder', data_dir=OUT) loads: images and metadata.jsonl
 (polygons, ignore, text, width, height), with report.json. A run that was killed goes on where it was; a second one on
 the same OUT is refused while it writes. Nothing is downloaded.
 """
@@ -43,15 +43,15 @@ def add_arguments(parser: CommandParser) -> None:
     add("--split", metavar="NAME", help="read this split only; OUT/NAME is written (default: train)")
     advanced(add("--output-split", metavar="NAME", help="name of the split in OUT, when it is another one"))
     placing = group.add_mutually_exclusive_group()
-    for name, text in (("copy", "copy the pictures (default)"), ("link", "link them"), ("hardlink", "link them hard")):
+    for name, text in (("copy", "copy the images (default)"), ("link", "link them"), ("hardlink", "link them hard")):
         action = placing.add_argument(
             f"--{name}", dest="placing", action="store_const", const=name, default="copy", help=text
         )
         advanced(action)
     advanced(add("--no-repair", action="store_true", help="write every outline as it is, degenerate ones too"))
-    add("--verify", action="store_true", help="decode every picture and leave out damaged ones")
-    add("--skip-bad", action="store_true", help="leave out pictures whose annotation cannot be meant")
-    add("--parquet", type=Path, metavar="DIR", help="also write parquet shards with the pictures, for the Hub")
+    add("--verify", action="store_true", help="decode every image and leave out damaged ones")
+    add("--skip-bad", action="store_true", help="leave out images whose annotation cannot be meant")
+    add("--parquet", type=Path, metavar="DIR", help="also write parquet shards with the images, for the Hub")
     advanced(
         add(
             "--shard-size", type=float, default=SHARD_MEGABYTES, metavar="MB", help="of parquet (default: %(default)s)"
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     Runs `tcm-hf prepare`.
 
     Returns:
-        `int`: 0, or 1 when pictures had to be left out.
+        `int`: 0, or 1 when images had to be left out.
 
     Raises:
         ValueError, OSError: for a wrong command line, source or output; the message says what to change.
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
                     passed_over=passed_over,
                 )
         except AnnotationError as error:
-            hint = "--skip-bad leaves out such pictures; what is done so far is kept"
+            hint = "--skip-bad leaves out such images; what is done so far is kept"
             raise AnnotationError(f"{error} ({hint})") from error
         if report.get("already_complete"):
             print(f"{root} is complete already; --overwrite makes it anew")
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         load = f"datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})"
         print(f"written to {root}; load it with {load}")
         if arguments.placing == "link":
-            print("its pictures are links that lead outside of it: commands that read it need --allow-outside")
+            print("its images are links that lead outside of it: commands that read it need --allow-outside")
         if arguments.parquet is not None:
             shards = write_parquet(root, arguments.parquet, split, arguments.shard_size, arguments.overwrite)
             files = "parquet files" if len(shards) > 1 else "parquet file"

@@ -43,21 +43,21 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Declares the options of reading."""
     group = parser.add_argument_group("reading the data set")
     add = group.add_argument
-    add("--images", type=Path, action="append", metavar="DIR", help="folder of pictures; may be repeated")
+    add("--images", type=Path, action="append", metavar="DIR", help="folder of images; may be repeated")
     add("--annotations", type=Path, metavar="DIR", help="folder of annotation files")
-    add("--missing", choices=MISSING_CHOICES, help="annotations without picture (default: error)")
+    add("--missing", choices=MISSING_CHOICES, help="annotations without image (default: error)")
     advanced(
         add(
             "--frame-size",
             type=int,
             nargs=2,
             metavar=("HEIGHT", "WIDTH"),
-            help="size of the annotated pictures, when SRC has resized copies",
+            help="size of the annotated images, when SRC has resized copies",
         ),
         add(
             "--orientation",
             choices=ORIENTATION_CHOICES,
-            help="what annotations of pictures turned by EXIF refer to",
+            help="what annotations of images turned by EXIF refer to",
         ),
         add("--encoding", metavar="NAME", help="encoding of annotation files (default: UTF-8)"),
         add(
@@ -80,7 +80,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         add(
             "--merge-duplicates",
             action="store_true",
-            help="join the instances of a picture that is listed several times",
+            help="join the instances of an image that is listed several times",
         ),
         add(
             "--allow-outside",

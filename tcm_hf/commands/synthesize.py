@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Renders pictures with text, and their word outlines, as a dataset folder for pre-training or for tests.
+Renders images with text, and their word outlines, as a dataset folder for pre-training or for tests.
 
-OUT gets pictures and metadata.jsonl (file_name, polygons, ignore, text, width, height), which
-datasets.load_dataset("imagefolder", data_dir=OUT) loads. Picture number n depends on the seed and n only, on any number of
+OUT gets images and metadata.jsonl (file_name, polygons, ignore, text, width, height), which
+datasets.load_dataset("imagefolder", data_dir=OUT) loads. Image number n depends on the seed and n only, on any number of
 workers. A run that was stopped goes on where it was, and a second one on OUT is refused while it writes; a larger --count adds
 to a finished folder. Training needs no such folder: tcm_hf.data.synthesis.generator renders while it trains.
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `tcm-hf synthesize`."""
     parser.add_argument("output", metavar="OUT", help="folder to write; new, or of an earlier run with these settings")
     add = parser.add_argument
-    add("--count", type=int, required=True, metavar="N", help="number of pictures in all")
+    add("--count", type=int, required=True, metavar="N", help="number of images in all")
     add(
         "--size",
         type=int,
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="height and width (default: 640 640)",
     )
-    add("--seed", type=int, default=0, metavar="S", help="seed of all pictures (default: 0)")
+    add("--seed", type=int, default=0, metavar="S", help="seed of all images (default: 0)")
     advanced(
         add("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1 to 100; 0 writes PNG (default: 95)")
     )
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--scripts",
         metavar="NAME=WEIGHT,...",
-        help="several writing systems by weight, one a picture, such as latin=8,chinese=1,arabic=1 (default: --script alone)",
+        help="several writing systems by weight, one an image, such as latin=8,chinese=1,arabic=1 (default: --script alone)",
     )
     add("--fonts", nargs="+", metavar="DIR", help="folders of font files (default: the system's and the user's)")
 
@@ -85,14 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--styles",
         metavar="NAME=WEIGHT,...",
-        help="what pictures show, by weight: scene, document, receipt, screen, sign, vertical (default: scene)",
+        help="what images show, by weight: scene, document, receipt, screen, sign, vertical (default: scene)",
     )
     add(
         "--text-free",
         type=float,
         default=DRAWING["text_free"],
         metavar="SHARE",
-        help="share of pictures without words, of patterns that are taken for text (default: 0)",
+        help="share of images without words, of patterns that are taken for text (default: 0)",
     )
     advanced(
         add(
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=float,
             default=DRAWING["quarter_turns"],
             metavar="SHARE",
-            help="share of pictures turned by 90, 180 or 270 degrees (default: 0)",
+            help="share of images turned by 90, 180 or 270 degrees (default: 0)",
         ),
     )
     add(
@@ -143,13 +143,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height of capitals in pixels (default: 8 100)",
     )
     advanced(
-        add("--max-words", type=int, metavar="N", help="most words on one picture"),
+        add("--max-words", type=int, metavar="N", help="most words on one image"),
         add(
             "--degradation",
             type=float,
             default=DRAWING["degradation"],
             metavar="FACTOR",
-            help="factor on the chances of blur, noise, bad light and JPEG artefacts, 0 to 1 (default: 1)",
+            help="factor on the chances of blur, noise, bad light and JPEG artifacts, 0 to 1 (default: 1)",
         ),
     )
 
@@ -183,7 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
         **drawing,
     )
     if not report["words"]:
-        _warn("no picture has a word; choose a larger --size or a smaller --text-height")
+        _warn("no image has a word; choose a larger --size or a smaller --text-height")
     print(
         f"{arguments.output}: {report['images']} images, {report['words']} words, {report['ignored']} of them not readable"
     )

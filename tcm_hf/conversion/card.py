@@ -28,8 +28,8 @@ _LICENSES = {
     ),
     "clip": (
         "mit",
-        "OpenAI publishes CLIP's weights under the MIT licence, and so do the authors of open_clip theirs. Where these "
-        "weights came from another place, its licence holds instead: then correct the one above. The code of `tcm_hf` "
+        "OpenAI publishes CLIP's weights under the MIT license, and so do the authors of open_clip theirs. Where these "
+        "weights came from another place, its license holds instead: then correct the one above. The code of `tcm_hf` "
         "is under Apache-2.0.",
     ),
 }
@@ -69,7 +69,7 @@ def model_card(report, config, processor) -> str:
         _introduction(report, config, name),
         "## Use\n\n" + _usage(report),
         "## Source\n\n" + _source(report),
-        "## Licence\n\n" + license_text,
+        "## License\n\n" + license_text,
         "## Settings\n\n" + _settings(report, config, processor),
     ]
     if report.trained_detector:
@@ -138,9 +138,9 @@ def _settings(report, config, processor) -> str:
         rows.append(("text side", "none"))
     size = ", ".join(f"{key} {value}" for key, value in dict(processor.size).items())
     if report.preset is None:
-        size += ", smaller pictures are not enlarged"
+        size += ", smaller images are not enlarged"
     rows += [
-        ("picture size", size + f", padded to multiples of {processor.size_divisor}"),
+        ("image size", size + f", padded to multiples of {processor.size_divisor}"),
         ("mean, RGB in 0..255", ", ".join(f"{value * 255:.3f}" for value in processor.image_mean)),
         ("standard deviation", ", ".join(f"{value * 255:.3f}" for value in processor.image_std)),
         ("preset of size and thresholds", report.preset or "none, the package's defaults"),
@@ -171,18 +171,18 @@ def _differences(config, report) -> list[str]:
             )
             + f"its positional table has {config.text_config.max_position_embeddings} rows.",
             "The attention pooling keeps its spatial tokens beside the global one, and its positional table is resampled "
-            "bilinearly to every picture.",
+            "bilinearly to every image.",
         ]
         if config.prompt_generator is not None:
             items.append("The language prompt generator's activation is ReLU.")
         if config.visual_prompt:
             items.append(
-                "The visual prompt generator normalises first, lets the pixels attend to each other before they attend to "
+                "The visual prompt generator normalizes first, lets the pixels attend to each other before they attend to "
                 "the text, and is scaled by a single learned number."
             )
         if config.context_decoder:
             items.append(
-                "A second decoder, which the formulas do not have, refines the text embedding by the picture, with a "
+                "A second decoder, which the formulas do not have, refines the text embedding by the image, with a "
                 "learned scale for each channel."
             )
         if config.scale_score_map:
@@ -204,14 +204,14 @@ def _differences(config, report) -> list[str]:
             )
         else:
             items.append("FastTCM's bimodal matching projects the global embedding by a learned square matrix.")
-    items.append("Pictures are normalised with statistics other than CLIP's, see the settings.")
+    items.append("Images are normalized with statistics other than CLIP's, see the settings.")
     return items
 
 
 def _limits(config) -> list[str]:
     limits = [
         "The authors chose checkpoints and thresholds on the test sets of the benchmarks, so that published figures are "
-        "optimistic for other pictures.",
+        "optimiztic for other images.",
         "The conversion measures nothing: evaluate the model on your own data before you rely on it.",
     ]
     if config.text_side:

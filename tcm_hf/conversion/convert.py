@@ -293,7 +293,7 @@ def _initialize(model: TCMForTextDetection, names: Mapping[str, str]) -> None:
     forgotten = [name for name in names if state[name].is_floating_point() and state[name].isnan().any()]
     if forgotten:
         raise ValueError(
-            f"the detector does not initialise {forgotten[0]!r}; `_init_weights` only knows layers of torch.nn."
+            f"the detector does not initialize {forgotten[0]!r}; `_init_weights` only knows layers of torch.nn."
         )
 
 

@@ -205,7 +205,7 @@ _LEFT_OVER_REASONS = [
     ),
     (
         r"visual_prompt_generator\.decoder\.\d+\.norm2\..+",
-        "exact simplification: normalises the query of an attention with a single key, where the query has no influence",
+        "exact simplification: normalizes the query of an attention with a single key, where the query has no influence",
     ),
     (r"ema_.+", "moving average of the weights kept by the training"),
 ]
@@ -261,7 +261,7 @@ class Weights:
 
 def detect_layout(weights: Weights) -> Layout:
     """
-    Recognises the layout by the names of the tensors.
+    Recognizes the layout by the names of the tensors.
 
     Raises:
         ConversionError: if it is none that can be converted.
@@ -380,7 +380,7 @@ def make_plan(weights: Weights, layout: Layout, config: TCMConfig, expected: Map
             if layout.trained_detector:
                 problems.append(f"nothing is known to become {key!r}")
             else:
-                plan.new[key] = "not a part of CLIP: initialised, to be trained"
+                plan.new[key] = "not a part of CLIP: initialized, to be trained"
             continue
         name, _ = found
         if name not in weights.tensors:

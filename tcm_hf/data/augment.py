@@ -11,10 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Random geometry and colour for training: one affine warp from the source picture to the training crop.
+"""Random geometry and color for training: one affine warp from the source image to the training crop.
 
-Scale, rotation, flip, aspect and crop are composed into a single matrix, so a picture is resampled once: sharper text
-than a chain of resizes, and the cost is that of the crop, not of the picture.
+Scale, rotation, flip, aspect and crop are composed into a single matrix, so an image is resampled once: sharper text
+than a chain of resizes, and the cost is that of the crop, not of the image.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("Augmentation needs OpenCV: pip install opencv-python-headless") from error
 
 
-# Mean colour of the DB input statistics: after normalisation a border of this colour is (nearly) zero, like padding.
+# Mean color of the DB input statistics: after normalization a border of this color is (nearly) zero, like padding.
 MEAN_COLOR = (123, 117, 104)
 # Below this scale a bilinear warp skips source pixels, and thin strokes break up.
 _ANTIALIAS_SCALE = 0.6
@@ -41,10 +41,10 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 def pixel_matrix(matrix: np.ndarray) -> np.ndarray:
     """
-    Turns an affine map of continuous coordinates into the one OpenCV wants, whose integer points are pixel centres.
+    Turns an affine map of continuous coordinates into the one OpenCV wants, whose integer points are pixel centers.
 
     Args:
-        matrix (`np.ndarray` of shape (2, 3) or (3, 3)): map of points with the picture spanning 0..width, 0..height.
+        matrix (`np.ndarray` of shape (2, 3) or (3, 3)): map of points with the image spanning 0..width, 0..height.
 
     Returns:
         `np.ndarray`: of shape (2, 3), for `cv2.warpAffine`.
@@ -127,7 +127,7 @@ def crop_polygons(
 
 class TextAugmentation:
     """
-    Random scale, rotation, flip, aspect, text-aware crop and colour, as a function of a random generator only.
+    Random scale, rotation, flip, aspect, text-aware crop and color, as a function of a random generator only.
 
     Args:
         crop_size (`int`, *optional*, defaults to 640): side of the square result in pixels.
@@ -146,14 +146,14 @@ class TextAugmentation:
         blur (`float`, *optional*, defaults to 0.1): chance of a light blur (Gaussian, sigma 0.4 to 1.2 pixels).
         motion_blur (`float`, *optional*, defaults to 0.05): chance of a camera in motion, by 3 to 13 pixels any way.
         noise (`float`, *optional*, defaults to 0.1): chance of sensor-like noise (sigma 2 to 10 levels).
-        jpeg (`float`, *optional*, defaults to 0.0): chance of JPEG artefacts (quality 30 to 90).
+        jpeg (`float`, *optional*, defaults to 0.0): chance of JPEG artifacts (quality 30 to 90).
         anchor_probability (`float`, *optional*, defaults to 0.9):
             Chance that the crop is placed to hold one randomly chosen readable word as a whole; the scale is
-            lowered if that word would not fit. Otherwise the crop lies anywhere in the picture.
+            lowered if that word would not fit. Otherwise the crop lies anywhere in the image.
         crop_attempts (`int`, *optional*, defaults to 5): placements tried; the one that cuts the fewest words is used.
         min_visible (`float`, *optional*, defaults to 0.5): see [`crop_polygons`].
         min_side (`float`, *optional*, defaults to 6.0): see [`crop_polygons`].
-        border_color (`tuple[int, int, int]`, *optional*, defaults to `(123, 117, 104)`): RGB outside of the picture.
+        border_color (`tuple[int, int, int]`, *optional*, defaults to `(123, 117, 104)`): RGB outside of the image.
 
     Defaults of scale, rotation, flip, brightness, saturation and crop size are those of DBNet's published training.
 
@@ -227,15 +227,15 @@ class TextAugmentation:
         frame_size: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, list[np.ndarray], list[bool]]:
         """
-        Augments one picture.
+        Augments one image.
 
         Args:
             image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.
             polygons (`list[np.ndarray]`): polygons of shape (n, 2), in pixels of the annotation frame.
             ignore (`list[bool]`): one flag a polygon.
             rng (`np.random.Generator`): the only source of randomness.
-            frame_size (`tuple[int, int]`, *optional*, defaults to the picture's size):
-                (height, width) of the annotation frame: the picture is treated as if resized to it first.
+            frame_size (`tuple[int, int]`, *optional*, defaults to the image's size):
+                (height, width) of the annotation frame: the image is treated as if resized to it first.
 
         Returns:
             `tuple[np.ndarray, list[np.ndarray], list[bool]]`: RGB uint8 of shape (crop_size, crop_size, 3), polygons
@@ -286,7 +286,7 @@ class TextAugmentation:
 
         height, width = frame_size
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ linear.T
-        # Where the crop's top-left corner may lie so that the crop stays in the picture, or the picture in the crop.
+        # Where the crop's top-left corner may lie so that the crop stays in the image, or the image in the crop.
         low, high = corners.min(axis=0), corners.max(axis=0) - self.crop_size
         low, high = np.minimum(low, high), np.maximum(low, high)
         boxes = np.array([[(q := p @ linear.T).min(axis=0), q.max(axis=0)] for p in polygons]).reshape(-1, 2, 2)
@@ -310,11 +310,11 @@ class TextAugmentation:
 
     def warp(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """
-        Resamples a picture into the crop.
+        Resamples an image into the crop.
 
         Args:
             image (`np.ndarray`): RGB uint8 of shape (height, width, 3).
-            matrix (`np.ndarray` of shape (3, 3)): map from the picture to the crop, in continuous coordinates.
+            matrix (`np.ndarray` of shape (3, 3)): map from the image to the crop, in continuous coordinates.
 
         Returns:
             `np.ndarray`: RGB uint8 of shape (crop_size, crop_size, 3).
@@ -336,7 +336,7 @@ class TextAugmentation:
         )
 
     def _fill_border(self, crop: np.ndarray, matrix: np.ndarray, width: int, height: int) -> None:
-        """Restores the border's colour, in place, after the colour jitter: a model is to see one padding, not many."""
+        """Restores the border's color, in place, after the color jitter: a model is to see one padding, not many."""
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ matrix[:2, :2].T + matrix[:2, 2]
         side = self.crop_size
         frame = np.array([[0, 0], [side, 0], [side, side], [0, side]]) - matrix[:2, 2]
@@ -350,7 +350,7 @@ class TextAugmentation:
 
     def photometric(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """
-        Jitters colour and, by chance, adds blur, noise and compression artefacts.
+        Jitters color and, by chance, adds blur, noise and compression artifacts.
 
         Args:
             image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.
@@ -363,7 +363,7 @@ class TextAugmentation:
         contrast = 1 + rng.uniform(-self.contrast, self.contrast)
         saturation = 1 + rng.uniform(-self.saturation, self.saturation)
         cast = 1 + rng.uniform(-self.color_cast, self.color_cast, size=3)
-        # All four are affine in the colour, so one 3x4 matrix does them in one pass over the pixels.
+        # All four are affine in the color, so one 3x4 matrix does them in one pass over the pixels.
         matrix = contrast * cast[:, None] * (saturation * np.eye(3) + (1 - saturation) * _LUMA[None, :])
         offset = shift + 128.0 * (1 - contrast)
         image = cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))
@@ -422,7 +422,7 @@ def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.n
 
 def jpeg_artifacts(image: np.ndarray, quality: int) -> np.ndarray:
     """
-    Compresses and decodes a picture.
+    Compresses and decodes an image.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3).
@@ -431,7 +431,7 @@ def jpeg_artifacts(image: np.ndarray, quality: int) -> np.ndarray:
     Returns:
         `np.ndarray`: RGB uint8 of the same shape.
     """
-    # Channel order hardly matters to the artefacts, so the two colour conversions are saved.
+    # Channel order hardly matters to the artifacts, so the two color conversions are saved.
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None, "it was encoded just before"

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Repairs the outlines of a picture, and says which of them no detector can learn."""
+"""Repairs the outlines of an image, and says which of them no detector can learn."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ REPEATED_POINTS = "repeated points removed"
 CORNERS_ORDERED = "corners of a crossing quadrilateral put in order"
 LARGEST_PART = "largest part of an outline that crosses itself kept"
 NO_AREA = "outline without area"
-OUTSIDE = "outline outside of the picture"
+OUTSIDE = "outline outside of the image"
 
 
 @dataclass
 class CleanInstances:
     """
-    The instances of a picture that are fit for training, and what became of the others.
+    The instances of an image that are fit for training, and what became of the others.
 
     Args:
         kept (`list[int]`): Places of the instances that were kept.
         polygons (`list[np.ndarray]`): Their outlines, float32 of shape (n, 2).
         repaired (`list[tuple[int, str]]`): Place and kind of every repair.
         dropped (`list[tuple[int, str]]`): Place and reason of every instance that was left out.
-        partly_outside (`int`): How many outlines reach over the picture's border; they stay as they are.
+        partly_outside (`int`): How many outlines reach over the image's border; they stay as they are.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -53,12 +53,12 @@ class CleanInstances:
 
 def clean_instances(polygons: Iterable[np.ndarray], height: int, width: int) -> CleanInstances:
     """
-    Repairs the outlines of a picture, and leaves out those that enclose nothing inside of it.
+    Repairs the outlines of an image, and leaves out those that enclose nothing inside of it.
 
     Args:
         polygons (`Iterable[np.ndarray]`): Outlines of shape (n, 2) in pixels.
-        height (`int`): Height of the picture.
-        width (`int`): Width of the picture.
+        height (`int`): Height of the image.
+        width (`int`): Width of the image.
 
     Returns:
         `CleanInstances`: an outline that is valid already is kept to the last bit.

@@ -47,24 +47,24 @@ class TextDetectionDataset(Dataset):
 
     Args:
         records (`Sequence[TextRecord]`):
-            Annotated pictures; may be empty when `synthetic_fraction` is 1.
+            Annotated images; may be empty when `synthetic_fraction` is 1.
         build_targets (`Callable`):
             `build_targets(polygons, ignore, height, width) -> dict[str, np.ndarray]`, for example
             `tcm_hf.targets.db.build_db_targets`.
         augmentation (`TextAugmentation`, *optional*, defaults to `TextAugmentation()`):
-            Turns picture and polygons into the training crop.
+            Turns image and polygons into the training crop.
         synthetic (`SyntheticTextGenerator`, *optional*):
             Source of rendered words; needed if one of the next two is above 0. Its `size` must equal the crop size.
         synthetic_fraction (`float`, *optional*, defaults to 0.0):
             Share of the samples that show rendered words only.
         paste_probability (`float`, *optional*, defaults to 0.0):
-            Chance that rendered words are pasted on a photo before its augmentation.
+            Chance that rendered words are pasted on an image before its augmentation.
         length (`int`, *optional*, defaults to the number of records):
             Samples an epoch. Successive epochs walk on through the records.
         seed (`int`, *optional*, defaults to 0):
             Seed of every random choice.
         keep_images (`bool`, *optional*, defaults to `True`):
-            Keep decoded pictures in memory (height x width x 3 bytes each, at their stored size).
+            Keep decoded images in memory (height x width x 3 bytes each, at their stored size).
         image_mean (`tuple[float, float, float]`, *optional*, defaults to `(122.679, 116.669, 104.007)`):
             RGB mean on 0..255.
         image_std (`tuple[float, float, float]`, *optional*, defaults to `(58.395, 57.12, 57.375)`):
@@ -72,7 +72,7 @@ class TextDetectionDataset(Dataset):
 
     Each item is `{"pixel_values": FloatTensor (3, height, width), "labels": dict[str, Tensor]}`. Call `set_epoch` before
     each epoch; it also reaches persistent workers. Call `preload` before the workers start, so that they share one copy of
-    the decoded pictures.
+    the decoded images.
 
     Raises:
         ValueError: if there is nothing to draw samples from, or a probability lies outside 0..1.
@@ -98,7 +98,7 @@ class TextDetectionDataset(Dataset):
             if value > 0 and synthetic is None:
                 raise ValueError(f"`{name}`={value} needs a `synthetic` generator (SyntheticTextGenerator)")
         if not len(records) and synthetic_fraction < 1:
-            raise ValueError("`records` is empty: give annotated pictures, or a generator with `synthetic_fraction`=1")
+            raise ValueError("`records` is empty: give annotated images, or a generator with `synthetic_fraction`=1")
         if not len(records) and length is None:
             raise ValueError("`length` is needed when there are no records to count")
         self.records = list(records)
@@ -133,7 +133,7 @@ class TextDetectionDataset(Dataset):
         self._epoch.fill_(int(epoch))
 
     def preload(self) -> None:
-        """Decodes every picture now; worker processes forked later share the memory."""
+        """Decodes every image now; worker processes forked later share the memory."""
         for index in range(len(self.records)):
             self._load(index)
 
@@ -147,7 +147,7 @@ class TextDetectionDataset(Dataset):
 
     def sample(self, index: int) -> tuple[np.ndarray, list[np.ndarray], list[bool]]:
         """
-        The augmented crop before targets and normalisation, for display and checks.
+        The augmented crop before targets and normalization, for display and checks.
 
         Args:
             index (`int`): position within the epoch.
@@ -168,7 +168,7 @@ class TextDetectionDataset(Dataset):
         polygons, ignore = record.polygons, record.ignore
         height, width = record.size if record.size is not None else image.shape[:2]
         if rng.random() < self.paste_probability and self.synthetic is not None:
-            # Words are drawn into the stored picture; its frame may be stretched, which only adds variety of shapes.
+            # Words are drawn into the stored image; its frame may be stretched, which only adds variety of shapes.
             stretch = np.array([image.shape[1] / width, image.shape[0] / height], dtype=np.float32)
             pasted = self.synthetic.paste_words(image, [polygon * stretch for polygon in polygons], rng, ignore=ignore)
             image, ignore = pasted[0], pasted[2]
@@ -180,7 +180,7 @@ class TextDetectionDataset(Dataset):
         return _make_item(*self.sample(index), self.build_targets, self.image_mean, self.image_std)
 
     def __getstate__(self) -> dict:
-        # Decoded pictures are a cache; a spawned worker must not receive gigabytes through a pipe.
+        # Decoded images are a cache; a spawned worker must not receive gigabytes through a pipe.
         return {**self.__dict__, "_images": {}}
 
 

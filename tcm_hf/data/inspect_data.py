@@ -50,7 +50,7 @@ class Inspection:
     What is in a data set.
 
     Args:
-        counts (`Counter`): Numbers of pictures, instances and so on, by name.
+        counts (`Counter`): Numbers of images, instances and so on, by name.
         problems (`dict[str, list[str]]`): Places of what is wrong, by kind; the first five each.
         problem_counts (`Counter`): How many there are of each kind.
         heights (`list[float]`): Shorter side of every readable text's minimum-area rectangle, in pixels.
@@ -78,7 +78,7 @@ class Inspection:
         """What a training would fail on, or should be looked at."""
         warnings = []
         if not self.counts["instances"]:
-            warnings.append("no text: no picture has an instance, so that there is nothing to learn")
+            warnings.append("no text: no image has an instance, so that there is nothing to learn")
         elif self.counts["ignored"] == self.counts["instances"]:
             warnings.append("all ignored: every instance is marked unreadable, so that there is nothing to learn")
         for kind, count in self.problem_counts.items():
@@ -93,7 +93,7 @@ def inspect_records(records: Iterable[TextRecord], shots: int = 16, seed: int = 
 
     Args:
         records (`Iterable[TextRecord]`): The data set; it is walked through once.
-        shots (`int`, *optional*, defaults to 16): Size of the sample; every picture has the same chance.
+        shots (`int`, *optional*, defaults to 16): Size of the sample; every image has the same chance.
         seed (`int`, *optional*, defaults to 0): Seed of the sample.
 
     Returns:
@@ -104,7 +104,7 @@ def inspect_records(records: Iterable[TextRecord], shots: int = 16, seed: int = 
     chosen: list[tuple[int, TextRecord]] = []
     for number, record in enumerate(records):
         _count(record, result)
-        # Reservoir sampling: the number of pictures is not known before.
+        # Reservoir sampling: the number of images is not known before.
         if number < shots:
             chosen.append((number, record))
         elif (place := rng.randrange(number + 1)) < shots:
@@ -130,7 +130,7 @@ def _count(record: TextRecord, result: Inspection) -> None:
         stored = picture_size(image)
         height, width = record.size or stored
     except (OSError, ValueError) as error:
-        result.note("pictures that cannot be read", f"{record.name} ({error})")
+        result.note("images that cannot be read", f"{record.name} ({error})")
         return
     clean = clean_instances(record.polygons, height, width)
     for index, reason in clean.dropped:
@@ -141,7 +141,7 @@ def _count(record: TextRecord, result: Inspection) -> None:
     if clean.partly_outside:
         result.counts["partly outside"] += clean.partly_outside
         if clean.partly_outside * 2 > count:
-            result.note("pictures with most text reaching over the border (a resized or turned copy?)", record.name)
+            result.note("images with most text reaching over the border (a resized or turned copy?)", record.name)
     for index, polygon in zip(clean.kept, clean.polygons):
         if not record.ignore[index]:
             quad = minimum_area_quad(polygon)
@@ -186,13 +186,13 @@ def draw_sample(record: TextRecord, targets: str | None = None, size: int = 640)
     Args:
         record (`TextRecord`): The record.
         targets (`str`, *optional*): the detector whose targets are drawn, see [`target_views`]; none by default.
-        size (`int`, *optional*, defaults to 640): Longest edge of the picture, in pixels; smaller ones stay as they are.
+        size (`int`, *optional*, defaults to 640): Longest edge of the image, in pixels; smaller ones stay as they are.
 
     Returns:
-        `PIL.Image.Image`: RGB; with targets several pictures of that size side by side.
+        `PIL.Image.Image`: RGB; with targets several images of that size side by side.
 
     Raises:
-        OSError: if the picture cannot be read.
+        OSError: if the image cannot be read.
     """
     pixels = load_record(record)
     scale = min(1.0, size / max(pixels.shape[:2]))
@@ -221,13 +221,13 @@ def target_views(
     polygons: list[np.ndarray], ignore: list[bool], height: int, width: int, detector: str
 ) -> list[np.ndarray]:
     """
-    Pictures of the training targets of a detector.
+    Images of the training targets of a detector.
 
     Args:
-        polygons (`list[np.ndarray]`): Outlines in pixels of the picture.
+        polygons (`list[np.ndarray]`): Outlines in pixels of the image.
         ignore (`list[bool]`): One flag for each.
-        height (`int`): Height of the picture.
-        width (`int`): Width of the picture.
+        height (`int`): Height of the image.
+        width (`int`): Width of the image.
         detector (`str`):
             Name of a detector, such as `"db"`, or the Python file of one's own. Its declaration says what is drawn, see
             `target_views` of [`Detector`].

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Parquet shards of a prepared folder, with the pictures inside, for the Hub."""
+"""Parquet shards of a prepared folder, with the images inside, for the Hub."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_parquet(
     overwrite: bool = False,
 ) -> list[Path]:
     """
-    Writes a prepared folder as parquet shards with the pictures inside, ready for the Hub.
+    Writes a prepared folder as parquet shards with the images inside, ready for the Hub.
 
     Shards of the same rows that are there already are kept, so that a killed run goes on; they appear when all of them are
     complete. A shard knows its rows by a digest in its schema.
@@ -51,7 +51,7 @@ def write_parquet(
         folder (`str` or `Path`): Folder with `metadata.jsonl`.
         output (`str` or `Path`): Folder of the shards, `data/<split>-00000-of-00001.parquet` and so on.
         split (`str`): Name of the split.
-        shard_megabytes (`float`, *optional*, defaults to 400): Size of the pictures in a shard.
+        shard_megabytes (`float`, *optional*, defaults to 400): Size of the images in a shard.
         overwrite (`bool`, *optional*, defaults to `False`): Whether shards that are there already are replaced.
 
     Returns:

@@ -47,12 +47,12 @@ PLACING = ("copy", "link", "hardlink")
 MAX_EXAMPLES = 10
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------
+# Images -----------------------------------------------------------------------------------------------------------
 
 
 def picture_size(image: Any) -> tuple[int, int]:
     """
-    (height, width) of the upright picture, without decoding a file.
+    (height, width) of the upright image, without decoding a file.
 
     Raises:
         OSError: if it cannot be read.
@@ -65,12 +65,12 @@ def picture_size(image: Any) -> tuple[int, int]:
 
 class PictureStore:
     """
-    Places pictures in a folder, each complete or not at all.
+    Places images in a folder, each complete or not at all.
 
     Args:
-        root (`Path`): The folder; pictures go into its sub-folder `images`.
-        source (`Path`): Where pictures come from; their folders below it are kept.
-        placing (`str`): `"copy"`, `"link"` (symbolic) or `"hardlink"`, for pictures that are files.
+        root (`Path`): The folder; images go into its sub-folder `images`.
+        source (`Path`): Where images come from; their folders below it are kept.
+        placing (`str`): `"copy"`, `"link"` (symbolic) or `"hardlink"`, for images that are files.
     """
 
     def __init__(self, root: Path, source: Path, placing: str):
@@ -79,7 +79,7 @@ class PictureStore:
         self.taken: set[str] = set()
 
     def name(self, record: TextRecord, image: Any) -> str:
-        """A free name for a record's picture, relative to the folder; the same one in every run."""
+        """A free name for a record's image, relative to the folder; the same one in every run."""
         given = Path(image if isinstance(image, (str, Path)) else record.image_name or "picture")
         try:
             below: tuple[str, ...] = given.relative_to(self.source).parts[:-1]
@@ -98,7 +98,7 @@ class PictureStore:
         return name
 
     def place(self, image: Any, name: str) -> None:
-        """Puts a picture where it belongs."""
+        """Puts an image where it belongs."""
         target = self.root / name
         with naming(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,18 +159,18 @@ def prepare_dataset(
     """
     Writes records as a folder that `datasets.load_dataset("imagefolder", data_dir=...)` loads.
 
-    Pictures go to `images/`, annotations to `metadata.jsonl`, which appears when everything is there, beside `report.json`.
+    Images go to `images/`, annotations to `metadata.jsonl`, which appears when everything is there, beside `report.json`.
     A run that was killed goes on where it was when it is called again with the same records and settings.
 
     Args:
         records (`Iterable[TextRecord]`): The records; in a resumed run the same ones in the same order.
         output (`str` or `Path`): The folder, new or of a run that was killed.
-        source (`str` or `Path`, *optional*, defaults to `"."`): Folders of pictures below it are kept.
+        source (`str` or `Path`, *optional*, defaults to `"."`): Folders of images below it are kept.
         placing (`str`, *optional*, defaults to `"copy"`): `"copy"`, `"link"` (symbolic) or `"hardlink"`.
         repair (`bool`, *optional*, defaults to `True`):
-            Whether to repair outlines, and to leave out those without area inside the picture. Without it every outline
+            Whether to repair outlines, and to leave out those without area inside the image. Without it every outline
             is written as it is.
-        verify (`bool`, *optional*, defaults to `False`): Whether to decode every picture, and leave out damaged ones.
+        verify (`bool`, *optional*, defaults to `False`): Whether to decode every image, and leave out damaged ones.
         languages (`bool`, *optional*, defaults to `False`): Whether to write a column `language`.
         settings (`dict`, *optional*): What the report says about the source; must be the same in a resumed run.
         errors (`list[str]`, *optional*): Errors of annotations that the reader left out, for the report.
@@ -178,7 +178,7 @@ def prepare_dataset(
         progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
         overwrite (`bool`, *optional*, defaults to `False`):
             Whether to remove what an earlier run made, as soon as the first record could be read.
-        passed_over (`Mapping[str, int]`, *optional*): Files that are no pictures by their suffix, for the report.
+        passed_over (`Mapping[str, int]`, *optional*): Files that are no images by their suffix, for the report.
 
     Returns:
         `dict`: the report.
@@ -224,7 +224,7 @@ def prepare_held_folder(
         rest = iter(records)
         first = list(islice(rest, 1))
         if not first:
-            raise ValueError(f"nothing to write to {root}: the source has no picture; what is there was left as it is")
+            raise ValueError(f"nothing to write to {root}: the source has no image; what is there was left as it is")
         records = chain(first, rest)
         # From here on this is a new run, also for one that goes on after a kill.
         _write_text(journal, "")
@@ -248,7 +248,7 @@ def prepare_held_folder(
             if count <= len(done):
                 if done[count - 1] != record.name:
                     raise ValueError(
-                        f"{root}: the source has changed since the unfinished run (picture {count} was {done[count - 1]}, is "
+                        f"{root}: the source has changed since the unfinished run (image {count} was {done[count - 1]}, is "
                         f"{record.name}); start again with --overwrite"
                     )
                 continue
@@ -257,15 +257,13 @@ def prepare_held_folder(
             file.write(json.dumps(entry) + "\n")
             file.flush()
     if count < len(done):
-        raise ValueError(
-            f"{root}: the source has fewer pictures than the unfinished run; start again with --overwrite"
-        )
+        raise ValueError(f"{root}: the source has fewer images than the unfinished run; start again with --overwrite")
     store.temporary.unlink(missing_ok=True)
     report = _summarize(_journal_entries(journal), settings, errors or [], passed_over or {})
     report["warnings"] += warnings or []
     if not report["images"]:
         example = "".join(f" ({report['examples'][reason][0]})" for reason in list(report["dropped_images"])[:1])
-        raise ValueError(f"nothing to write to {root}: no picture of the source could be used{example}; see {journal}")
+        raise ValueError(f"nothing to write to {root}: no image of the source could be used{example}; see {journal}")
     _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w") as file:
         for entry in _journal_entries(journal):
@@ -369,7 +367,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _prepare_record(record: TextRecord, store: PictureStore, repair: bool, verify: bool, languages: bool) -> dict:
-    """Places a picture and makes its line of the journal."""
+    """Places an image and makes its line of the journal."""
     entry: dict[str, Any] = {"source": record.name, "row": None}
     try:
         image = record.image.load() if isinstance(record.image, DatasetImage) else record.image
@@ -381,8 +379,8 @@ def _prepare_record(record: TextRecord, store: PictureStore, repair: bool, verif
         name = store.name(record, image)
     except (OSError, ValueError) as error:
         if isinstance(record.image, (str, Path)) and not Path(record.image).is_file():
-            return {**entry, "error": "picture not found", "detail": str(error)}
-        return {**entry, "error": "picture cannot be read", "detail": str(error)}
+            return {**entry, "error": "image not found", "detail": str(error)}
+        return {**entry, "error": "image cannot be read", "detail": str(error)}
     height, width = record.size or stored
     clean = clean_instances(record.polygons, height, width)
     if not repair:
@@ -464,12 +462,12 @@ def _summarize(entries: Iterable[dict], settings: dict, errors: list[str], passe
 def _warnings(counts: Counter, passed_over: Mapping[str, int]) -> list[str]:
     warnings = [describe_passed_over(passed_over)] if passed_over else []
     if counts["images"] and not counts["instances"]:
-        warnings.append("no text: no picture has an instance")
+        warnings.append("no text: no image has an instance")
     elif counts["instances"] and counts["ignored"] == counts["instances"]:
         warnings.append("all ignored: every instance is marked unreadable, so that nothing can be learnt")
     if counts["partly_outside"] * 10 > counts["instances"]:
         warnings.append(
-            "many outlines reach over the border: are the pictures resized copies (--frame-size), or turned by EXIF "
+            "many outlines reach over the border: are the images resized copies (--frame-size), or turned by EXIF "
             "(--orientation)?"
         )
     return warnings

@@ -14,7 +14,7 @@
 
 """Few-shot subsets of a data set: seeded, nested, and written as a list that can be published and read back.
 
-Every picture gets a place in one order that depends on the seed and on its own name only; a subset is the start of that
+Every image gets a place in one order that depends on the seed and on its own name only; a subset is the start of that
 order. So the 1 % lie inside the 5 %, whatever order the files were listed in, and on every machine.
 """
 
@@ -35,14 +35,14 @@ SUBSET_FORMAT = "tcm_hf.subset"
 
 def record_ids(records: Sequence[TextRecord]) -> list[str]:
     """
-    Names by which a subset refers to pictures.
+    Names by which a subset refers to images.
 
     Args:
         records (`Sequence[TextRecord]`): the whole data set.
 
     Returns:
         `list[str]`: the file names, with as many of their folders as it takes to tell all of them apart; `row-N` for
-        pictures without a file.
+        images without a file.
     """
     paths = []
     for row, record in enumerate(records):
@@ -61,7 +61,7 @@ def subset_order(names: Sequence[str], seed: int = 0) -> list[str]:
     The order whose starts are the subsets.
 
     Args:
-        names (`Sequence[str]`): names of all pictures, each once.
+        names (`Sequence[str]`): names of all images, each once.
         seed (`int`, *optional*, defaults to 0): another seed gives another order.
 
     Returns:
@@ -72,7 +72,7 @@ def subset_order(names: Sequence[str], seed: int = 0) -> list[str]:
     """
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if list(names).count(name) > 1})[:3]
-        raise ValueError(f"every picture needs a name of its own; these come more than once: {twice}")
+        raise ValueError(f"every image needs a name of its own; these come more than once: {twice}")
     return sorted(
         names, key=lambda name: hashlib.sha256(f"{int(seed)}:{name}".encode("utf-8", "surrogatepass")).digest()
     )
@@ -85,9 +85,9 @@ def select_subset(
     Chooses a subset; with one seed, a smaller one always lies inside a larger one.
 
     Args:
-        names (`Sequence[str]`): names of all pictures.
-        fraction (`float`, *optional*): share of the pictures, above 0 and at most 1; at least one picture is taken.
-        shots (`int`, *optional*): number of pictures, instead of `fraction`.
+        names (`Sequence[str]`): names of all images.
+        fraction (`float`, *optional*): share of the images, above 0 and at most 1; at least one image is taken.
+        shots (`int`, *optional*): number of images, instead of `fraction`.
         seed (`int`, *optional*, defaults to 0): see [`subset_order`].
 
     Returns:
@@ -103,7 +103,7 @@ def select_subset(
             raise ValueError(f"`fraction` must be above 0 and at most 1 (1 % is 0.01), got {fraction}")
         shots = max(1, int(fraction * len(names) + 0.5))
     if shots is None or not 1 <= shots <= len(names):
-        raise ValueError(f"`shots` must be between 1 and the number of pictures, {len(names)}, got {shots}")
+        raise ValueError(f"`shots` must be between 1 and the number of images, {len(names)}, got {shots}")
     return subset_order(names, seed)[:shots]
 
 
@@ -119,7 +119,7 @@ def filter_records(records: Sequence[TextRecord], names: Sequence[str]) -> list[
         `list[TextRecord]`: the records, in the order of `names`.
 
     Raises:
-        ValueError: if a name is not in the data set, or two names are one picture of it.
+        ValueError: if a name is not in the data set, or two names are one image of it.
     """
     by_name = dict(zip(record_ids(records), records))
     missing = [name for name in names if name not in by_name]
@@ -132,14 +132,14 @@ def filter_records(records: Sequence[TextRecord], names: Sequence[str]) -> list[
             found = by_end.get(name.rsplit("/", 1)[-1], [])
             if len(found) != 1:
                 raise ValueError(
-                    f"the subset names {name!r}, of which this data set of {len(by_name)} pictures has {len(found)}; "
+                    f"the subset names {name!r}, of which this data set of {len(by_name)} images has {len(found)}; "
                     "use the list with the data set that it was drawn from"
                 )
             by_name[name] = found[0]
     chosen = [by_name[name] for name in names]
     if len({id(record) for record in chosen}) < len(set(names)):
         raise ValueError(
-            "two names of the subset lead to one picture of this data set; use the list with the data set that it was drawn "
+            "two names of the subset lead to one image of this data set; use the list with the data set that it was drawn "
             "from"
         )
     return chosen
@@ -151,7 +151,7 @@ def write_subset(path: str | os.PathLike, names: Sequence[str], **facts) -> None
 
     Args:
         path (`str` or `os.PathLike`): the file.
-        names (`Sequence[str]`): names of the pictures.
+        names (`Sequence[str]`): names of the images.
         facts: what a reader should know, for example `seed`, `fraction` and `total`.
 
     Raises:
@@ -170,11 +170,11 @@ def read_subset(path: str | os.PathLike) -> list[str]:
         path (`str` or `os.PathLike`): the file.
 
     Returns:
-        `list[str]`: names of the pictures.
+        `list[str]`: names of the images.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it names no pictures, or one of them twice.
+        ValueError: if it names no images, or one of them twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -194,7 +194,7 @@ def read_subset(path: str | os.PathLike) -> list[str]:
         lines = (line.strip() for line in text.splitlines())
         names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise ValueError(f"{path}: names no picture")
+        raise ValueError(f"{path}: names no image")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: names a picture twice")
+        raise ValueError(f"{path}: names an image twice")
     return names

@@ -40,7 +40,7 @@ class ImageDetections:
         source (`str`): File, or entry, for messages.
         polygons (`list[np.ndarray]`): Outlines of shape `(n, 2)` in pixels.
         scores (`list[float]` or `None`): One for each outline, if the file has them.
-        size (`tuple[int, int]`, *optional*): (height, width) of the picture to which the outlines refer.
+        size (`tuple[int, int]`, *optional*): (height, width) of the image to which the outlines refer.
         rotated_boxes (`list[tuple]`, *optional*): The outlines as `(x, y, width, height, angle)`, if they came so.
     """
 

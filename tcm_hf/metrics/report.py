@@ -32,8 +32,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1rem; margin: 2rem 0 .3rem; overflow-wrap: anywhere }
 p { margin: .2rem 0 } table { border-collapse: collapse } td, th { padding: .1rem .8rem .1rem 0; text-align: left }
-.picture { position: relative; background: #ddd } .picture img { display: block; width: 100%; height: auto }
-.picture svg { position: absolute; inset: 0; width: 100%; height: 100% }
+.image { position: relative; background: #ddd } .image img { display: block; width: 100%; height: auto }
+.image svg { position: absolute; inset: 0; width: 100%; height: 100% }
 polygon { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke }
 .truth { stroke: #00c853 } .missed { stroke: #00c853; stroke-dasharray: 6 4; fill: #ffab0088 }
 .ignored { stroke: #9e9e9e; stroke-dasharray: 2 3 } .found { stroke: #ff1744 } .wrong { stroke: #ff1744; fill: #ff174455 }
@@ -108,7 +108,7 @@ def write_gallery(
     """
     Writes a page with the images that were scored worst, their outlines drawn over them.
 
-    The page is one file: pictures are inside it as small JPEGs, and it loads nothing from anywhere.
+    The page is one file: images are inside it as small JPEGs, and it loads nothing from anywhere.
 
     Args:
         directory (`str` or `Path`): Folder for the page, `index.html`.
@@ -117,7 +117,7 @@ def write_gallery(
             a `PIL.Image.Image`, or `None` if there is none, and outlines in its pixels; scores may be `None`.
         count (`int`, *optional*, defaults to 24): How many images at most.
         title (`str`, *optional*): Heading.
-        max_edge (`int`, *optional*, defaults to 1000): Longest edge of the pictures, in pixels.
+        max_edge (`int`, *optional*, defaults to 1000): Longest edge of the images, in pixels.
         quality (`int`, *optional*, defaults to 80): Quality of the JPEGs.
 
     Returns:
@@ -176,7 +176,7 @@ def _image_section(name: Hashable, image: dict, loaded: tuple, max_edge: int, qu
     summary = ", ".join(f"{key} {_percent(image[key])}" for key in FIGURES)
     return (
         f"<h2>{html.escape(str(name))}</h2><p>{summary}; {len(missed)} missed, {len(wrong)} false</p>"
-        f'<div class="picture" style="max-width:{max(width, 320)}px">{background}'
+        f'<div class="image" style="max-width:{max(width, 320)}px">{background}'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{"".join(shapes)}</svg></div>\n'
     )
 

@@ -69,9 +69,9 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
             Input side in pixels that the positional table is made for: it has `(image_size // 32)**2 + 1` rows.
             Inputs of any other size are fine, the table is resampled to them.
         num_channels (`int`, *optional*, defaults to 3):
-            Channels of the input picture.
+            Channels of the input image.
         initializer_range (`float`, *optional*, defaults to 0.02):
-            Standard deviation of normally initialised weights.
+            Standard deviation of normally initialized weights.
         out_features (`list[str]`, *optional*, defaults to `["stage4"]`):
             Which of `stem` and `stage1` to `stage4` the tower gives as a backbone of another model.
         out_indices (`list[int]`, *optional*, defaults to `[4]`):
@@ -266,7 +266,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         pyramid_channels (`int`, *optional*, defaults to 256):
             Channels of each level of the simple feature pyramid on top of a ViT; a ResNet has its own pyramid.
         initializer_range (`float`, *optional*, defaults to 0.02):
-            Standard deviation of normally initialised weights.
+            Standard deviation of normally initialized weights.
 
     Example:
 

@@ -93,7 +93,7 @@ def _split(
     column, row = contour[0, 0] - corner
     region = (regions == regions[row, column]).view(np.uint8)  # without what lies in its holes
     core = (core & region).view(bool)
-    # The distance transform takes the picture's border for text.
+    # The distance transform takes the image's border for text.
     depth = cv2.distanceTransform(cv2.copyMakeBorder(region, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5).max()
     reach = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, 5)
     # Parts of the core whose gap is at most that many depths (half thicknesses) from both sides are one seed.
@@ -140,7 +140,7 @@ def _expand(contour: np.ndarray, distance: float, whole_pixels: bool = False) ->
 
 
 def _contours(probabilities: np.ndarray, mask_threshold: float, limit: int | None) -> list[np.ndarray]:
-    """The outer contours of the binarised map, at most the first `limit` that OpenCV finds, holes included in the count."""
+    """The outer contours of the binarized map, at most the first `limit` that OpenCV finds, holes included in the count."""
     if not probabilities.size:
         return []
     binary = (probabilities > mask_threshold).view(np.uint8)
@@ -174,9 +174,9 @@ def decode_db(
     """
     Turns the probability map of the DB detector into text regions.
 
-    Every outer contour of the binarised map is a shrunk text region. It is scored by the mean probability inside it,
+    Every outer contour of the binarized map is a shrunk text region. It is scored by the mean probability inside it,
     and expanded by `area * unclip_ratio / perimeter` pixels; one that closes into a ring on the way is dropped.
-    Coordinates count from the centre of the first pixel and may reach over the border of the map.
+    Coordinates count from the center of the first pixel and may reach over the border of the map.
 
     Args:
         probability_map (array-like of shape `(height, width)`): Text probability of every pixel, in [0, 1].
@@ -188,7 +188,7 @@ def decode_db(
             minimum-area rectangle is below it, after the expansion.
         max_candidates (`int`, *optional*, defaults to 10000): At most this many regions, those of the largest contours;
             a warning tells when there are more. With `whole_pixels`, it is instead counted as the released models do:
-            the first `max_candidates + 1` contours that OpenCV finds, from the bottom of the picture.
+            the first `max_candidates + 1` contours that OpenCV finds, from the bottom of the image.
         epsilon_ratio (`float`, *optional*, defaults to 0.002): Tolerance of the contour's simplification
             (Douglas-Peucker) as a share of its length; 0 or `None` keeps the raw contour.
         whole_pixels (`bool`, *optional*, defaults to `False`): Whether contours are expanded with an integer clipper

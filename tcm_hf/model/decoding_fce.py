@@ -36,7 +36,7 @@ except ImportError as error:  # pragma: no cover
 # Pixels per cell of the three levels.
 STRIDES = (8, 16, 32)
 
-# Two logits (no, yes) for the text region, two for the centre region; the Fourier coefficients follow.
+# Two logits (no, yes) for the text region, two for the center region; the Fourier coefficients follow.
 CLASS_CHANNELS = 4
 
 # More cells than these tell no more text, but cost time: a page of 3,000 words on 7 megapixels has 25,000.
@@ -68,7 +68,7 @@ def _check_maps(level_maps) -> list[np.ndarray]:
 
 
 def _text_scores(maps: np.ndarray, alpha: float, beta: float) -> np.ndarray:
-    """Score of every cell of one level (FCE, section 3.2): text probability and centre probability, weighted."""
+    """Score of every cell of one level (FCE, section 3.2): text probability and center probability, weighted."""
     # Softmax over two classes is the sigmoid of their difference, written so that no exponential overflows.
     text, center = (0.5 + 0.5 * np.tanh(0.5 * (maps[i + 1] - maps[i])) for i in (0, 2))
     return text**alpha * center**beta
@@ -100,7 +100,7 @@ def _candidates(maps: np.ndarray, stride: int, score_threshold: float, alpha: fl
     rows, columns = np.nonzero(chosen)
     real, imaginary = np.split(maps[CLASS_CHANNELS:, rows, columns].T.astype(np.float64), 2, axis=1)
     coefficients = real + 1j * imaginary
-    # A cell tells the centre of its text relative to itself.
+    # A cell tells the center of its text relative to itself.
     coefficients[:, coefficients.shape[1] // 2] += columns + 1j * rows
     return scores[chosen], regions[chosen], coefficients * stride
 
@@ -196,15 +196,15 @@ def decode_fce(
 
     Every cell of score `text**alpha * center**beta` above the threshold proposes a contour. The best ones are kept,
     first within each connected region of cells, then over all of them. Coordinates may reach over the border of the
-    picture. The released models have `alpha` 1.2 and `beta` 1 (ICDAR 2015) or 1 and 2 (CTW1500).
+    image. The released models have `alpha` 1.2 and `beta` 1 (ICDAR 2015) or 1 and 2 (CTW1500).
 
     Args:
         level_maps (three array-likes of shape `(4 + 2 * (2 * K + 1), height, width)`):
-            Logits at strides 8, 16 and 32: text region (no, yes), centre region (no, yes), then the real and the
+            Logits at strides 8, 16 and 32: text region (no, yes), center region (no, yes), then the real and the
             imaginary parts of the Fourier coefficients from frequency -K to K, in cells.
         score_threshold (`float`, *optional*, defaults to 0.3): Cells with a lower score are dropped.
         alpha (`float`, *optional*, defaults to 1.2): Exponent of the text region's probability.
-        beta (`float`, *optional*, defaults to 1.0): Exponent of the centre region's probability.
+        beta (`float`, *optional*, defaults to 1.0): Exponent of the center region's probability.
         nms_threshold (`float`, *optional*, defaults to 0.1): Of two texts with a larger IoU only the better one stays.
         num_points (`int`, *optional*, defaults to 50): Points of the contours.
         max_candidates (`int`, *optional*, defaults to 10000): At most this many texts, the best; a warning tells when
@@ -242,7 +242,7 @@ def decode_fce(
     best = np.argsort(-scores, kind="stable")
     if len(best) > MAX_CELLS:
         warnings.warn(
-            f"a picture has more than {MAX_CELLS} cells of text, of which only the best are looked at", stacklevel=2
+            f"an image has more than {MAX_CELLS} cells of text, of which only the best are looked at", stacklevel=2
         )
         best = best[:MAX_CELLS]
     scores, regions = scores[best], regions[best]

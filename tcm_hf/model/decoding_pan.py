@@ -47,7 +47,7 @@ def group_pixels(text: np.ndarray, kernel_labels: np.ndarray, embeddings: np.nda
     """
     Grows kernels to full text regions: pixel aggregation (PAN, section 3.5).
 
-    Text pixels join the kernel that reaches them first over text pixels, pixel by pixel to the four neighbours, if
+    Text pixels join the kernel that reaches them first over text pixels, pixel by pixel to the four neighbors, if
     their embedding is close to the kernel's mean embedding. Where several kernels arrive at once, the one wins that a
     queue of pixels in reading order would serve first. One step moves all fronts by one pixel, so the number of steps
     is the width of the widest rim and not the number of pixels.
@@ -62,7 +62,7 @@ def group_pixels(text: np.ndarray, kernel_labels: np.ndarray, embeddings: np.nda
         `np.ndarray`: int32 of shape `(height, width)`, the number of the kernel that each pixel joined; 0 = none.
     """
     height, width = kernel_labels.shape
-    # With a border around the map no neighbour is outside of it; row by row, so that one number is a position.
+    # With a border around the map no neighbor is outside of it; row by row, so that one number is a position.
     padded = np.zeros((height + 2, width + 2), dtype=np.int32)
     padded[1:-1, 1:-1] = kernel_labels
     labels = padded.reshape(-1)
@@ -100,7 +100,7 @@ def group_pixels(text: np.ndarray, kernel_labels: np.ndarray, embeddings: np.nda
 
 
 def _outline(rows: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-    """Outer contour through the centres of the border pixels of a connected region; `None` without area."""
+    """Outer contour through the centers of the border pixels of a connected region; `None` without area."""
     top, left = rows.min(), columns.min()
     region = np.zeros((rows.max() - top + 1, columns.max() - left + 1), dtype=np.uint8)
     region[rows - top, columns - left] = 1
@@ -126,7 +126,7 @@ def decode_pan(
     Turns the maps of the PAN detector into text regions.
 
     Every connected region of the kernel map, inside of the text map, is one text; see [`group_pixels`] for how it
-    grows. It is scored by the mean text probability of its pixels. Coordinates count from the centre of the first pixel.
+    grows. It is scored by the mean text probability of its pixels. Coordinates count from the center of the first pixel.
 
     Args:
         maps (array-like of shape `(2 + embedding channels, height, width)`): Logits of the text map and of the kernel

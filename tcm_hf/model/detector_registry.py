@@ -264,8 +264,8 @@ class Detector:
         target_settings (`tuple[str, ...]`, *optional*):
             Names of those settings that are also keyword arguments of `targets`.
         target_views (`Callable`, *optional*):
-            `target_views(maps, height, width) -> list[np.ndarray]`, RGB uint8 pictures of shape (height, width, 3) of what
-            `targets` made, for `tcm-hf inspect`. By default each map of the picture's proportions is drawn in gray.
+            `target_views(maps, height, width) -> list[np.ndarray]`, RGB uint8 images of shape (height, width, 3) of what
+            `targets` made, for `tcm-hf inspect`. By default each map of the image's proportions is drawn in gray.
         conversion ([`ConversionRules`], *optional*): for `tcm-hf convert`.
         title (`str`, *optional*): the name in model cards; by default the name in capitals.
         source (`str`, *optional*):

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Annotations of pictures to the labels that a detector is trained on."""
+"""Annotations of images to the labels that a detector is trained on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,15 +24,15 @@ Annotation = tuple[list[np.ndarray], list[bool], tuple[int, int] | None]
 
 def read_annotation(annotation: Any, where: str) -> Annotation:
     """
-    One picture's annotation, in one of the forms of [`TCMImageProcessor.preprocess`].
+    One image's annotation, in one of the forms of [`TCMImageProcessor.preprocess`].
 
     Args:
-        annotation (`dict`, `TextRecord` or `None`): the annotation; `None` is a picture without text.
+        annotation (`dict`, `TextRecord` or `None`): the annotation; `None` is an image without text.
         where (`str`): its place, for messages.
 
     Returns:
         `tuple`: outlines, float64 of shape (n, 2) each; a flag for each whether it is ignored; and the height and width of
-        the picture that they refer to, `None` for its own.
+        the image that they refer to, `None` for its own.
 
     Raises:
         ValueError: if it is none of these forms, or a polygon, a box or a number is wrong.
@@ -134,10 +134,10 @@ def read_annotations(annotations: Any, number: int) -> list[Annotation]:
 
     Args:
         annotations (`list`, or a single annotation): see [`read_annotation`].
-        number (`int`): of pictures.
+        number (`int`): of images.
 
     Raises:
-        ValueError: if there is not one annotation for each picture, or one of them is wrong.
+        ValueError: if there is not one annotation for each image, or one of them is wrong.
     """
     if isinstance(annotations, Mapping) or hasattr(annotations, "polygons"):
         annotations = [annotations]
@@ -155,12 +155,12 @@ def build_labels(
     builder: Callable[..., Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """
-    The labels of a batch, of the size of its padded pictures.
+    The labels of a batch, of the size of its padded images.
 
     Args:
         annotations (`list`): of [`read_annotations`].
-        original_sizes (`list[tuple[int, int]]`): height and width of each upright picture.
-        sizes (`list[tuple[int, int]]`): height and width of each resized picture.
+        original_sizes (`list[tuple[int, int]]`): height and width of each upright image.
+        sizes (`list[tuple[int, int]]`): height and width of each resized image.
         padded_size (`tuple[int, int]`): height and width of `pixel_values`.
         builder (`Callable`): the detector's, `builder(polygons, ignore, height, width) -> dict`.
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""8-bit pictures to arrays of another size and of normalized values."""
+"""8-bit images to arrays of another size and of normalized values."""
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,7 @@ from PIL import Image
 try:
     import cv2
 except ImportError as error:  # pragma: no cover
-    raise ImportError("tcm_hf needs OpenCV to read pictures; `pip install opencv-python-headless`") from error
+    raise ImportError("tcm_hf needs OpenCV to read images; `pip install opencv-python-headless`") from error
 
 
 OPENCV_FILTERS = {
@@ -32,7 +32,7 @@ OPENCV_FILTERS = {
 
 
 def resize(image: Image.Image, size: tuple[int, int], resample: int | None, backend: str | None):
-    """The picture in another size (width, height), as a PIL image or, from OpenCV, as an array."""
+    """The image in another size (width, height), as a PIL image or, from OpenCV, as an array."""
     resample = Image.Resampling.BILINEAR if resample is None else Image.Resampling(resample)
     if backend != "opencv":
         return image.resize(size, resample)
@@ -56,7 +56,7 @@ def value_table(factor: float, mean, std, channels: int) -> np.ndarray:
 
 
 def look_up(array: np.ndarray, table: np.ndarray, output: np.ndarray) -> None:
-    """Writes each channel's table entries for an 8-bit picture (height, width, channels) to `output`."""
+    """Writes each channel's table entries for an 8-bit image (height, width, channels) to `output`."""
     if array.shape[-1] == 1:  # OpenCV has no axis for a single channel
         array, table, output = array[..., 0], table[..., 0], output[..., 0]
     result = cv2.LUT(np.ascontiguousarray(array), table, output)

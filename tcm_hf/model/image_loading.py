@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Reads one picture, whatever it comes as, into an upright 8-bit PIL image."""
+"""Reads one image, whatever it comes as, into an upright 8-bit PIL image."""
 
 import base64
 import binascii
@@ -32,11 +32,11 @@ from PIL import Image, UnidentifiedImageError
 
 
 ORIENTATION_TAG = 0x0112
-# What every command takes for a picture by its name; without case.
+# What every command takes for an image by its name; without case.
 IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .tif .tiff .webp .gif .avif .jp2 .j2k .jpx .jpf .pbm .pgm .ppm .pnm".split()
 )
-# Of files that lie beside pictures and are not meant as such.
+# Of files that lie beside images and are not meant as such.
 _COMPANION_SUFFIXES = frozenset(
     ".txt .json .jsonl .xml .mat .csv .tsv .parquet .arrow .yaml .yml .md .rst .html .pdf .py .sh .lock".split()
 )
@@ -44,7 +44,7 @@ CHANNEL_COUNTS = (1, 2, 3, 4)  # gray; gray and alpha; RGB; RGBA
 # 8192 x 6144, a phone's 50 megapixels. The hungriest format (JPEG 2000) takes 25 bytes for each while it is decoded.
 DEFAULT_MAX_PIXELS = 50_331_648
 START_OF_SCAN, MAX_SCANS = b"\xff\xda", 100  # encoders make about 10
-MAX_SIDE = 2**20  # rows take memory by themselves, and lines of pixels are no pictures
+MAX_SIDE = 2**20  # rows take memory by themselves, and lines of pixels are no images
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file
 MAX_DOWNLOAD_BYTES = 256 * 2**20
 MAX_REDIRECTS = 10
@@ -64,17 +64,17 @@ ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 REFUSED_FORMATS = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"))
 # Arrays may leave their range by this share of it: bicubic resizing does that, around sharp edges by up to 0.45.
 OVERSHOOT = 0.5
-# A picture whose brightest value is below this share of white was most likely meant in another range.
+# An image whose brightest value is below this share of white was most likely meant in another range.
 DARKEST_WHITE = 1 / 16
-BAND_VALUES = 2**22  # arrays are converted piece by piece: a float copy of a large photo is what would cost memory
+BAND_VALUES = 2**22  # arrays are converted piece by piece: a float copy of a large image is what would cost memory
 
 
 class ImageReadError(OSError, ValueError):
-    """A picture that cannot be read or is refused. The message names it, the reason and the remedy, in one line."""
+    """An image that cannot be read or is refused. The message names it, the reason and the remedy, in one line."""
 
 
 def describe_source(source, index: int | None = None) -> str:
-    """Short name of a picture for messages: its path or address when it has one, otherwise its place in the list."""
+    """Short name of an image for messages: its path or address when it has one, otherwise its place in the list."""
     if isinstance(source, Image.Image):
         source = getattr(source, "filename", None) or source
     if isinstance(source, str | os.PathLike):
@@ -92,19 +92,19 @@ def load_rgb_image(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> Image.Image:
     """
-    Reads a picture as an upright RGB image of 8 bits per channel.
+    Reads an image as an upright RGB image of 8 bits per channel.
 
     Args:
         source (`str`, `os.PathLike`, `bytes`, file object, `PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             A path, an `http(s)://` address, a `data:image/...` URI, base64 text, the bytes of an image file, or the
-            picture itself. EXIF orientation is applied. Of an animation or a multi-page file the first frame is read
+            image itself. EXIF orientation is applied. Of an animation or a multi-page file the first frame is read
             (of a PIL image, its current frame). Transparency is composited as [`convert_to_rgb`] does. Samples of 16
             bits are scaled to 8. Arrays have the shape `(height, width)`, `(height, width, channels)` or
             `(channels, height, width)` with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels. Integer arrays
             hold 0..255 or 0..65535, float arrays also 0..1; what is outside of the smaller range by
             at most half of the range, as after bicubic resizing, is clamped.
         index (`int`, *optional*):
-            Place of the picture in the caller's list, for messages.
+            Place of the image in the caller's list, for messages.
         input_data_format (`str`, *optional*):
             `"channels_first"` or `"channels_last"` for arrays. By default it is found from the shape; when both ends
             could be channels, NumPy arrays are taken as channels-last and torch tensors as channels-first.
@@ -119,8 +119,8 @@ def load_rgb_image(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ImageReadError: (an `OSError` and a `ValueError`) if the picture cannot be read or downloaded, is none, is
-            damaged or too large, or its values are not those of a picture.
+        ImageReadError: (an `OSError` and a `ValueError`) if the image cannot be read or downloaded, is none, is
+            damaged or too large, or its values are not those of an image.
         TypeError: if the source is of another type.
     """
     image, _ = load_any_image(
@@ -143,10 +143,10 @@ def load_any_image(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> tuple[Image.Image, bool]:
     """
-    Like [`load_rgb_image`], but keeps the channels of the picture.
+    Like [`load_rgb_image`], but keeps the channels of the image.
 
     Returns:
-        `tuple[PIL.Image.Image, bool]`: the upright picture with 8 bits per channel, and whether it came as an array of
+        `tuple[PIL.Image.Image, bool]`: the upright image with 8 bits per channel, and whether it came as an array of
         floats in 0..1.
     """
     name = describe_source(source, index)
@@ -157,7 +157,7 @@ def load_any_image(
         or hasattr(source, "read")
     ):
         raise TypeError(
-            f"{name}: cannot read a picture from {type(source).__name__}; pass a path, an http(s) address, the bytes of "
+            f"{name}: cannot read an image from {type(source).__name__}; pass a path, an http(s) address, the bytes of "
             "an image file, a PIL image, a NumPy array or a torch tensor"
         )
     with _reading(name):
@@ -191,7 +191,7 @@ def open_image(source, *, name: str | None = None, max_pixels: int | None = DEFA
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ImageReadError: if it cannot be read, is no picture, or is too large.
+        ImageReadError: if it cannot be read, is no image, or is too large.
     """
     name = describe_source(source) if name is None else name
     if isinstance(source, bytes | bytearray | memoryview):
@@ -228,11 +228,11 @@ def decode_image(
     image: Image.Image, *, name: str | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS
 ) -> Image.Image:
     """
-    Decodes the pixels of an opened picture and turns it upright.
+    Decodes the pixels of an opened image and turns it upright.
 
     Args:
-        image (`PIL.Image.Image`): a picture of [`open_image`] or `PIL.Image.open`.
-        name (`str`, *optional*): for messages; found from the picture by default.
+        image (`PIL.Image.Image`): an image of [`open_image`] or `PIL.Image.open`.
+        name (`str`, *optional*): for messages; found from the image by default.
         max_pixels (`int`, *optional*, defaults to 50331648): see [`load_rgb_image`].
 
     Returns:
@@ -251,10 +251,10 @@ def convert_to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     Converts a PIL image of 8 bits per channel to RGB.
 
     Transparent parts get the shade, of white, black and grays, that differs most from what borders on them: letters of
-    any colour on a transparent background stay visible. White is taken unless another one is clearly better.
+    any color on a transparent background stay visible. White is taken unless another one is clearly better.
 
     Args:
-        image (`PIL.Image.Image`): the picture.
+        image (`PIL.Image.Image`): the image.
         name (`str`, *optional*, defaults to `"image"`): for messages.
 
     Returns:
@@ -293,7 +293,7 @@ def _background_shade(image: Image.Image, alpha: Image.Image) -> int:
     border[:, :-1] |= outside[:, 1:]
     border &= opaque
     del outside
-    # Where nothing borders on transparency, as in a picture that is half transparent everywhere, all that is visible.
+    # Where nothing borders on transparency, as in an image that is half transparent everywhere, all that is visible.
     mask = Image.fromarray(border if border.any() else opaque).convert("L")
     counts = np.array(image.convert("L").histogram(mask), dtype=np.float64)
     if not counts.any():
@@ -334,7 +334,7 @@ def _reading(name: str, problem: str = "cannot be read", remedy: str = "get a co
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Pillow warns of large pictures, which have a limit of their own here, and of metadata that nobody reads."""
+    """Pillow warns of large images, which have a limit of their own here, and of metadata that nobody reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -368,7 +368,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
         if image.info.get("progressive") and file is not None:
             _check_scans(file, name)
         image.load()
-    _check_size(image.size, name, max_pixels)  # icons tell another size than the picture inside of them has
+    _check_size(image.size, name, max_pixels)  # icons tell another size than the image inside of them has
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # broken metadata does not make the pixels unreadable
@@ -382,7 +382,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int | None) -> Image.Imag
 
 
 def _check_scans(file, name: str) -> None:
-    """Every scan of a progressive JPEG goes over the whole picture, so that thousands of empty ones take hours."""
+    """Every scan of a progressive JPEG goes over the whole image, so that thousands of empty ones take hours."""
     position, scans, last = file.tell(), 0, b""
     file.seek(0)
     while part := file.read(2**20):
@@ -421,7 +421,7 @@ def _decode_base64(text: str, name: str) -> bytes:
     is_uri = text.startswith("data:image/")
     try:
         data = base64.b64decode(text.partition(",")[2] if is_uri else text, validate=True)
-        if not is_uri:  # a name such as "photo" is base64, too
+        if not is_uri:  # a name such as "image" is base64, too
             open_image(data, max_pixels=None).close()
         return data
     except (binascii.Error, ValueError) as error:
@@ -527,7 +527,7 @@ def _array_to_image(
     if array.ndim == 2:
         array = array[..., None]
     elif array.ndim != 3:
-        raise ImageReadError(f"{name} has shape {array.shape}; expected 2 or 3 dimensions for one picture")
+        raise ImageReadError(f"{name} has shape {array.shape}; expected 2 or 3 dimensions for one image")
     else:
         layout = _channel_layout(array.shape, name, input_data_format, ambiguous)
         array = np.moveaxis(array, 0, -1) if layout == "channels_first" else array
@@ -567,7 +567,7 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
     named = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in counts.items())
     total = sum(counts.values())
     return (
-        f"{total} file{' was' if total == 1 else 's were'} passed over, by the suffix no picture that is read ({named}); "
+        f"{total} file{' was' if total == 1 else 's were'} passed over, by the suffix no image that is read ({named}); "
         f"read are {' '.join(IMAGE_SUFFIXES)}"
     )
 
@@ -577,7 +577,7 @@ def _channel_layout(shape: tuple[int, ...], name: str, input_data_format, ambigu
         layout = str(getattr(input_data_format, "value", input_data_format))
         channels = {"channels_first": shape[0], "channels_last": shape[-1]}.get(layout)
         if channels not in CHANNEL_COUNTS:
-            raise ImageReadError(f"{name} has shape {shape}, which is no picture in the layout {layout!r}")
+            raise ImageReadError(f"{name} has shape {shape}, which is no image in the layout {layout!r}")
         return layout
     # Two channels (gray, alpha) are so rare that they count only when no other reading is possible.
     for counts in ((1, 3, 4), (2,)):
@@ -622,7 +622,7 @@ def _value_range(array: np.ndarray, low: float, high: float, name: str) -> int:
     """
     The value of white in an array: 1, 255 or 65535.
 
-    What no range fits is refused: read in the next larger one, such a picture would be black.
+    What no range fits is refused: read in the next larger one, such an image would be black.
     """
     is_float = array.dtype.kind == "f"
 

@@ -65,7 +65,7 @@ def _are_numbers(value) -> bool:
     )
 
 
-# RGB statistics in 0..255 of the pictures that TCM's released models with DB were trained on.
+# RGB statistics in 0..255 of the images that TCM's released models with DB were trained on.
 IMAGE_MEAN = (122.679, 116.669, 104.007)
 IMAGE_STD = (58.395, 57.12, 57.375)
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Image processor of TCM: pictures to model inputs, and model outputs to text polygons in the picture's own pixels."""
+"""Image processor of TCM: images to model inputs, and model outputs to text polygons in the image's own pixels."""
 
 import logging
 import math
@@ -52,19 +52,19 @@ _LOGGED_SIZES: set = set()
 
 
 def _log_size_once(before, after, size, do_upscale) -> None:
-    """Tells, for the first picture that a size limit changes, what becomes of it."""
+    """Tells, for the first image that a size limit changes, what becomes of it."""
     key = (str(size), bool(do_upscale))
     if before != after and key not in _LOGGED_SIZES:
         _LOGGED_SIZES.add(key)
         logger.info(
-            "pictures are resized to fit size=%s, do_upscale=%s: the first from %d x %d to %d x %d pixels (width x "
+            "images are resized to fit size=%s, do_upscale=%s: the first from %d x %d to %d x %d pixels (width x "
             "height); pass another `size` if small text gets lost",
             dict(size), bool(do_upscale), *before, *after,
         )  # fmt: skip
 
 
 class _Picture(NamedTuple):
-    """A picture on its way into a batch: 8 bits of shape (height, width, channels)."""
+    """An image on its way into a batch: 8 bits of shape (height, width, channels)."""
 
     array: np.ndarray
     unit_range: bool
@@ -74,15 +74,15 @@ class _Picture(NamedTuple):
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     do_upscale (`bool`, *optional*, defaults to `self.do_upscale`):
-        Whether pictures smaller than `size` are enlarged.
+        Whether images smaller than `size` are enlarged.
     max_upscale (`float`, *optional*, defaults to `self.max_upscale`):
         Largest factor by which `do_upscale` enlarges.
     size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
         Padded heights and widths are multiples of this number of pixels.
     resize_backend (`str`, *optional*, defaults to `self.resize_backend`):
-        `"pillow"` or `"opencv"`: what resizes the pictures.
+        `"pillow"` or `"opencv"`: what resizes the images.
     max_pixels (`int`, *optional*, defaults to `self.max_pixels`):
-        Largest width times height of a picture, before and after resizing.
+        Largest width times height of an image, before and after resizing.
     detector (`str`, *optional*, defaults to `self.detector`):
         Name of the detector whose outputs are decoded; only when the processor is made or loaded.
     decoding (`dict`, *optional*, defaults to `self.decoding`):
@@ -103,29 +103,29 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
 
 class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     r"""
-    Prepares pictures for TCM and turns the model's outputs into text polygons.
+    Prepares images for TCM and turns the model's outputs into text polygons.
 
-    Pictures may be paths, `http(s)://` addresses, bytes of image files, PIL images, NumPy arrays, torch tensors, or a
+    Images may be paths, `http(s)://` addresses, bytes of image files, PIL images, NumPy arrays, torch tensors, or a
     list that mixes them and their sizes; see [`~image_loading.load_rgb_image`] for how each is read (EXIF orientation,
-    transparency, 16 bits, float arrays). They are resized as 8-bit pictures, rescaled, normalized with the means of TCM's
+    transparency, 16 bits, float arrays). They are resized as 8-bit images, rescaled, normalized with the means of TCM's
     released models, and padded at the right and at the bottom with zeros.
 
     Float arrays in 0..1 are not rescaled a second time, so `do_rescale` may stay on for them.
 
     Args:
         do_convert_rgb (`bool`, *optional*, defaults to `True`):
-            Whether to convert pictures to RGB. When off, all pictures of a batch need the same number of channels.
+            Whether to convert images to RGB. When off, all images of a batch need the same number of channels.
         do_resize (`bool`, *optional*, defaults to `True`):
             Whether to resize.
         size (`dict[str, int]` or `int`, *optional*, defaults to `{"shortest_edge": 1024, "longest_edge": 2048}`):
             Limits in pixels. With `shortest_edge` and/or `longest_edge`, or with `max_height` and `max_width`, the
-            picture keeps its proportions and fits all limits. With `height` and `width` it gets exactly this size. An
+            image keeps its proportions and fits all limits. With `height` and `width` it gets exactly this size. An
             `int` is a shortest edge without a limit on the longest.
         do_upscale (`bool`, *optional*, defaults to `False`):
-            Whether pictures smaller than `size` are enlarged. `height` and `width` always are exact.
+            Whether images smaller than `size` are enlarged. `height` and `width` always are exact.
         max_upscale (`float`, *optional*):
             Largest factor by which `do_upscale` enlarges, for detectors that find small text better in enlarged
-            pictures, and large text worse; at least 1. No limit by default.
+            images, and large text worse; at least 1. No limit by default.
         resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`):
             Resampling filter.
         resize_backend (`str`, *optional*, defaults to `"pillow"`):
@@ -133,7 +133,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             nearest ones, as the official implementation of TCM does: models that were trained with it see the pixels
             that they know. The filters nearest, bilinear, bicubic and Lanczos go with it.
         max_pixels (`int`, *optional*, defaults to 50331648):
-            Largest width times height of a picture, by its header and before it is decoded, and also after resizing.
+            Largest width times height of an image, by its header and before it is decoded, and also after resizing.
         do_rescale (`bool`, *optional*, defaults to `True`), rescale_factor (`float`, *optional*, defaults to `1/255`):
             Whether, and by what, values in 0..255 are multiplied.
         do_normalize (`bool`, *optional*, defaults to `True`):
@@ -254,18 +254,18 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         check_backend(kwargs.pop("backend", None), kwargs.pop("use_fast", None))
         return super().from_dict(image_processor_dict, **kwargs)
 
-    # ------------------------------------------------------------------ pictures -> model inputs
+    # ------------------------------------------------------------------ images -> model inputs
 
     def preprocess(self, images, annotations=None, **kwargs) -> BatchFeature:
         """
-        Prepares one picture or a list of pictures, and their annotations. Every argument of the class may be given for
+        Prepares one image or a list of images, and their annotations. Every argument of the class may be given for
         this call alone.
 
         Args:
-            images: one picture or a list of them, see the class.
+            images: one image or a list of them, see the class.
             annotations (`dict`, [`TextRecord`] or a list of them, *optional*):
-                What is in each picture, in pixels of the upright picture before it is resized; `None` in the list for a
-                picture without text. Either `{"polygons": [[[x, y], ...], ...], "ignore": [False, ...]}`, as in a
+                What is in each image, in pixels of the upright image before it is resized; `None` in the list for a
+                image without text. Either `{"polygons": [[[x, y], ...], ...], "ignore": [False, ...]}`, as in a
                 [`TextRecord`], where `ignore` may be left out and `size` may be the height and width of another frame that
                 the points are in; or COCO's `{"image_id": ..., "annotations": [{"segmentation": [[x, y, x, y, ...]],
                 "bbox": [x, y, width, height], "iscrowd": 0}, ...]}`, of which the polygons are taken, each part as one
@@ -275,11 +275,11 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
         Returns:
             `BatchFeature`: `pixel_values`, float32 of shape `(batch, channels, height, width)`, (with `do_pad`)
-            `pixel_mask`, int64 of shape `(batch, height, width)`, 1 inside of the picture and 0 on padding, and (with
+            `pixel_mask`, int64 of shape `(batch, height, width)`, 1 inside of the image and 0 on padding, and (with
             `annotations`) `labels`, a dict of the maps that [`TCMForTextDetection.forward`] takes for this detector.
 
         Raises:
-            ValueError, OSError: if the list is empty, a picture cannot be read (the message names its path or place in
+            ValueError, OSError: if the list is empty, an image cannot be read (the message names its path or place in
                 the list), an argument has a wrong value, or an annotation is wrong.
             TypeError: if there is an unknown argument.
             ImportError: with `annotations`, where this package is not installed: a checkpoint's own code lacks the
@@ -293,7 +293,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     def target_builder(self, target_settings: dict[str, Any] | None = None) -> Callable[..., dict[str, np.ndarray]]:
         """
-        The function that makes the labels of one picture: the detector's targets with the settings of the model.
+        The function that makes the labels of one image: the detector's targets with the settings of the model.
 
         Args:
             target_settings (`dict`, *optional*, defaults to `self.target_settings`): see the class.
@@ -331,10 +331,10 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         max_upscale: float | None = None,
     ) -> tuple[int, int]:
         """
-        Size in pixels that a picture gets, before padding.
+        Size in pixels that an image gets, before padding.
 
         Args:
-            height (`int`): height of the upright picture in pixels.
+            height (`int`): height of the upright image in pixels.
             width (`int`): its width in pixels.
             size (`dict[str, int]`, *optional*, defaults to `self.size`): limits, see the class.
             do_upscale (`bool`, *optional*, defaults to `self.do_upscale`): see the class.
@@ -369,10 +369,10 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     def reduction_warning(self, height: int, width: int, size: dict[str, int] | None = None) -> str | None:
         """
-        Tells when a long picture is reduced so much that its text most likely gets lost.
+        Tells when a long image is reduced so much that its text most likely gets lost.
 
         That is when it is more than 4 times as long as wide and less than a third of it is left: text of 24 pixels is
-        lower than 8 then, less than detectors can read. Pictures of other shapes have larger text when they are larger.
+        lower than 8 then, less than detectors can read. Images of other shapes have larger text when they are larger.
 
         Args:
             height, width, size: see [`~TCMImageProcessor.get_resized_size`].
@@ -387,7 +387,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         return (
             f"{width} x {height} pixels (width x height) are reduced to {new_width} x {new_height} to fit "
             f"size={dict(self.size if size is None else size)}, and text lower than {math.ceil(8 / scale)} pixels most likely "
-            "gets lost; cut the picture into pieces, or pass a larger longest_edge (--size SHORTEST,LONGEST)"
+            "gets lost; cut the image into pieces, or pass a larger longest_edge (--size SHORTEST,LONGEST)"
         )
 
     def _validate_preprocess_kwargs(  # type: ignore[override]  # by name
@@ -400,7 +400,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             raise ValueError(f"size_divisor must be at least 1, got {size_divisor}")
 
     def _prepare_image_like_inputs(self, images, *args, **kwargs) -> list:
-        """Flattens the input to a list of single pictures. They are decoded later, one at a time, to save memory."""
+        """Flattens the input to a list of single images. They are decoded later, one at a time, to save memory."""
         if not isinstance(images, list | tuple):
             images = [images]
         flat: list = []
@@ -412,7 +412,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             else:
                 flat.append(image)
         if not flat:
-            raise ValueError("there are no images: the list is empty; pass at least one picture")
+            raise ValueError("there are no images: the list is empty; pass at least one image")
         return flat
 
     def _preprocess(  # type: ignore[override]  # its arguments come by name, all of them
@@ -420,7 +420,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     ) -> BatchFeature:
         given = None if annotations is None else read_annotations(annotations, len(images))
         if given is not None and not settings["do_pad"]:
-            raise ValueError("annotations need do_pad=True: labels have the common size of the padded pictures")
+            raise ValueError("annotations need do_pad=True: labels have the common size of the padded images")
         prepared = [self._load_and_resize(source, index, settings) for index, source in enumerate(images)]
         arrays = [picture.array for picture in prepared]
         channels = {array.shape[-1] for array in arrays}
@@ -431,14 +431,14 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             arrays, channels.pop(), do_pad, settings["pad_size"], settings["size_divisor"]
         )
         for output, picture in zip(outputs, prepared):
-            # The pictures have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
+            # The images have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
             factor = 1 / 255 if picture.unit_range else settings["rescale_factor"] if settings["do_rescale"] else 1.0
             mean, std = (settings["image_mean"], settings["image_std"]) if settings["do_normalize"] else (0.0, 1.0)
             height, width, number = picture.array.shape
             look_up(picture.array, value_table(factor, mean, std, number), output[:height, :width])
             output[height:], output[:height, width:] = 0, 0
 
-        # Channels stay last in memory, as pictures have them and as convolutions are fastest with.
+        # Channels stay last in memory, as images have them and as convolutions are fastest with.
         data: dict[str, Any] = {"pixel_values": [output.transpose(2, 0, 1) for output in outputs]}
         if do_pad:
             data = {"pixel_values": outputs.transpose(0, 3, 1, 2), "pixel_mask": pixel_mask}
@@ -458,7 +458,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         return features
 
     def _load_and_resize(self, source, index: int, settings: dict[str, Any]) -> "_Picture":
-        """Reads one picture and brings it to its size in the batch."""
+        """Reads one image and brings it to its size in the batch."""
         name, max_pixels = describe_source(source, index), settings["max_pixels"]
         image, unit_range = load_any_image(
             source, index=index, input_data_format=settings["input_data_format"], max_pixels=max_pixels
@@ -484,7 +484,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         return _Picture(np.atleast_3d(np.asarray(image)), unit_range, original_size)
 
     def _allocate(self, arrays, channels, do_pad, pad_size, size_divisor):
-        """Room for the batch, one array when padded, and the mask of the pixels that belong to a picture."""
+        """Room for the batch, one array when padded, and the mask of the pixels that belong to an image."""
         if not do_pad:
             return [np.empty(array.shape, dtype=np.float32) for array in arrays], None
         height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
@@ -546,10 +546,10 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         Args:
             outputs ([`TCMTextDetectionOutput`] or `dict`):
                 With `logits` of shape `(batch, channels, height, width)` in any floating dtype, or a tuple of them for
-                a detector of several levels, and `image_sizes` of shape `(batch, 2)`: height and width of each picture
+                a detector of several levels, and `image_sizes` of shape `(batch, 2)`: height and width of each image
                 in `pixel_values` without padding. When `image_sizes` is `None` or absent, nothing is taken as padding.
             target_sizes (`torch.Tensor` of shape `(batch, 2)` or `list[tuple[int, int]]`, *optional*):
-                Height and width in pixels of the original, upright pictures; the results are in their pixels. By
+                Height and width in pixels of the original, upright images; the results are in their pixels. By
                 default the results are in the pixels of `pixel_values`.
             threshold (`float`, *optional*):
                 Texts with a lower score are dropped.
@@ -560,12 +560,12 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             min_size (`float`, *optional*):
                 Texts with a shorter side, in pixels of the map, are dropped.
             max_candidates (`int`, *optional*):
-                At most this many texts of each picture, with a warning when there are more.
+                At most this many texts of each image, with a warning when there are more.
             epsilon_ratio (`float`, *optional*):
                 Tolerance of the contour's simplification, as a fraction of its length.
             shape (`str`, *optional*):
                 `"polygon"`, `"quad"` (four corners) or `"box"` (upright rectangles). A quad is the smallest rotated
-                rectangle around the text; where it reaches over the border of the picture, each corner outside is
+                rectangle around the text; where it reaches over the border of the image, each corner outside is
                 moved onto the border by itself, so that four corners remain, though not those of a rectangle.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
@@ -574,13 +574,13 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
                 [`~decoding_pan.decode_pan`] and [`~decoding_fce.decode_fce`].
 
         Returns:
-            `list[dict]`: for each picture `polygons` (`list` of float32 `np.ndarray` of shape `(n, 2)`, x to the right
-            and y downwards, clockwise from the top left, inside of the picture), `scores` (float32 tensor of shape
+            `list[dict]`: for each image `polygons` (`list` of float32 `np.ndarray` of shape `(n, 2)`, x to the right
+            and y downwards, clockwise from the top left, inside of the image), `scores` (float32 tensor of shape
             `(N,)`), `labels` (int64 tensor of shape `(N,)`, all 0) and `boxes` (float32 tensor of shape `(N, 4)`: left,
             top, right, bottom).
 
         Raises:
-            ValueError: if the numbers of pictures differ, a value is out of range, or the logits are not finite.
+            ValueError: if the numbers of images differ, a value is out of range, or the logits are not finite.
             TypeError: if the detector does not know an argument.
         """
         arguments = self.decoding_arguments(
@@ -609,17 +609,17 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         Args:
             outputs ([`TCMTextDetectionOutput`]): see [`~TCMImageProcessor.post_process_text_detection`].
             threshold (`float`, *optional*, defaults to 0.5): texts with a lower score are dropped.
-            target_sizes (`torch.Tensor` or `list[tuple[int, int]]`, *optional*): height and width of each picture.
+            target_sizes (`torch.Tensor` or `list[tuple[int, int]]`, *optional*): height and width of each image.
             decoding_arguments:
                 All others of [`~TCMImageProcessor.post_process_text_detection`], such as `mask_threshold`, `unclip_ratio`
                 or `reading_order`.
 
         Returns:
-            `list[dict[str, torch.Tensor]]`: for each picture `scores`, `labels` and `boxes` (left, top, right, bottom), on
+            `list[dict[str, torch.Tensor]]`: for each image `scores`, `labels` and `boxes` (left, top, right, bottom), on
             the device of the outputs' logits.
 
         Raises:
-            ValueError: if the numbers of pictures differ, a value is out of range, or the logits are not finite.
+            ValueError: if the numbers of images differ, a value is out of range, or the logits are not finite.
             TypeError: if the detector does not know an argument.
         """
         decoder = find_detector(self.detector).part("decoder")

@@ -134,7 +134,7 @@ def model_card_text(
                     task_type="object-detection",
                     task_name="Text detection",
                     dataset_type=dataset or "unknown",
-                    dataset_name=dataset or "validation pictures of the run",
+                    dataset_name=dataset or "validation images of the run",
                     metric_type=name,
                     metric_name=name if protocol is None else f"{name} ({protocol})",
                     metric_value=round(metrics[f"eval_{name}"], 4),
@@ -157,8 +157,8 @@ def model_card_text(
         table = [
             "Measured by the run itself"
             + (f", by the protocol `{protocol}`" if protocol else "")
-            + (f", on {int(images)} pictures" if images else "")
-            + " that it was not trained on. Where checkpoints were chosen by the same pictures, figures are optimistic.",
+            + (f", on {int(images)} images" if images else "")
+            + " that it was not trained on. Where checkpoints were chosen by the same images, figures are optimiztic.",
             "",
             "| hmean | precision | recall |",
             "|---|---|---|",
@@ -208,7 +208,7 @@ def write_model_card(
         start (`str`, *optional*): the checkpoint that training began with.
         dataset (`str`, *optional*): Hub id of the data set.
         repository (`str`, *optional*): Hub id of the model; by default the directory's name.
-        license (`str`, *optional*): licence of the weights; depends on the start and on the data, so there is no default.
+        license (`str`, *optional*): license of the weights; depends on the start and on the data, so there is no default.
 
     Returns:
         `huggingface_hub.ModelCard`: what was written, or kept.

@@ -76,7 +76,7 @@ def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype, leading: int = 0
     Additive attention mask that hides the padding.
 
     Args:
-        mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
+        mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = image.
         dtype (`torch.dtype`): of the attention.
         leading (`int`, *optional*, defaults to 0): keys before the spatial ones, never hidden.
 

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CLIP's ModifiedResNet image tower: a pyramid of four maps, a global and dense embeddings, for pictures of any size.
+"""CLIP's ModifiedResNet image tower: a pyramid of four maps, a global and dense embeddings, for images of any size.
 
 The tower of "Learning Transferable Visual Models From Natural Language Supervision" (Radford et al. 2021, section 2.4)
 with the changes that TCM needs: all spatial tokens of the attention pooling are kept, the positional table is resampled
-to the picture, and padding neither leaks into the maps nor into the pooling.
+to the image, and padding neither leaks into the maps nor into the pooling.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ STRIDES = (2, 4, 8, 16, 32)
 
 
 class MaskedConvNorm(nn.Module):
-    """Convolution, batch normalisation, optionally ReLU, and zeros where there is padding."""
+    """Convolution, batch normalization, optionally ReLU, and zeros where there is padding."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, relu: bool = True):
         super().__init__()
@@ -154,7 +154,7 @@ class CLIPResNetAttentionPool(nn.Module):
                 # case of its own, and would refuse them.
                 grow = [0, self.config.attention_reduction] * 2
                 grid, mask = nn.functional.pad(grid, grow), nn.functional.pad(mask, grow)
-            # Means of the picture's cells alone: padding must not change them.
+            # Means of the image's cells alone: padding must not change them.
             share = pool(mask)
             grid, mask = pool(grid * mask) / share.clamp(min=1e-6), (share > 0).to(mask.dtype)
         return torch.cat([tokens[:, :1], grid.flatten(2).transpose(1, 2)], dim=1), mask
@@ -178,7 +178,7 @@ class CLIPResNetAttentionPool(nn.Module):
         """
         Args:
             x (`torch.Tensor`): (batch, channels, h, w), zero where there is padding.
-            mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = picture.
+            mask (`torch.Tensor`, *optional*): (batch, 1, h, w), 1 = image.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels.
 
         Returns:

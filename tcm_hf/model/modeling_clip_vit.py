@@ -33,14 +33,14 @@ from .modeling_outputs import given_weights, selected_states
 
 class CLIPViTEmbeddings(CLIPVisionEmbeddings):
     """
-    CLIP's patch, class and position embeddings for pictures of any size: each image has the positional table resampled
+    CLIP's patch, class and position embeddings for images of any size: each image has the positional table resampled
     to its own patches, without padding.
     """
 
     def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
         """
         Args:
-            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalised pictures.
+            pixel_values (`torch.Tensor`): (batch, 3, H, W) normalized images.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
 
         Returns:

@@ -135,11 +135,11 @@ def unfold_modules(model: nn.Module, versions: FoldedVersions) -> None:
 
 def is_plain(*layers: nn.Module) -> bool:
     """
-    Whether layers can be folded: PyTorch's own convolutions, linear layers and normalisations, in evaluation mode and
+    Whether layers can be folded: PyTorch's own convolutions, linear layers and normalizations, in evaluation mode and
     with ordinary parameters. Quantized, wrapped and parametrized layers have to be called, and weights made in inference
     mode, whose changes do not show, would be folded every time. Layers may be replaced, so it is asked at every call.
     """
-    # A loop, and no attributes that a module has to search for: it takes a hundred of these answers for one picture.
+    # A loop, and no attributes that a module has to search for: it takes a hundred of these answers for one image.
     for layer in layers:
         if type(layer) not in _PLAIN_LAYERS or layer.training:
             return False
@@ -151,7 +151,7 @@ def is_plain(*layers: nn.Module) -> bool:
 
 class FoldedConvolution:
     """
-    A convolution with the batch normalisation that follows it, or a linear layer, as one convolution; or the sum of two
+    A convolution with the batch normalization that follows it, or a linear layer, as one convolution; or the sum of two
     such layers.
 
     The weights are also kept as the convolution wants them for inputs of the latest size. All layers have to be plain,
@@ -174,8 +174,8 @@ class FoldedConvolution:
             x (`torch.Tensor`): (batch, channels, h, w).
             conv (`nn.Conv2d` or `nn.Linear`): the layer; a convolution has equal stride and padding on both axes and no
                 groups.
-            norm (`nn.BatchNorm2d`, *optional*): the normalisation.
-            plus (`tuple`, *optional*): another convolution, of the same geometry, and its normalisation, the result of
+            norm (`nn.BatchNorm2d`, *optional*): the normalization.
+            plus (`tuple`, *optional*): another convolution, of the same geometry, and its normalization, the result of
                 which is added. Its input are the channels of `x` behind those of the first.
             epilogue: `relu`, `residual` and `overwrite` of [`convolution`].
         """
@@ -202,7 +202,7 @@ def fold(
     conv: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, norm: nn.BatchNorm2d | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
-    Weight, in channels-last format, and bias of a convolution that does the normalisation too.
+    Weight, in channels-last format, and bias of a convolution that does the normalization too.
 
     Folded in fp32, whatever the weights' precision is.
     """

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Padding and its masks: what of a batch is picture, at each stride; and positional tables for pictures of any size."""
+"""Padding and its masks: what of a batch is image, at each stride; and positional tables for images of any size."""
 
 from collections.abc import Sequence
 
@@ -47,17 +47,17 @@ def round_up(length: int, stride: int = 32) -> int:
 
 def stride_mask(image_sizes: torch.Tensor, height: int, width: int, stride: int, dtype: torch.dtype) -> torch.Tensor:
     """
-    Mask of the cells of a feature map that see any pixel of the picture.
+    Mask of the cells of a feature map that see any pixel of the image.
 
     Args:
-        image_sizes (`torch.Tensor`): (batch, 2) height and width of each picture without padding, in pixels.
+        image_sizes (`torch.Tensor`): (batch, 2) height and width of each image without padding, in pixels.
         height (`int`): height of the feature map, in cells.
         width (`int`): width of the feature map, in cells.
         stride (`int`): pixels for each cell.
         dtype (`torch.dtype`): of the result.
 
     Returns:
-        `torch.Tensor`: (batch, 1, height, width) with 1 where the cell holds picture and 0 where it is padding.
+        `torch.Tensor`: (batch, 1, height, width) with 1 where the cell holds image and 0 where it is padding.
     """
     cells = (image_sizes + stride - 1) // stride
     rows = torch.arange(height, device=image_sizes.device)[None] < cells[:, :1]
@@ -70,7 +70,7 @@ class CellMask:
     What `stride_mask` tells, in numbers: on the fast path of inference padding is set to zero in place.
 
     Args:
-        cells (`list[tuple[int, int]]`): rows and columns of each image's map that hold picture.
+        cells (`list[tuple[int, int]]`): rows and columns of each image's map that hold image.
         height (`int`): height of the feature map, in cells.
         width (`int`): width of the feature map, in cells.
     """
@@ -90,12 +90,12 @@ class CellMask:
         return all(length % factor == 0 for cells in self.cells for length in cells)
 
     def coarser(self, factor: int) -> "CellMask":
-        """The mask of a map with cells `factor` times as large, which have to fit the picture."""
+        """The mask of a map with cells `factor` times as large, which have to fit the image."""
         cells = [(rows // factor, columns // factor) for rows, columns in self.cells]
         return CellMask(cells, self.height // factor, self.width // factor)
 
     def tensor(self, like: torch.Tensor) -> torch.Tensor:
-        """The same as (batch, 1, height, width) with 1 for picture, of another tensor's dtype."""
+        """The same as (batch, 1, height, width) with 1 for image, of another tensor's dtype."""
         return self.zero_(like.new_ones(len(self.cells), 1, self.height, self.width))
 
 
@@ -104,7 +104,7 @@ def cell_mask(image_sizes: list[list[int]], height: int, width: int, stride: int
     The `CellMask` of a feature map, or `None` where no cell is padding.
 
     Args:
-        image_sizes (`list[list[int]]`): height and width of each picture without padding, in pixels.
+        image_sizes (`list[list[int]]`): height and width of each image without padding, in pixels.
         height (`int`): height of the feature map, in cells.
         width (`int`): width of the feature map, in cells.
         stride (`int`): pixels for each cell.
@@ -174,7 +174,7 @@ class ImagePadding(nn.Module):
         """
         Args:
             pixel_values (`torch.Tensor`): (batch, channels, H, W), anything in the padding.
-            pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 1 = picture.
+            pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 1 = image.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) sizes without padding, in pixels: the mask in numbers.
             dtype (`torch.dtype`): of the result.
 
@@ -183,7 +183,7 @@ class ImagePadding(nn.Module):
         """
         height, width = pixel_values.shape[-2:]
         if pixel_mask is not None:
-            # Whatever the padding holds must not reach the picture.
+            # Whatever the padding holds must not reach the image.
             pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
         padding = (0, round_up(width) - width, 0, round_up(height) - height)
         return nn.functional.pad(pixel_values.to(dtype), padding)
@@ -234,7 +234,7 @@ def resample_positions(
     rows = linear_resampling_matrix(cells[:, 0], height, side)
     columns = linear_resampling_matrix(cells[:, 1], width, side)
     grid = table.to(torch.float32).view(side, side, -1)
-    # In two steps, rows first: the table is small beside the pictures' maps.
+    # In two steps, rows first: the table is small beside the images' maps.
     grid = torch.einsum("bhi,ijc->bhjc", rows, grid)
     grid = torch.einsum("bwj,bhjc->bhwc", columns, grid)
     return grid.flatten(1, 2).to(table.dtype)

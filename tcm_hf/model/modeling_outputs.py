@@ -32,7 +32,7 @@ class TCMModelOutput(ModelOutput):
             the temperature it is the logit of eq. 9, which is what it holds with `config.scale_score_map`. `None` without
             text side.
         text_embeddings (`torch.FloatTensor`, *optional*):
-            (batch, 1, projection_dim) text embedding before L2 normalisation.
+            (batch, 1, projection_dim) text embedding before L2 normalization.
         visual_embeddings (`torch.FloatTensor`, *optional*):
             (batch, projection_dim, H/32, W/32) dense embeddings with the visual prompt added.
         global_embedding (`torch.FloatTensor`, *optional*):
@@ -40,7 +40,7 @@ class TCMModelOutput(ModelOutput):
         feature_maps (`tuple[torch.FloatTensor, ...]`):
             Four maps at strides 4, 8, 16 and 32; the score map is concatenated to the last one.
         image_sizes (`torch.LongTensor`, *optional*):
-            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`.
+            (batch, 2) height and width of each image without padding, in pixels of `pixel_values`.
         hidden_states (`tuple[torch.FloatTensor, ...]`, *optional*):
             With `output_hidden_states=True`: the outputs of the image tower's stem and stages, or of a ViT's layers.
         attentions (`tuple[torch.FloatTensor, ...]`, *optional*):
@@ -79,7 +79,7 @@ class TCMTextDetectionOutput(ModelOutput):
             PAN: (batch, 6, H/4, W/4), see `PANDetector.forward`.
             FCE: three maps at strides 8, 16 and 32, see `FCEDetector.forward`.
         image_sizes (`torch.LongTensor`, *optional*):
-            (batch, 2) height and width of each picture without padding, in pixels of `pixel_values`; `None` where
+            (batch, 2) height and width of each image without padding, in pixels of `pixel_values`; `None` where
             nothing is padded.
         score_map, text_embeddings, visual_embeddings, hidden_states, attentions, visual_prompt_attentions:
             As in `TCMModelOutput`.

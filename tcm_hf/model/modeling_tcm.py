@@ -64,7 +64,7 @@ AUTO_MAP = {
 
 class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     """
-    Weights initialisation, loading and saving of TCM's models.
+    Weights initialization, loading and saving of TCM's models.
 
     Attributes:
         missing_weights (`tuple[str, ...]`):
@@ -130,7 +130,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
 
     def check_running_statistics(self) -> None:
         """
-        Tells whether float16, if it is the model's precision, can hold the running statistics of the normalisations. The
+        Tells whether float16, if it is the model's precision, can hold the running statistics of the normalizations. The
         pipeline does so by itself.
 
         Raises:
@@ -206,7 +206,7 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
     @classmethod
     def is_custom_code(cls) -> bool:
         # For custom code transformers skips `_init_weights` of modules without weights of their own, such as the
-        # attention of CLIP's layers. That protects loaded weights from in-place initialisation; all of it here goes
+        # attention of CLIP's layers. That protects loaded weights from in-place initialization; all of it here goes
         # through `transformers.initialization`, which leaves loaded weights alone.
         return False
 
@@ -239,7 +239,7 @@ class BimodalProjection(nn.Linear):
 
 
 def _unit_vectors(x: torch.Tensor) -> torch.Tensor:
-    """L2 normalisation of the last axis, in fp32: in fp16 the zeros of padding would become NaN."""
+    """L2 normalization of the last axis, in fp32: in fp16 the zeros of padding would become NaN."""
     return nn.functional.normalize(x.float(), dim=-1).to(x.dtype)
 
 
@@ -406,9 +406,9 @@ class TCMModel(TCMPreTrainedModel):
         """
         Args:
             pixel_values (`torch.FloatTensor`):
-                (batch, 3, H, W) normalised pictures of any size.
+                (batch, 3, H, W) normalized images of any size.
             pixel_mask (`torch.LongTensor`, *optional*):
-                (batch, H, W), 1 for picture and 0 for padding, which is at the right and at the bottom. Padding has no
+                (batch, H, W), 1 for image and 0 for padding, which is at the right and at the bottom. Padding has no
                 influence on any result, so that an image gives the same maps alone and in a batch.
             output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
                 Whether to return the image tower's hidden states, or which of them; defaults to the configuration's.
@@ -587,9 +587,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
         """
         Args:
             pixel_values (`torch.FloatTensor`):
-                (batch, 3, H, W) normalised pictures of any size.
+                (batch, 3, H, W) normalized images of any size.
             pixel_mask (`torch.LongTensor`, *optional*):
-                (batch, H, W), 1 for picture and 0 for padding; see `TCMModel.forward`.
+                (batch, H, W), 1 for image and 0 for padding; see `TCMModel.forward`.
             labels (`dict[str, torch.Tensor]`, *optional*):
                 The detector's target maps. DB: `shrink_map`, `shrink_mask`, `threshold_map` and `threshold_mask` of
                 `tcm_hf.targets.build_db_targets`, (batch, H, W) each. PAN: `text_map`, `kernel_map` and `text_mask` of

@@ -27,7 +27,7 @@ from .modeling_masks import crop_map, round_up, stride_mask
 # Pixels per cell of the three levels.
 STRIDES = (8, 16, 32)
 
-# Two logits (no, yes) for the text region, two for the centre region; the Fourier coefficients follow.
+# Two logits (no, yes) for the text region, two for the center region; the Fourier coefficients follow.
 CLASS_CHANNELS = 4
 
 # A level of a batch without text learns from this many of its hardest cells.
@@ -132,7 +132,7 @@ class FCEDetector(nn.Module):
 
         Returns:
             `dict`: `"logits"`, a tuple of maps at strides 8, 16 and 32, (batch, 4 + 2 * (2 * K + 1), H/stride,
-            W/stride) each: two logits (no, yes) for the text region, two for the centre region, the real and then the
+            W/stride) each: two logits (no, yes) for the text region, two for the center region, the real and then the
             imaginary parts of the contour's Fourier coefficients from frequency -K to K, in cells. The contour is
             relative to the cell.
         """
@@ -170,7 +170,7 @@ class FCEDetector(nn.Module):
         }
 
     def _level_loss(self, logits, target, inside):
-        """Text term, centre term and the two regression terms (2,) of one level, without weights."""
+        """Text term, center term and the two regression terms (2,) of one level, without weights."""
         settings = self.settings
         text_region, center_region, mask = target[:, 0], target[:, 1], target[:, 2]
         # Softmax over two classes is the sigmoid of their difference.
@@ -186,7 +186,7 @@ class FCEDetector(nn.Module):
         center_loss = _mean(center_losses, text_cells) + 0.5 * _mean(center_losses, other_cells)
         center_loss = center_loss * text_cells.any()
 
-        # Cells outside of the centre region count half.
+        # Cells outside of the center region count half.
         weights = text_cells * (1 + center_region) / 2
         predicted, wanted = logits[:, CLASS_CHANNELS:].movedim(1, -1), target[:, 3:].movedim(1, -1)
         if torch.compiler.is_compiling():
@@ -227,7 +227,7 @@ class FCEDetector(nn.Module):
         Args:
             labels (`dict`):
                 `level_maps_8`, `level_maps_16` and `level_maps_32`, (batch, 3 + 2 * (2 * K + 1), H/stride, W/stride)
-                each: text region, centre region, mask of the cells that count, Fourier coefficients. `matching_maps`,
+                each: text region, center region, mask of the cells that count, Fourier coefficients. `matching_maps`,
                 (batch, 2, H/32, W/32): text region and mask. Sizes are rounded up; H and W are those of
                 `pixel_values`.
             pixel_mask (`torch.Tensor`, *optional*): (batch, H, W), 0 = padding.
@@ -260,7 +260,7 @@ class FCEDetector(nn.Module):
             padding = (0, round_up(width) // stride - cells[1], 0, round_up(height) // stride - cells[0])
             inside = nn.functional.pad(torch.ones_like(maps[:, mask_channel]), padding)
             if pixel_mask is not None:
-                # Padding is at the right and at the bottom: a cell's first pixel tells whether it holds any picture.
+                # Padding is at the right and at the bottom: a cell's first pixel tells whether it holds any image.
                 mask = nn.functional.pad(pixel_mask, (0, round_up(width) - width, 0, round_up(height) - height))
                 inside = inside * mask[:, ::stride, ::stride].to(inside.dtype)
             maps = nn.functional.pad(maps, padding).clone()

@@ -21,7 +21,7 @@ from torch import nn
 from .modeling_masks import crop_map, round_up, stride_mask
 
 
-# Pixels of the picture for each cell of PAN's maps.
+# Pixels of the image for each cell of PAN's maps.
 STRIDE = 4
 # Value of the instance maps on padding, which is neither text nor background.
 PADDING_LABEL = -1
@@ -29,7 +29,7 @@ PADDING_LABEL = -1
 
 class PANSeparableConv(nn.Module):
     """
-    Depthwise 3x3 and pointwise convolution, batch normalisation and ReLU.
+    Depthwise 3x3 and pointwise convolution, batch normalization and ReLU.
 
     Args:
         channels (`int`): of the input and of the output.
@@ -119,7 +119,7 @@ class PANHead(nn.Module):
         super().__init__()
         self.level_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1, bias=i == 0) for i in range(num_levels))
         for conv in self.level_convs:
-            # The usual initialisation would saturate the sigmoids, and dice losses do not recover from that.
+            # The usual initialization would saturate the sigmoids, and dice losses do not recover from that.
             conv.init_std = 0.01  # type: ignore[assignment]  # a mark for `_init_weights`; torch.nn's are modules
 
     def forward(self, levels: list[torch.Tensor], image_sizes: torch.Tensor | None) -> torch.Tensor:
@@ -136,7 +136,7 @@ class PANHead(nn.Module):
 
 
 def _repeat_last_cells(x: torch.Tensor, image_sizes: torch.Tensor, stride: int) -> torch.Tensor:
-    """Fills the padding of a map with the picture's last cells, as interpolation itself does past a map's border."""
+    """Fills the padding of a map with the image's last cells, as interpolation itself does past a map's border."""
     last_cells = (image_sizes + stride - 1) // stride - 1
     for axis, last in zip((2, 3), last_cells.clamp(min=0).unbind(1)):
         index = torch.minimum(torch.arange(x.shape[axis], device=x.device)[None], last[:, None])
@@ -162,7 +162,7 @@ def _hard_example_mask(
         `torch.Tensor`: (height, width), 0 or 1.
     """
     counted, text = mask > 0, instances > 0
-    # Unlabelled text competes for the places of the hard background although it does not count afterwards: the
+    # Unlabeled text competes for the places of the hard background although it does not count afterwards: the
     # published loss, and its values, are defined that way.
     background = logits.detach()[instances == 0]
     num_background = min(background.numel(), int(int((text & counted).sum()) * negative_ratio))

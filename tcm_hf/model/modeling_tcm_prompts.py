@@ -156,7 +156,7 @@ class PromptDecoderLayer(GradientCheckpointingLayer):
         channels = config.decoder_hidden_size
         self.norm1 = nn.LayerNorm(channels)
         self.self_attention = PromptAttention(config, single_key=single_query)
-        # With one memory token the query does not matter, and so its normalisation is left out too.
+        # With one memory token the query does not matter, and so its normalization is left out too.
         self.norm2 = nn.Identity() if single_memory else nn.LayerNorm(channels)
         self.cross_attention = PromptAttention(config, single_key=single_memory)
         self.norm3 = nn.LayerNorm(channels)

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The `text-detection` pipeline: pictures in, text polygons out."""
+"""The `text-detection` pipeline: images in, text polygons out."""
 
 import math
 import os
@@ -32,7 +32,7 @@ _UNSET = object()
 
 @dataclass(slots=True)
 class _Numbered:
-    """A picture and its place among the others, for messages."""
+    """An image and its place among the others, for messages."""
 
     index: int | None
     source: Any
@@ -44,7 +44,7 @@ def _numbered(sources: Iterable) -> Iterator[_Numbered]:
 
 class TextDetectionPipeline(SharingMixin, Pipeline):
     """
-    Finds text in pictures with any model that was trained as [`TCMForTextDetection`].
+    Finds text in images with any model that was trained as [`TCMForTextDetection`].
 
     All call arguments may also be given to `pipeline(...)`, as defaults for every call. On a CPU the model is prepared by
     [`TCMForTextDetection.optimize_for_inference`], which changes no result beyond float rounding.
@@ -95,7 +95,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
         preprocess_params = {"max_pixels": max_pixels, "size": size, "do_upscale": do_upscale}
         postprocess_params = {"reading_order": reading_order, **decoding}
-        # Unknown names and wrong values are reported here, before any picture is read.
+        # Unknown names and wrong values are reported here, before any image is read.
         self.image_processor.decoding_arguments(**decoding)
         given = [
             {key: value for key, value in params.items() if value is not None}
@@ -109,36 +109,36 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         self, inputs: Any, **kwargs
     ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """
-        Finds text in one picture or in many.
+        Finds text in one image or in many.
 
         Args:
-            inputs: a picture, or many of them.
+            inputs: an image, or many of them.
 
-                - one picture: a path, an `http(s)://` address, bytes of an image file, a `PIL.Image.Image`, a NumPy
+                - one image: a path, an `http(s)://` address, bytes of an image file, a `PIL.Image.Image`, a NumPy
                   array or a torch tensor; see [`~image_loading.load_rgb_image`] for how each is read;
-                - many pictures: a list, a tuple, an array or tensor with a batch dimension, a generator, a column of a
+                - many images: a list, a tuple, an array or tensor with a batch dimension, a generator, a column of a
                   `datasets.Dataset`, or a `KeyDataset`. Sizes and kinds may be mixed.
             threshold, mask_threshold, unclip_ratio, min_size, max_candidates, epsilon_ratio, shape (*optional*):
                 see [`TCMImageProcessor.post_process_text_detection`]; `shape` is `"polygon"`, `"quad"` or `"box"`.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
-                Size that pictures are resized to for detection, see [`TCMImageProcessor`].
+                Size that images are resized to for detection, see [`TCMImageProcessor`].
             timeout (`float`, *optional*, defaults to 60.0):
-                Seconds that the download of one picture may take in all, `None` for no limit.
+                Seconds that the download of one image may take in all, `None` for no limit.
             max_pixels (`int`, *optional*, defaults to that of the image processor, 50331648):
-                Largest width times height of a picture; larger ones are refused before they take memory.
+                Largest width times height of an image; larger ones are refused before they take memory.
             batch_size (`int`, *optional*, defaults to 1):
-                Pictures per forward pass. They are padded to a common size, so similar sizes waste least.
+                Images per forward pass. They are padded to a common size, so similar sizes waste least.
 
         Returns:
-            For one picture a list of its texts; for a list, a tuple or an array a list of such lists; for a generator
+            For one image a list of its texts; for a list, a tuple or an array a list of such lists; for a generator
             or a dataset an iterator of such lists. Each text is a `dict` with `score` (`float`), `label` (`str`), `box`
             (`dict` of the integers `xmin`, `ymin`, `xmax`, `ymax`: the smallest that hold the polygon) and `polygon`
-            (list of `[x, y]` floats, clockwise from the top left), in pixels of the upright picture and inside of it.
+            (list of `[x, y]` floats, clockwise from the top left), in pixels of the upright image and inside of it.
 
         Raises:
-            ValueError, OSError: if a picture cannot be read, see [`~image_loading.load_rgb_image`]. The message names its
+            ValueError, OSError: if an image cannot be read, see [`~image_loading.load_rgb_image`]. The message names its
                 path or its place in the list, counted from 0.
             TypeError: if there is an unknown argument.
         """
@@ -151,7 +151,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         if isinstance(inputs, Iterator):
             return super().__call__(_numbered(inputs), **kwargs)
         if isinstance(inputs, Sequence) and not isinstance(inputs, torch.utils.data.Dataset):
-            # Tuples and dataset columns: read one by one, since a list would hold every decoded picture.
+            # Tuples and dataset columns: read one by one, since a list would hold every decoded image.
             return list(super().__call__(_numbered(inputs), **kwargs))
         return super().__call__(inputs, **kwargs)
 
@@ -175,7 +175,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
         max_pixels = self.image_processor.max_pixels if max_pixels is None else max_pixels
         image = load_rgb_image(picture.source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
-        # Without padding, which depends on the other pictures of the batch; the model itself needs none.
+        # Without padding, which depends on the other images of the batch; the model itself needs none.
         features = self.image_processor(image, do_pad=False, max_pixels=max_pixels, **size_arguments)
         # Lists, because transformers' collate function can only concatenate tensors of one size.
         return {
@@ -184,7 +184,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         }
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]  # no parameters
-        if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per picture
+        if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per image
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
         pictures = model_inputs["pixel_values"]
         pixel_values, pixel_mask = _batch(pictures)
@@ -226,7 +226,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
 
 def _batch(pictures: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
-    One tensor of pictures (channels, height, width), padded with zeros at the right and at the bottom where they differ
+    One tensor of images (channels, height, width), padded with zeros at the right and at the bottom where they differ
     in size, and then also the mask of what is no padding.
     """
     if all(picture.shape == pictures[0].shape for picture in pictures):

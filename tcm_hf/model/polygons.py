@@ -29,7 +29,7 @@ except ImportError as error:  # pragma: no cover
 # Segments per quarter circle of a round join: the chord stays within 0.5 % of the offset distance.
 ROUND_JOIN_SEGMENTS = 8
 
-# Of annotations, in pixels: no picture is that large, and lines that are sampled over more would take all memory.
+# Of annotations, in pixels: no image is that large, and lines that are sampled over more would take all memory.
 MAX_COORDINATE = 10_000_000
 
 # Shapes in which decoders describe a text.
@@ -271,10 +271,10 @@ def minimum_area_quad(polygon) -> np.ndarray:
 
 
 def warn_of_limit(max_candidates: int) -> None:
-    """Warns that decoding leaves out regions of a picture."""
-    # Without the number that is left out, so that it is said once and not for every picture.
+    """Warns that decoding leaves out regions of an image."""
+    # Without the number that is left out, so that it is said once and not for every image.
     warnings.warn(
-        f"a picture has more text than `max_candidates` ({max_candidates}) lets through and the rest is left out; raise "
+        f"an image has more text than `max_candidates` ({max_candidates}) lets through and the rest is left out; raise "
         "it for dense pages",
         stacklevel=3,
     )
@@ -365,7 +365,7 @@ def reading_order(polygons) -> list[int]:
     Sorts regions line by line from top to bottom, left to right inside a line.
 
     A region continues a line when its vertical extent and that of the line's right-most region share more than half
-    of the smaller one; comparing neighbours only lets a line slope. Columns are not told apart.
+    of the smaller one; comparing neighbors only lets a line slope. Columns are not told apart.
 
     Args:
         polygons (list of `np.ndarray` of shape `(n, 2)`): Regions in pixels.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Model outputs to text polygons in the picture's own pixels."""
+"""Model outputs to text polygons in the image's own pixels."""
 
 import numbers
 from collections.abc import Mapping
@@ -73,12 +73,12 @@ def decode_outputs(
     Args:
         decoder ([`Decoder`]): the detector's.
         outputs ([`TCMTextDetectionOutput`] or `dict`): what the model gave.
-        target_sizes (`torch.Tensor` or `list`, *optional*): heights and widths of the original pictures.
+        target_sizes (`torch.Tensor` or `list`, *optional*): heights and widths of the original images.
         arguments (`dict[str, Any]`): of [`decoding_arguments`].
         reading_order (`bool`): whether to sort the texts as they are read.
 
     Returns:
-        `list[dict]`: `polygons`, `scores`, `labels` and `boxes` of each picture.
+        `list[dict]`: `polygons`, `scores`, `labels` and `boxes` of each image.
     """
     levels, strides = as_levels(outputs, decoder)
     batch_size = len(levels[0])
@@ -118,7 +118,7 @@ def as_levels(outputs, decoder: Decoder) -> tuple[tuple[torch.Tensor, ...], tupl
 
 
 def _probabilities(logits: torch.Tensor, activation: str, where: str) -> np.ndarray:
-    """One picture's map, of shape (height, width) when it has a single channel."""
+    """One image's map, of shape (height, width) when it has a single channel."""
     # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
     values = logits.detach().float()
     # NaN and infinite values show in the extremes, which are found in one pass.
@@ -156,7 +156,7 @@ def _as_sizes(sizes: Any, batch_size: int, name: str) -> list[tuple[int, int]] |
 
 
 def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
-    """Scales polygons to the original picture, cuts them at its border and collects one picture's result."""
+    """Scales polygons to the original image, cuts them at its border and collects one image's result."""
     height, width = target
     kept, kept_scores = [], []
     for polygon, score in zip(polygons, scores):

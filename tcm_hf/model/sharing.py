@@ -213,7 +213,7 @@ def _write_card(shared, working_dir: str | os.PathLike, repository: _Repository)
 
 
 def _card_of_source(shared, working_dir: str | os.PathLike) -> str | None:
-    """The card of what the object was loaded from; the pictures beside it that it shows are put into the folder."""
+    """The card of what the object was loaded from; the images beside it that it shows are put into the folder."""
     source = shared.card_source
     if source is None:
         return None

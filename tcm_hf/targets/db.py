@@ -31,7 +31,7 @@ from .views import gray_view
 
 
 def _fill(canvas: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
-    """Rasterises polygons one by one (in a single call, overlapping ones would cancel each other)."""
+    """Rasterizes polygons one by one (in a single call, overlapping ones would cancel each other)."""
     for polygon in polygons:
         cv2.fillPoly(canvas, [np.rint(polygon).astype(np.int32)], value)
 
@@ -127,7 +127,7 @@ def build_db_targets(
         min_text_size (`float`, *optional*, defaults to 8.0): Pixels; a polygon is ignored when the shorter side of its
             minimum-area rectangle is below it.
         gap_weight (`float`, *optional*, defaults to 0.0): How much more than other background the pixels between two
-            texts weigh in the loss of the probability map, where a detector has to keep neighbours apart: by
+            texts weigh in the loss of the probability map, where a detector has to keep neighbors apart: by
             `gap_weight * exp(-(d1 + d2)**2 / (2 * (0.4 * h)**2))`, with the distances d1 and d2 to the nearest two
             texts and the height h of the nearest, the rule of U-Net (Ronneberger et al., MICCAI 2015, eq. 2) on the
             scale of the text. 0 is DB's loss.
@@ -216,7 +216,7 @@ def build_db_targets(
 
 
 def _gap_weights(polygons: list[np.ndarray], shrink_map: np.ndarray, gap_weight: float) -> np.ndarray:
-    """The weights between neighbouring texts, see `gap_weight` of [`build_db_targets`]; 1 in kernels and elsewhere."""
+    """The weights between neighboring texts, see `gap_weight` of [`build_db_targets`]; 1 in kernels and elsewhere."""
     height, width = shrink_map.shape
     nearest = np.full((height, width), np.inf, dtype=np.float32)
     second, scale = nearest.copy(), np.ones((height, width), dtype=np.float32)
@@ -244,7 +244,7 @@ def _gap_weights(polygons: list[np.ndarray], shrink_map: np.ndarray, gap_weight:
 
 def draw_db_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
     """
-    Pictures of the targets: kernels, and the threshold band. Pixels that the loss skips are reddish.
+    Images of the targets: kernels, and the threshold band. Pixels that the loss skips are reddish.
 
     Args:
         maps (`dict[str, np.ndarray]`): of [`build_db_targets`].

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Targets of the FCE detector: text regions, their centre regions and the Fourier coefficients of their contours."""
+"""Targets of the FCE detector: text regions, their center regions and the Fourier coefficients of their contours."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ from .views import gray_view
 # Pixels per cell of the three levels; the coarsest is also that of the matching map.
 STRIDES = (8, 16, 32)
 
-# Share of the picture's height that the longer side of a text takes, for every level.
+# Share of the image's height that the longer side of a text takes, for every level.
 LEVEL_RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 
 # Points of a contour that its Fourier transform sees.
@@ -42,7 +42,7 @@ MAX_DEGREE = CONTOUR_SAMPLES // 4
 # Among this many samples next to a text's vertical axis, the topmost is where its contour starts.
 START_CANDIDATES = 8
 
-# Cells between the points of the two long sides from which a centre region is built.
+# Cells between the points of the two long sides from which a center region is built.
 CENTER_STEP = 4.0
 
 # Annotators set up to about this many points; outlines with more are traced.
@@ -65,7 +65,7 @@ def _window(cells: np.ndarray, height: int, width: int) -> tuple[int, int, int, 
 
 def contour_coefficients(polygon: np.ndarray, degree: int) -> np.ndarray:
     """
-    Fourier coefficients of a closed contour (FCE, eq. 2-4), made unique by starting at the point above the centre and
+    Fourier coefficients of a closed contour (FCE, eq. 2-4), made unique by starting at the point above the center and
     running clockwise on screen.
 
     Args:
@@ -74,7 +74,7 @@ def contour_coefficients(polygon: np.ndarray, degree: int) -> np.ndarray:
 
     Returns:
         `np.ndarray`: complex128 array of shape `(2 * degree + 1,)`, in the polygon's unit. The middle one is the
-        contour's centre.
+        contour's center.
     """
     if len(polygon) > CONTOUR_SAMPLES // 4:
         points = resample_polygon(polygon, CONTOUR_SAMPLES)
@@ -116,7 +116,7 @@ def _end_edges(polygon: np.ndarray) -> tuple[int, int]:
     The two edges, given by their first vertices, at which a text begins and ends.
 
     A quad's ends are the more upright pair of its sides, unless these are more than twice as long as the others. Of
-    any other polygon they are edges at which the contour turns back, far from the centre and not next to each other;
+    any other polygon they are edges at which the contour turns back, far from the center and not next to each other;
     the weights of these signs are those of the published targets.
     """
     n = len(polygon)
@@ -152,7 +152,7 @@ def _resample_line(points: np.ndarray, n: int) -> np.ndarray:
 
 
 def _center_boxes(polygon: np.ndarray, shrink_ratio: float) -> np.ndarray:
-    """Quads, an array of shape `(m, 4, 2)`, that tile the band around a text's centre line."""
+    """Quads, an array of shape `(m, 4, 2)`, that tile the band around a text's center line."""
     if len(polygon) > MAX_ANNOTATED_POINTS:
         # The ends show in corners, which a traced outline has everywhere: a tenth of its thickness is smoothed away.
         tolerance = 0.2 * polygon_area(polygon) / polygon_perimeter(polygon)
@@ -203,7 +203,7 @@ def _draw_text(maps: np.ndarray, polygon: np.ndarray, degree: int, shrink_ratio:
     real, imaginary = 3, 3 + 2 * degree + 1
     maps[real:imaginary, rows, columns] = coefficients.real[:, None]
     maps[imaginary:, rows, columns] = coefficients.imag[:, None]
-    # The centre is told relative to the cell that tells it.
+    # The center is told relative to the cell that tells it.
     maps[real + degree, rows, columns] -= columns
     maps[imaginary + degree, rows, columns] -= rows
 
@@ -239,7 +239,7 @@ def build_fce_targets(
         height (`int`): Height of the image in pixels.
         width (`int`): Width of the image in pixels.
         fourier_degree (`int`, *optional*, defaults to 5): K, the highest frequency of the contours.
-        center_shrink_ratio (`float`, *optional*, defaults to 0.3): Width of the centre region as a share of the text's,
+        center_shrink_ratio (`float`, *optional*, defaults to 0.3): Width of the center region as a share of the text's,
             in (0, 1].
         level_ranges (three pairs of `float`, *optional*, defaults to `((0, 0.4), (0.3, 0.7), (0.6, 1))`):
             Sizes, exclusive, that the levels are for.
@@ -247,7 +247,7 @@ def build_fce_targets(
     Returns:
         `dict[str, np.ndarray]`: `level_maps_8`, `level_maps_16` and `level_maps_32`, float32 of shape
         `(3 + 2 * (2 * K + 1), ceil(height / stride), ceil(width / stride))`. Their channels are the text region, the
-        centre region, the cells that count (0 = ignored), and the real and then the imaginary parts of the Fourier
+        center region, the cells that count (0 = ignored), and the real and then the imaginary parts of the Fourier
         coefficients in cells, from frequency -K to K. `matching_maps`, uint8 of shape `(2, ceil(height / 32),
         ceil(width / 32))`: the region of texts of all sizes, and the cells that count.
 
@@ -299,7 +299,7 @@ def build_fce_targets(
 
 def draw_fce_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
     """
-    Pictures of the targets: text and, brighter, its center on the three levels. Cells that the loss skips are reddish.
+    Images of the targets: text and, brighter, its center on the three levels. Cells that the loss skips are reddish.
 
     Args:
         maps (`dict[str, np.ndarray]`): of [`build_fce_targets`].

@@ -110,7 +110,7 @@ def build_pan_targets(
 
 def draw_pan_targets(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
     """
-    Pictures of the targets: text, and kernels, a color for each text. Pixels that the loss skips are reddish.
+    Images of the targets: text, and kernels, a color for each text. Pixels that the loss skips are reddish.
 
     Args:
         maps (`dict[str, np.ndarray]`): of [`build_pan_targets`].

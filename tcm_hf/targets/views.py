@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures of training targets, for people to look at."""
+"""Images of training targets, for people to look at."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ MASK_COLOR = (110, 60, 60)
 
 def gray_view(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """
-    A gray picture, reddish where nothing counts.
+    A gray image, reddish where nothing counts.
 
     Args:
         values (`np.ndarray` of shape `(height, width)`): 0..255; what is beyond is cut off.
@@ -58,7 +58,7 @@ def numbered_view(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def map_views(maps: dict[str, np.ndarray], height: int, width: int) -> list[np.ndarray]:
     """
-    Each map of a detector that declares no pictures of its own, from its least value in black to its largest in white.
+    Each map of a detector that declares no images of its own, from its least value in black to its largest in white.
 
     Args:
         maps (`dict[str, np.ndarray]`): what its `targets` made: maps of any stride, of which the first channel is drawn.

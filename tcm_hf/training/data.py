@@ -50,7 +50,7 @@ def _refuse(data, name: str) -> None:
 
 def to_records(data, name: str = "eval_dataset") -> list[TextRecord]:
     """
-    Pictures to measure on.
+    Images to measure on.
 
     Args:
         data: records, rows with `image` and `polygons` (and `ignore`, `text`), a data set or a stream of such rows. A stream
@@ -68,13 +68,13 @@ def to_records(data, name: str = "eval_dataset") -> list[TextRecord]:
     _refuse(data, name)
     if _is_transformed(data):
         raise ValueError(
-            f"`{name}` has a transform, but evaluation prepares pictures itself: pass it without (`with_format(None)`)"
+            f"`{name}` has a transform, but evaluation prepares images itself: pass it without (`with_format(None)`)"
         )
     if isinstance(data, list) and data and all(isinstance(record, TextRecord) for record in data):
         return data
     records = list(_records(data, name))
     if not records:
-        raise ValueError(f"there are no pictures to evaluate on: `{name}` is empty")
+        raise ValueError(f"there are no images to evaluate on: `{name}` is empty")
     return records
 
 
@@ -164,7 +164,7 @@ def to_train_dataset(
             `image` and `polygons`, also of data sets and streams, are augmented with the defaults of
             [`~training_setup.DataArguments`]; a data set whose items have `pixel_values` and `labels` gives the batches.
         config (`TCMConfig`): of the model; its detector's maps are made.
-        processor ([`TCMImageProcessor`], *optional*): its statistics normalise the pictures of records and rows.
+        processor ([`TCMImageProcessor`], *optional*): its statistics normalize the images of records and rows.
         seed (`int`, *optional*, defaults to 0): seed of every random choice.
         total_batch_size (`int`, *optional*, defaults to 1): samples between two steps of the optimizer.
 
@@ -200,7 +200,7 @@ def to_train_dataset(
 
     if not isinstance(processor, TCMImageProcessor):
         raise ValueError(
-            "pictures are normalised as `processing_class` says: pass one, such as `TCMImageProcessor.from_pretrained(...)`"
+            "images are normalized as `processing_class` says: pass one, such as `TCMImageProcessor.from_pretrained(...)`"
         )
     if not stream:
         records = list(_records(data, "train_dataset"))

@@ -52,7 +52,7 @@ def use_joint_loss(model: nn.Module) -> None:
     Makes the loss that of the joint batch of all processes.
 
     The detectors' losses pick the hardest pixels of a batch, and divide by numbers of pixels of a batch. With a loss for
-    each process a run would depend on how its pictures are spread over them. With this, every process computes the loss
+    each process a run would depend on how its images are spread over them. With this, every process computes the loss
     from the maps and labels of all, and DistributedDataParallel's mean of the gradients is the gradient of the joint
     batch's loss. The price is a gathering of the detector's maps in every step. All processes need batches of one shape.
 

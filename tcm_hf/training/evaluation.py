@@ -42,7 +42,7 @@ def build_evaluator(protocol: str = "icdar2015"):
 
 
 class _EvaluationImages(Dataset):
-    """Pictures as the image processor gives them, one by one."""
+    """Images as the image processor gives them, one by one."""
 
     def __init__(self, records: Sequence[TextRecord], processor, indices: Sequence[int]):
         self.records = records
@@ -71,17 +71,17 @@ def detect_records(
     **decoding,
 ) -> list[dict]:
     """
-    Detects text in pictures, one by one: maps become polygons at once, and only polygons are kept.
+    Detects text in images, one by one: maps become polygons at once, and only polygons are kept.
 
     Args:
         see `evaluate_records`.
 
     Returns:
-        `list[dict]`: `polygons`, a list of arrays of shape (n, 2) in pixels of the picture, and `scores`, a list of floats, for
+        `list[dict]`: `polygons`, a list of arrays of shape (n, 2) in pixels of the image, and `scores`, a list of floats, for
         every record; the same in all processes.
     """
     if not len(records):
-        raise ValueError("there are no pictures to evaluate on")
+        raise ValueError("there are no images to evaluate on")
     if shape is None:
         quads = all(len(polygon) == 4 for record in records for polygon in record.polygons)
         shape = "quad" if quads else "polygon"
@@ -119,7 +119,7 @@ def score_records(detections: Sequence[dict], records: Sequence[TextRecord], pro
 
     Args:
         detections (`Sequence[dict]`): one for each record.
-        records (`Sequence[TextRecord]`): the annotated pictures.
+        records (`Sequence[TextRecord]`): the annotated images.
         protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
 
     Returns:
@@ -142,17 +142,17 @@ def evaluate_records(
     **settings,
 ) -> dict[str, float]:
     """
-    Measures a model picture by picture: maps become polygons at once, and only polygons are kept.
+    Measures a model image by image: maps become polygons at once, and only polygons are kept.
 
     Args:
         model ([`TCMForTextDetection`]): the model, not wrapped.
-        processor ([`TCMImageProcessor`]): prepares pictures and decodes maps.
-        records (`Sequence[TextRecord]`): the annotated pictures.
+        processor ([`TCMImageProcessor`]): prepares images and decodes maps.
+        records (`Sequence[TextRecord]`): the annotated images.
         protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
         shape (`str`, *optional*):
             `"polygon"`, `"quad"` or `"box"`; by default quads where all annotated outlines have four points.
-        accelerator (`accelerate.Accelerator`, *optional*): shares the pictures among its processes.
-        num_workers (`int`, *optional*, defaults to 0): processes that read pictures.
+        accelerator (`accelerate.Accelerator`, *optional*): shares the images among its processes.
+        num_workers (`int`, *optional*, defaults to 0): processes that read images.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
         decoding: further arguments of `post_process_text_detection`.
 

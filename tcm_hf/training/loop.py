@@ -348,7 +348,7 @@ class TrainingLoop:
         return self.average.applied(self.plain_model) if self.average is not None else contextlib.nullcontext()
 
     def evaluate(self) -> dict:
-        """Figures of the averaged weights on the pictures to measure on, by the names `eval_...`."""
+        """Figures of the averaged weights on the images to measure on, by the names `eval_...`."""
         with self._averaged():
             figures = trainer.evaluate_records(
                 self.plain_model,
@@ -439,7 +439,7 @@ class TrainingLoop:
             arguments.output_dir,
             self.plain_model.config,
             training={
-                "photos": facts["num_photos"],
+                "images": facts["num_photos"],
                 "steps": self.step,
                 "batch": total_batch_size,
                 "learning rate": f"{arguments.learning_rate:g}, {arguments.lr_scheduler_type}",

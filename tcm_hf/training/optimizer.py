@@ -40,7 +40,7 @@ def parameter_groups(
         model (`nn.Module`): the model, not wrapped; frozen parameters are left out.
         learning_rate (`float`): the base rate.
         weight_decay (`float`, *optional*, defaults to 0.0):
-            For matrices and convolutions. Vectors and scalars, which are biases, the weights of normalisation layers
+            For matrices and convolutions. Vectors and scalars, which are biases, the weights of normalization layers
             and learned scales, have none.
         multipliers (`dict[str, float]`, *optional*, defaults to `{"model.vision_tower": 0.1}`):
             Factors of the rate by the start of the parameters' names, up to a dot; the longest that fits counts.

@@ -109,39 +109,37 @@ class DataArguments:
     allow_outside: bool = field(
         default=False,
         metadata={
-            "help": "Open pictures outside of the folders given, which links and names in annotations lead to; "
+            "help": "Open images outside of the folders given, which links and names in annotations lead to; "
             "`tcm-hf prepare --link` makes such links."
         },
     )
-    image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of photos, img_N.jpg."})
+    image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of images, img_N.jpg."})
     gt_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of annotations, gt_img_N.txt."})
     validation_image_dir: str | None = field(default=None, metadata={"help": "As --image_dir, to measure on."})
     validation_gt_dir: str | None = field(default=None, metadata={"help": "As --gt_dir, to measure on."})
     frame_size: list[int] | None = field(
         default=None,
-        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the photos are resized copies."},
+        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the images are resized copies."},
     )
     holdout_last_digit: int | None = field(
         default=None,
         metadata={
-            "help": "Leave out photos whose number ends in this digit; they are measured on if --eval_strategy is."
+            "help": "Leave out images whose number ends in this digit; they are measured on if --eval_strategy is."
         },
     )
     train_val_split: float | None = field(
-        default=None, metadata={"help": "Share of the training pictures to measure on where there is no other source."}
+        default=None, metadata={"help": "Share of the training images to measure on where there is no other source."}
     )
     evaluate_on_train: bool = field(
-        default=False, metadata={"help": "Measure on the training pictures, to see whether a model can learn at all."}
+        default=False, metadata={"help": "Measure on the training images, to see whether a model can learn at all."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many pictures."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Measure on the first so many pictures."})
-    train_fraction: float | None = field(default=None, metadata={"help": "Train on this share of the pictures."})
-    shots: int | None = field(default=None, metadata={"help": "Train on so many pictures."})
-    subset_seed: int = field(
-        default=0, metadata={"help": "Which pictures: subsets of one seed lie inside each other."}
-    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many images."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Measure on the first so many images."})
+    train_fraction: float | None = field(default=None, metadata={"help": "Train on this share of the images."})
+    shots: int | None = field(default=None, metadata={"help": "Train on so many images."})
+    subset_seed: int = field(default=0, metadata={"help": "Which images: subsets of one seed lie inside each other."})
     subset_file: str | None = field(
-        default=None, metadata={"help": "Train on the pictures that this list names, see subset.json beside a run."}
+        default=None, metadata={"help": "Train on the images that this list names, see subset.json beside a run."}
     )
     crop_size: int = field(default=640, metadata={"help": "Side of the training crop in pixels, a multiple of 32."})
     scale: list[float] = field(
@@ -165,17 +163,17 @@ class DataArguments:
         metadata={"help": 'Settings of SyntheticTextGenerator, JSON such as {"curved": 0.3, "text_height": [8, 60]}.'},
     )
     paste_probability: float = field(
-        default=0.0, metadata={"help": "Chance that rendered words are put on a photo before it is augmented."}
+        default=0.0, metadata={"help": "Chance that rendered words are put on an image before it is augmented."}
     )
     samples_per_epoch: int | None = field(
-        default=None, metadata={"help": "Samples of one epoch; by default the photos, filled up to whole batches."}
+        default=None, metadata={"help": "Samples of one epoch; by default the images, filled up to whole batches."}
     )
     cache_images: bool | None = field(
-        default=None, metadata={"help": "Keep decoded pictures in memory; by default where they take less than 4 GiB."}
+        default=None, metadata={"help": "Keep decoded images in memory; by default where they take less than 4 GiB."}
     )
     image_size: list[int] | None = field(
         default=None,
-        metadata={"nargs": "+", "help": "Limits of a picture's shorter and longer side in evaluation and use."},
+        metadata={"nargs": "+", "help": "Limits of an image's shorter and longer side in evaluation and use."},
     )
 
 

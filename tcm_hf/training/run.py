@@ -73,11 +73,11 @@ def _build_trainer(
         raise ValueError("a stream has no end: --streaming needs --max_steps")
     if run.eval_records is None and training_arguments.eval_strategy != "no":
         raise ValueError(
-            "--eval_strategy needs pictures to measure on: --holdout_last_digit, --train_val_split, "
+            "--eval_strategy needs images to measure on: --holdout_last_digit, --train_val_split, "
             "--validation_split, --validation_dir or --validation_image_dir"
         )
     if run.eval_records is not None:
-        logger.info("%d photos to measure on", len(run.eval_records))
+        logger.info("%d images to measure on", len(run.eval_records))
     if training_arguments.image_encoder_lr_multiplier is None and model_arguments.config_name is not None:
         training_arguments.image_encoder_lr_multiplier = 1.0
     trainer = TCMTrainer(

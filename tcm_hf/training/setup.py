@@ -49,7 +49,7 @@ from .options import DataArguments, ModelArguments
 
 logger = logging.getLogger(__name__)
 
-# Decoded pictures are kept where they take no more memory than this.
+# Decoded images are kept where they take no more memory than this.
 CACHE_BYTES = 4 * 2**30
 
 
@@ -212,7 +212,7 @@ def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMCo
 
     Args:
         arguments ([`ModelArguments`]): the source of the model.
-        data ([`DataArguments`]): has the size of pictures.
+        data ([`DataArguments`]): has the size of images.
         config (`TCMConfig`): the model's configuration; its detector is what is decoded.
 
     Returns:
@@ -350,7 +350,7 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
         unused = [name for name in names if getattr(arguments, name) is not None]
         if unused:
             raise ValueError(
-                f"--{unused[0]} needs to know all pictures, which --streaming does not: leave one of them out"
+                f"--{unused[0]} needs to know all images, which --streaming does not: leave one of them out"
             )
     elif arguments.dataset_name:
         train = _hub_records(arguments, split)
@@ -376,7 +376,7 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
     if train and validation is None and arguments.train_val_split is not None:
         if not 0 < arguments.train_val_split < 1:
             raise ValueError(f"--train_val_split must lie between 0 and 1, got {arguments.train_val_split}")
-        # Always the same pictures, whatever the subset's seed.
+        # Always the same images, whatever the subset's seed.
         chosen = set(select_subset(record_ids(train), fraction=arguments.train_val_split, seed=0))
         pairs = list(zip(record_ids(train), train))
         validation = [record for name, record in pairs if name in chosen]
@@ -459,10 +459,10 @@ def build_train_dataset(
     Sets up augmentation, rendered words and training maps.
 
     Args:
-        records (`Sequence[TextRecord]`, *optional*): the photos; `None` where they are streamed.
+        records (`Sequence[TextRecord]`, *optional*): the images; `None` where they are streamed.
         arguments ([`DataArguments`]): the settings.
         config (`TCMConfig`): of the model.
-        processor ([`TCMImageProcessor`]): its statistics normalise the pictures.
+        processor ([`TCMImageProcessor`]): its statistics normalize the images.
         seed (`int`, *optional*, defaults to 0): seed of every random choice.
         total_batch_size (`int`, *optional*, defaults to 1):
             Samples between two steps of the optimizer; an epoch is filled up to a multiple of it.
@@ -501,9 +501,9 @@ def build_train_dataset(
             options=_read_options(arguments),
             **statistics,
         )
-    logger.info("%d photos with %d words", len(records), sum(len(record.polygons) for record in records))
+    logger.info("%d images with %d words", len(records), sum(len(record.polygons) for record in records))
     if records and all(all(record.ignore) for record in records):
-        logger.warning("No photo has a readable word (all are marked `ignore`, or there is none): nothing to learn.")
+        logger.warning("No image has a readable word (all are marked `ignore`, or there is none): nothing to learn.")
     synthetic = None
     if arguments.synthetic_fraction > 0 or arguments.paste_probability > 0:
         from ..data.synthesis.generator import SyntheticTextGenerator, find_fonts
@@ -523,7 +523,7 @@ def build_train_dataset(
     length = arguments.samples_per_epoch
     if length is None:
         if not records:
-            raise ValueError("--samples_per_epoch is needed where there are no photos to count")
+            raise ValueError("--samples_per_epoch is needed where there are no images to count")
         length = -(-len(records) // total_batch_size) * total_batch_size
     keep = _fits_in_memory(records) if arguments.cache_images is None else arguments.cache_images
     dataset = TextDetectionDataset(
@@ -544,7 +544,7 @@ def build_train_dataset(
 
 
 def _fits_in_memory(records: Sequence[TextRecord]) -> bool:
-    """Judged by a few of the pictures."""
+    """Judged by a few of the images."""
     sample = records[:: max(1, len(records) // 5)][:5]
     if not sample or len(records) > CACHE_BYTES // 2**16:
         return not sample

@@ -187,7 +187,7 @@ class TCMTrainer(Trainer):
             Training samples: [`TextDetectionDataset`], [`StreamingTextDetectionDataset`], or a data set whose items have
             `pixel_values` and `labels`. Also what they are made from: a list of [`TextRecord`], or a list, a `datasets.Dataset`
             or a stream of rows with `image` and `polygons`, which are augmented with the defaults.
-        eval_dataset (*optional*): pictures to measure on: records or rows, as above, or a `dict` of such.
+        eval_dataset (*optional*): images to measure on: records or rows, as above, or a `dict` of such.
         processing_class ([`TCMImageProcessor`], *optional*):
             Needed for evaluation, and for training on records and rows; saved with the model.
         compute_metrics (`Callable`, *optional*):
@@ -341,7 +341,7 @@ class TCMTrainer(Trainer):
 
         Args:
             eval_dataset (`list[TextRecord]`, or a `dict` of them, *optional*, defaults to `self.eval_dataset`):
-                The pictures; with a dictionary, its keys become part of the figures' names, and `eval_hmean`,
+                The images; with a dictionary, its keys become part of the figures' names, and `eval_hmean`,
                 `eval_precision` and `eval_recall` are the means of its entries.
             ignore_keys: without meaning here.
             metric_key_prefix (`str`, *optional*, defaults to `"eval"`): start of the figures' names.
@@ -379,7 +379,7 @@ class TCMTrainer(Trainer):
         Detects text with the averaged weights, and measures it.
 
         Args:
-            test_dataset: pictures with annotation, as `eval_dataset`; for pictures without there is the pipeline.
+            test_dataset: images with annotation, as `eval_dataset`; for images without there is the pipeline.
             ignore_keys: without meaning here.
             metric_key_prefix (`str`, *optional*, defaults to `"test"`): start of the figures' names.
 
@@ -428,7 +428,7 @@ class TCMTrainer(Trainer):
         if not isinstance(self.processing_class, TCMImageProcessor):
             raise ValueError(
                 "evaluation needs a `processing_class`, such as `TCMImageProcessor.from_pretrained(...)`, which prepares "
-                "pictures and decodes maps"
+                "images and decodes maps"
             )
         detector = getattr(self.model.config, "detector", None)
         if self.processing_class.detector != detector:
@@ -493,7 +493,7 @@ class TCMTrainer(Trainer):
         args, facts = self.args, self.card_facts
         measured = [entry for entry in self.state.log_history if "eval_hmean" in entry]
         training = {
-            "photos": facts.get("num_photos"),
+            "images": facts.get("num_photos"),
             "rendered words": {True: "mixed in", False: "none", None: None}[facts.get("rendered_words")],
             "steps": self.state.global_step,
             "batch": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,

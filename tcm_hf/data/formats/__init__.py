@@ -14,7 +14,7 @@
 """Readers of benchmark annotation files: every format becomes `TextRecord`s.
 
 [`read_dataset`] is the front door, `FORMATS` says what it reads. A reader parses and checks; it neither decodes
-pictures nor repairs outlines, so an annotation reaches training exactly as it was published.
+images nor repairs outlines, so an annotation reaches training exactly as it was published.
 """
 
 from .access import ReadOptions, SourceFolders

@@ -26,7 +26,7 @@ from .errors import AnnotationError
 PathLike = str | Path
 
 MEMORY_LIMIT = 2**31
-# A picture inside of an archive or at an address; encoded ones are far smaller.
+# An image inside of an archive or at an address; encoded ones are far smaller.
 MAX_PICTURE_BYTES = 256 * 2**20
 # What a text file takes in memory when it is read whole, for every byte of it; two-byte lines are the worst.
 BYTES_PER_TEXT_BYTE = 32
@@ -45,9 +45,9 @@ class ReadOptions:
         memory_limit (`int`, *optional*, defaults to 2 GiB):
             Bytes that the content of an annotation file may take in memory, by what its sizes declare.
         normalized (`bool`, *optional*, defaults to `False`):
-            Whether coordinates are fractions of the picture's width and height, 0 to 1, instead of pixels.
+            Whether coordinates are fractions of the image's width and height, 0 to 1, instead of pixels.
         merge_duplicates (`bool`, *optional*, defaults to `False`):
-            Whether the instances of a picture that is listed several times become one record, which takes all records
+            Whether the instances of an image that is listed several times become one record, which takes all records
             into memory. Otherwise they stay apart, with an [`AnnotationWarning`].
     """
 
@@ -100,7 +100,7 @@ class SourceFolders:
 
     def picture(self, name: str, where: str) -> Path | str | bytes:
         """
-        What a data set's row names as its picture: the path of a file, or the content of a file at an address.
+        What a data set's row names as its image: the path of a file, or the content of a file at an address.
 
         Raises:
             AnnotationError: if it lies outside, or is an address that nobody allowed.
@@ -143,7 +143,7 @@ class SourceFolders:
         except Exception as error:  # whatever the file systems raise
             raise OSError(f"{where}: {name!r} cannot be read ({error}); check the address") from error
         if len(data) > MAX_PICTURE_BYTES:
-            raise OSError(f"{where}: {name!r} has more than {MAX_PICTURE_BYTES / 2**20:g} MiB; it is no picture")
+            raise OSError(f"{where}: {name!r} has more than {MAX_PICTURE_BYTES / 2**20:g} MiB; it is no image")
         return data
 
     def _contains(self, real: str) -> bool:
@@ -164,7 +164,7 @@ class SourceFolders:
         if self.roots:
             remedy = f"copy it to {self.roots[0]}"
         else:
-            remedy = "name the folder of the pictures (`image_root=`)"
+            remedy = "name the folder of the images (`image_root=`)"
         return AnnotationError(
             f"{place}{short_text(str(name))} leads outside of the data set, and is not opened; {remedy}, or pass "
             "allow_outside=True (--allow-outside) if you trust the data set"

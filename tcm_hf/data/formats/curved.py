@@ -202,7 +202,7 @@ _CTW1500_OFFSETS = 32
 
 
 def ctw1500_key(stem: str) -> str:
-    """Numbers without leading zeros: the annotation `0001001` belongs to the picture `1001`."""
+    """Numbers without leading zeros: the annotation `0001001` belongs to the image `1001`."""
     return re.sub(r"^gt_", "", stem, flags=re.IGNORECASE).lstrip("0") or "0"
 
 

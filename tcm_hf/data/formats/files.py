@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What readers share: text of annotation files, numbers, JSON, and finding pictures."""
+"""What readers share: text of annotation files, numbers, JSON, and finding images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .access import (
 from .records import IMAGE_SUFFIXES, MAX_FRAME_PIXELS, AnnotationError
 
 
-# No picture is larger, and larger values would overflow further on.
+# No image is larger, and larger values would overflow further on.
 MAX_COORDINATE = 1e7
 NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d{1,15}", re.ASCII)
@@ -166,7 +166,7 @@ def parse_numbers(fields: Iterable[str], where: str, line: str = "") -> list[flo
         line (`str`, *optional*): The line itself, for the message.
 
     Raises:
-        AnnotationError: if a field is no number, is not finite, or is too large for a picture.
+        AnnotationError: if a field is no number, is not finite, or is too large for an image.
     """
     numbers = []
     for value in fields:
@@ -303,10 +303,10 @@ def json_size(mapping: dict, where: str, height: str = "height", width: str = "w
         return None
     for value in values:
         if not (1 <= value <= MAX_COORDINATE and value == int(value)):
-            raise AnnotationError(f"{where}: {shortened(value)} is no size of a picture in pixels; correct it")
+            raise AnnotationError(f"{where}: {shortened(value)} is no size of an image in pixels; correct it")
     if math.prod(values) > MAX_FRAME_PIXELS:
         raise AnnotationError(
-            f"{where}: {values[1]} x {values[0]} are more than {MAX_FRAME_PIXELS} pixels, too many for a picture; correct it"
+            f"{where}: {values[1]} x {values[0]} are more than {MAX_FRAME_PIXELS} pixels, too many for an image; correct it"
         )
     return int(values[0]), int(values[1])
 
@@ -335,7 +335,7 @@ def json_outline(value: Any, where: str) -> np.ndarray:
     return outline(numbers)
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------
+# Images -----------------------------------------------------------------------------------------------------------
 
 
 def folder(path: PathLike, what: str) -> Path:
@@ -347,17 +347,17 @@ def folder(path: PathLike, what: str) -> Path:
 
 
 def list_images(image_dir: PathLike, folders: SourceFolders | None = None) -> list[Path]:
-    """Pictures of one folder in natural order (`img_2` before `img_10`)."""
+    """Images of one folder in natural order (`img_2` before `img_10`)."""
     root = folder(image_dir, "Image")
     folders = folders or SourceFolders(root)
     paths = [folders.check(path, str(root)) for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
-        raise AnnotationError(f"{root}: no picture ({', '.join(IMAGE_SUFFIXES)}) in this folder; check the path")
+        raise AnnotationError(f"{root}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder; check the path")
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
 def as_folders(images: PathLike | Sequence[PathLike] | None, default: Path) -> list[Path]:
-    """The folders of pictures that an `images` option names."""
+    """The folders of images that an `images` option names."""
     if images is None:
         return [folder(default, "Image")]
     return [folder(path, "Image") for path in ([images] if isinstance(images, (str, Path)) else images)]
@@ -422,11 +422,11 @@ def find_files(
 
 class ImageIndex:
     """
-    Finds the picture that an annotation names, in some folders and below.
+    Finds the image that an annotation names, in some folders and below.
 
     Args:
         roots (`Sequence[Path]`): The folders.
-        missing (`str`): `"error"`, `"skip"` (`find` returns `None`) or `"keep"` (it returns where the picture would be).
+        missing (`str`): `"error"`, `"skip"` (`find` returns `None`) or `"keep"` (it returns where the image would be).
         split (`str`, *optional*): Split whose folders count.
         folders (`SourceFolders`, *optional*): What may be opened; what is in `roots` by default.
         encoding (`str`, *optional*): Encoding of the annotations, in which names of files may be stored, too.
@@ -447,14 +447,14 @@ class ImageIndex:
 
     def find(self, name: str, where: str) -> Path | None:
         """
-        The picture of a name or relative path.
+        The image of a name or relative path.
 
-        A name that leads outside of the folders, such as an absolute one of another computer, stands for the picture of
+        A name that leads outside of the folders, such as an absolute one of another computer, stands for the image of
         that name inside of them, if there is one.
 
         Raises:
             FileNotFoundError: if there is none and `missing` is `"error"`.
-            AnnotationError: if several pictures have this name, it is no name of a file, or it leads outside.
+            AnnotationError: if several images have this name, it is no name of a file, or it leads outside.
         """
         names = [name.replace("\\", "/")]
         if self.encoding is not None and not name.isascii():
@@ -464,7 +464,7 @@ class ImageIndex:
         for relative in names:
             base = relative.rsplit("/", 1)[-1]
             if not _is_file_name(relative, base):
-                raise AnnotationError(f"{where}: {shortened(name)} is no name of a picture file; correct it")
+                raise AnnotationError(f"{where}: {shortened(name)} is no name of an image file; correct it")
             for root in self.roots:
                 path = self.folders.join(root, relative)
                 if path is None:
@@ -474,7 +474,7 @@ class ImageIndex:
             found = self._named(base)
             if len(found) > 1:
                 raise AnnotationError(
-                    f"{where}: several pictures are called {base!r}: {found[0]} and {found[1]}; name the folder "
+                    f"{where}: several images are called {base!r}: {found[0]} and {found[1]}; name the folder "
                     "(`images=`, --images)"
                 )
             if found:
@@ -488,12 +488,12 @@ class ImageIndex:
             raise self.folders.outside(name, where)
         places = ", ".join(map(str, self.roots))
         raise FileNotFoundError(
-            f"Picture not found: {shortened(name)} in {places} (named in {where}); name its folder (`images=`, --images), or "
-            "pass missing='skip' (--missing skip) to leave out such pictures"
+            f"Image not found: {shortened(name)} in {places} (named in {where}); name its folder (`images=`, --images), or "
+            "pass missing='skip' (--missing skip) to leave out such images"
         )
 
     def _named(self, base: str) -> list[Path]:
-        """The pictures of a name, with or without suffix."""
+        """The images of a name, with or without suffix."""
         if self._by_name is None:
             self._by_name = {}
             for path in find_files(self.roots, IMAGE_SUFFIXES, self.split, self.folders):
@@ -535,7 +535,7 @@ def find_one(
     folders: SourceFolders | None = None,
 ) -> Path:
     """
-    The annotation file of a data set that has one for all pictures.
+    The annotation file of a data set that has one for all images.
 
     Args:
         source (`str` or `Path`): The file itself, or its folder.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The Hub form: pictures with the columns `polygons`, `ignore` and `text`, as files or as a `datasets` data set."""
+"""The Hub form: images with the columns `polygons`, `ignore` and `text`, as files or as a `datasets` data set."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def read_hub(
         split (`str`, *optional*): The split; needed when there are several.
         streaming (`bool`, *optional*, defaults to `False`): Whether `datasets` streams instead of preparing files.
         missing (`str`, *optional*, defaults to `"error"`):
-            What becomes of a line of `metadata.jsonl` whose picture is not there: `"error"`, `"skip"` or `"keep"`.
-        image_column (`str`, *optional*, defaults to `"image"`): Column of pictures.
+            What becomes of a line of `metadata.jsonl` whose image is not there: `"error"`, `"skip"` or `"keep"`.
+        image_column (`str`, *optional*, defaults to `"image"`): Column of images.
         polygons_column (`str`, *optional*, defaults to `"polygons"`):
             Column of outlines: a list of `[[x, y], ...]`, or of `[x1, y1, x2, y2, ...]`, in pixels.
         ignore_column (`str`, *optional*, defaults to `"ignore"`):
@@ -91,8 +91,8 @@ def read_hub(
         `Iterator[TextRecord]`: lazily. `width` and `height`, where given, become the record's `size`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or a picture is missing.
-        AnnotationError: if a row cannot be meant, or names a picture outside of the folder; the message names the file and
+        FileNotFoundError: if there is no such folder, or an image is missing.
+        AnnotationError: if a row cannot be meant, or names an image outside of the folder; the message names the file and
             the line, or the row and the column.
         ValueError: if there are several splits and none is named.
     """
@@ -115,7 +115,7 @@ def read_hub(
 
 
 def image_roots(source: PathLike) -> list[PathLike]:
-    """Where the pictures of a folder, a file or a data set on the Hub may lie; for `records_from_dataset`."""
+    """Where the images of a folder, a file or a data set on the Hub may lie; for `records_from_dataset`."""
     root = Path(source)
     if not root.exists():
         return [f"hf://datasets/{source}"]
@@ -195,7 +195,7 @@ def load_hub_dataset(
         raise ImportError("Reading parquet files and Hub data sets needs `pip install datasets`") from error
     path = Path(source)
     if path.is_dir():
-        # `datasets` opens all of these but pictures, which are checked when they are needed.
+        # `datasets` opens all of these but images, which are checked when they are needed.
         folders = SourceFolders(path, allow_outside=options.allow_outside)
         files = [Path(entry.path) for entry in walk(path, folders) if entry.is_file()]
         files = [file if file.suffix.lower() in IMAGE_SUFFIXES else folders.check(file) for file in files]
@@ -263,21 +263,21 @@ def records_from_dataset(
 
     Args:
         dataset (`datasets.Dataset`, `datasets.IterableDataset` or an iterable of `dict`):
-            One row a picture. The pictures of a `Dataset` stay in it until they are needed ([`DatasetImage`]), so that
+            One row an image. The images of a `Dataset` stay in it until they are needed ([`DatasetImage`]), so that
             a list of its records is small; those of an `IterableDataset` come with their records, still encoded.
-        image_column (`str`, *optional*, defaults to `"image"`): Column of pictures.
+        image_column (`str`, *optional*, defaults to `"image"`): Column of images.
         polygons_column (`str`, *optional*, defaults to `"polygons"`):
             Column of outlines: a list of `[[x, y], ...]`, or of `[x1, y1, x2, y2, ...]`, in pixels of the upright
-            picture, or of the frame that the columns `width` and `height` give.
+            image, or of the frame that the columns `width` and `height` give.
         ignore_column (`str`, *optional*, defaults to `"ignore"`):
             Column of flags, one for each outline. Where it is absent, words transcribed `###` are ignored.
         text_column (`str`, *optional*, defaults to `"text"`):
             Column of transcriptions, one for each outline; may be absent. An empty one is none.
         image_root (`str`, `Path` or list of them, *optional*):
-            Folders of pictures that rows only name. By default these are opened where the rows come from the caller's own
+            Folders of images that rows only name. By default these are opened where the rows come from the caller's own
             code (a list, `Dataset.from_dict`, `from_list`, `from_generator`) or from the `imagefolder` loader of
             `datasets`, which lists them itself. Files like parquet could name any file of this computer, and any address:
-            what they name is opened in these folders only. Pictures that are stored as bytes need nothing of this.
+            what they name is opened in these folders only. Images that are stored as bytes need nothing of this.
         on_error (`Callable`, *optional*): Called with the error of a bad row, which is left out; raised by default.
         options (`ReadOptions`, *optional*): What all readers have in common; `allow_outside` opens what rows name.
 
@@ -286,7 +286,7 @@ def records_from_dataset(
 
     Raises:
         AnnotationError: if a row cannot be meant; the message names the row and the column.
-        ValueError: if there is no column of pictures or of outlines.
+        ValueError: if there is no column of images or of outlines.
     """
     names = getattr(dataset, "column_names", None)
     if isinstance(names, dict):
@@ -318,7 +318,7 @@ def records_from_dataset(
 def _picture_folders(
     dataset: Any, image_root: PathLike | Sequence[PathLike] | None, options: ReadOptions
 ) -> SourceFolders:
-    """What pictures that are only named may be."""
+    """What images that are only named may be."""
     roots = [image_root] if isinstance(image_root, (str, Path)) else list(image_root or ())
     hub = [root for root in roots if str(root).startswith("hf://")]
     listed = (not roots or bool(hub)) and all(map(_is_listed, _origins(dataset)))
@@ -326,7 +326,7 @@ def _picture_folders(
 
 
 def _is_listed(dataset: Any) -> bool:
-    """Whether the pictures that rows only name were named by the caller's own code, or by the loader of folders."""
+    """Whether the images that rows only name were named by the caller's own code, or by the loader of folders."""
     info = getattr(dataset, "info", None)
     if info is None:  # rows that the caller made
         return True
@@ -429,8 +429,8 @@ def _lazy_records(
 
 
 def _picture_paths(pictures: Any, column: str) -> list[str | None] | None:
-    """The file names of a data set's pictures, without reading these; `None` if that is not possible."""
-    # Rows that were chosen or shuffled are views of the table; taking their names would copy every picture.
+    """The file names of a data set's images, without reading these; `None` if that is not possible."""
+    # Rows that were chosen or shuffled are views of the table; taking their names would copy every image.
     if getattr(pictures, "_indices", ...) is not None:
         return None
     import pyarrow
@@ -534,13 +534,13 @@ def _per_outline(
 
 
 def _frame_of(image: Any, where: str) -> tuple[int, int]:
-    """(height, width) of the upright picture."""
+    """(height, width) of the upright image."""
     image = image.load() if isinstance(image, DatasetImage) else image
     if isinstance(image, (str, Path, bytes)):
         try:
             height, width, tag = picture_header(io.BytesIO(image) if isinstance(image, bytes) else image)
         except OSError as error:
-            raise AnnotationError(f"{where}: the picture's size is not known ({error})") from error
+            raise AnnotationError(f"{where}: the image's size is not known ({error})") from error
         return (width, height) if tag >= 5 else (height, width)
     return np.asarray(image).shape[:2]
 

@@ -65,7 +65,7 @@ def find_source(
     encoding: str | None,
     options: ReadOptions,
 ) -> tuple[Path, ImageIndex]:
-    """The annotation file of a data set that has one for all pictures, and the pictures that it may name."""
+    """The annotation file of a data set that has one for all images, and the images that it may name."""
     root = Path(source)
     root = root if root.is_dir() else root.parent
     image_roots = None if images is None else as_folders(images, root)
@@ -126,7 +126,7 @@ def read_art(
     Reads ICDAR 2019-ArT (https://rrc.cvc.uab.es/?ch=14) and 2019-LSVT (https://rrc.cvc.uab.es/?ch=16).
 
     `{"gt_0": [{"points": [[x, y], ...], "transcription": "...", "illegibility": false, "language": "Latin"}, ...]}`, where
-    the last two fields may be missing; the picture is `gt_0.jpg`. See [`read_dataset`] for arguments and errors.
+    the last two fields may be missing; the image is `gt_0.jpg`. See [`read_dataset`] for arguments and errors.
     """
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
     patterns = ("train*labels.json", "*labels*.json", "*.json")
@@ -171,7 +171,7 @@ def read_cocotext(
     Reads COCO-Text, version 1 or 2 (https://bgshih.github.io/cocotext): `cocotext.v2.json` with COCO's `train2014`.
 
     Outlines are the field `mask` (version 2) or `polygon` (version 1), or else the `bbox`; text of the `legibility`
-    `"illegible"` is ignored. `split` is compared with the pictures' field `set`. Pictures without text are included.
+    `"illegible"` is ignored. `split` is compared with the images' field `set`. Images without text are included.
     See [`read_dataset`] for the other arguments and the errors.
     """
     patterns = ("cocotext*.json", "COCO_Text*.json", "*.json")
@@ -227,9 +227,7 @@ def _read_image_table(
         where = f"{path}: anns[{shortened(key)}]"
         image_id = str(member(entry, "image_id", ID, where))
         if image_id not in table:
-            raise AnnotationError(
-                f"{where}.image_id: no picture {image_id} in `imgs`; get a complete copy of the file"
-            )
+            raise AnnotationError(f"{where}.image_id: no image {image_id} in `imgs`; get a complete copy of the file")
         entries_of.setdefault(image_id, []).append(key)
 
     def build(item: tuple[str, Any]) -> TextRecord | None:
@@ -281,15 +279,15 @@ def read_coco(
 
     Args:
         source (`str` or `Path`): The JSON file, or its folder.
-        images (`str`, `Path` or list of them, *optional*): Folders of pictures, when they are not beside the file.
+        images (`str`, `Path` or list of them, *optional*): Folders of images, when they are not beside the file.
         split (`str`, *optional*): Chooses among several files in a folder.
         categories (`Sequence[str]`, *optional*):
             Names of the categories that are text; annotations of others are left out. By default all are text, with an
             [`AnnotationWarning`] when there are several, or the name of one does not say that it is text.
         missing (`str`, *optional*, defaults to `"error"`): See [`read_dataset`], as for the following.
-        orientation (`str`, *optional*, defaults to `"auto"`): The pictures' `width` and `height` decide.
+        orientation (`str`, *optional*, defaults to `"auto"`): The images' `width` and `height` decide.
         encoding (`str`, *optional*): Encoding of the file.
-        on_error (`Callable`, *optional*): Called with the error of a picture's annotation.
+        on_error (`Callable`, *optional*): Called with the error of an image's annotation.
         options (`ReadOptions`, *optional*): What all readers have in common.
 
     Returns:
@@ -305,16 +303,14 @@ def read_coco(
         where = f"{path}: images[{index}]"
         image_id = member(info, "id", ID, where)
         if image_id in infos:
-            raise AnnotationError(
-                f"{where}.id: {shortened(image_id)} is the id of an earlier picture, too; correct it"
-            )
+            raise AnnotationError(f"{where}.id: {shortened(image_id)} is the id of an earlier image, too; correct it")
         infos[image_id] = (where, info, [])
     used: Counter = Counter()
     for index, entry in enumerate(member(content, "annotations", list, str(path))):
         where = f"{path}: annotations[{index}]"
         image_id = member(entry, "image_id", ID, where)
         if image_id not in infos:
-            raise AnnotationError(f"{where}.image_id: no picture with the id {shortened(image_id)}; correct it")
+            raise AnnotationError(f"{where}.image_id: no image with the id {shortened(image_id)}; correct it")
         category = member(entry, "category_id", ID, where, None if wanted is None else ...)
         used[category] += 1
         if wanted is None or category in wanted:
@@ -410,7 +406,7 @@ def read_mmocr(
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
-    Reads the text-detection form of mmocr 1.x: `data_list` of pictures with `instances`.
+    Reads the text-detection form of mmocr 1.x: `data_list` of images with `instances`.
 
     An instance has a flat `polygon`, or else a `bbox` `[xmin, ymin, xmax, ymax]`; `ignore` and `text` are optional. See
     [`read_dataset`] for arguments and errors.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What labelling tools write: PaddleOCR label files (PPOCRLabel) and LabelMe."""
+"""What labeling tools write: PaddleOCR label files (PPOCRLabel) and LabelMe."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_paddleocr(
     """
     Reads PaddleOCR label files, as PPOCRLabel writes them.
 
-    A line is the picture's path, a tab, and `[{"transcription": "...", "points": [[x, y], ...], "difficult": false}, ...]`
+    A line is the image's path, a tab, and `[{"transcription": "...", "points": [[x, y], ...], "difficult": false}, ...]`
     as JSON. Text of the transcription `###` or `*`, and difficult text, is ignored. `source` is the file or its folder;
     see [`read_dataset`] for the other arguments and the errors.
     """
@@ -78,7 +78,7 @@ def read_paddleocr(
         where = f"{path}, line {item[0]}"
         name, tab, content = item[1].partition("\t")
         if not tab:
-            raise AnnotationError(f"{where}: expected a picture's path, a tab and a JSON list; correct the line")
+            raise AnnotationError(f"{where}: expected an image's path, a tab and a JSON list; correct the line")
         instances = Instances()
         for index, entry in enumerate(checked(parse_json(content, where, options.memory_limit), list, where)):
             place = f"{where}[{index}]"
@@ -116,7 +116,7 @@ def read_labelme(
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
-    Reads LabelMe (https://github.com/wkentaro/labelme): one JSON file a picture.
+    Reads LabelMe (https://github.com/wkentaro/labelme): one JSON file an image.
 
     Shapes are polygons, rectangles and rotated rectangles. The transcription is the shape's description, or else its
     label, where that is one.
@@ -124,7 +124,7 @@ def read_labelme(
     Args:
         source (`str` or `Path`): Folder of JSON files, or one of them.
         images (`str`, `Path` or list of them, *optional*):
-            Folders of pictures, when they are not where `imagePath` says. A picture that is not found is taken from
+            Folders of images, when they are not where `imagePath` says. An image that is not found is taken from
             `imageData`, where the file holds it.
         ignore_labels (`Sequence[str]`, *optional*, defaults to `("###", "ignore", "ignored", "difficult", "illegible", "unreadable")`):
             Labels, and names of ticked flags, of text to be ignored; case does not matter.
@@ -136,7 +136,7 @@ def read_labelme(
         categories (`Sequence[str]`, *optional*):
             The labels that are text, as classes; shapes with other labels are left out. All shapes are text by default.
         split (`str`, *optional*): See [`read_dataset`], as for the following.
-        missing (`str`, *optional*, defaults to `"error"`): What becomes of a file whose picture is not there.
+        missing (`str`, *optional*, defaults to `"error"`): What becomes of a file whose image is not there.
         orientation (`str`, *optional*, defaults to `"auto"`): `imageWidth` and `imageHeight` decide.
         encoding (`str`, *optional*): Encoding of the files.
         on_error (`Callable`, *optional*): Called with the error of a file, which is left out.
@@ -190,7 +190,7 @@ def read_labelme(
         if image is None:
             return None
         size = json_size(content, str(file), "imageHeight", "imageWidth")
-        # A picture inside of the file was turned upright before it was stored.
+        # An image inside of the file was turned upright before it was stored.
         frame = ("upright", None, None) if isinstance(image, bytes) else (orientation, None, size)
         image_name = name if isinstance(image, bytes) else None
         return instances.record(image, *frame, str(file), image_name, options.normalized)
@@ -226,7 +226,7 @@ def _labelme_outline(shape: Any, where: str) -> np.ndarray:
 
 
 def _labelme_picture(index: ImageIndex, name: str, data: str | None, where: str) -> Path | bytes | None:
-    """The picture's file, or its content from the annotation when there is no file."""
+    """The image's file, or its content from the annotation when there is no file."""
     if data is None:
         return index.find(name, where)
     missing = index.missing
@@ -240,6 +240,4 @@ def _labelme_picture(index: ImageIndex, name: str, data: str | None, where: str)
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise AnnotationError(
-            f"{where}.imageData: no base64 text ({error}); put the picture beside the file"
-        ) from error
+        raise AnnotationError(f"{where}.imageData: no base64 text ({error}); put the image beside the file") from error

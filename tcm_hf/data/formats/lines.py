@@ -197,22 +197,22 @@ def read_icdar2015(
     Reads ICDAR 2015 Incidental Scene Text (https://rrc.cvc.uab.es/?ch=4): `img_N.jpg` with `gt_img_N.txt`.
 
     Args:
-        image_dir (`str` or `Path`): folder of pictures.
-        gt_dir (`str` or `Path`): folder of annotation files, `gt_<picture's stem>.txt`.
+        image_dir (`str` or `Path`): folder of images.
+        gt_dir (`str` or `Path`): folder of annotation files, `gt_<image's stem>.txt`.
         record_size (`tuple[int, int]`, *optional*):
-            (height, width) of the frame the annotations were made in, when the pictures are resized copies:
-            (720, 1280) for copies of the official photos. `None`: the pictures have their original size.
+            (height, width) of the frame the annotations were made in, when the images are resized copies:
+            (720, 1280) for copies of the official images. `None`: the images have their original size.
         orientation (`str`, *optional*, defaults to `"stored"`):
-            Whether the annotations refer to the `"stored"` pictures or to the `"upright"` ones (EXIF applied).
+            Whether the annotations refer to the `"stored"` images or to the `"upright"` ones (EXIF applied).
         encoding (`str`, *optional*):
             Encoding of the annotations, when it is neither UTF-8 nor UTF-16 with a byte order mark.
         options (`ReadOptions`, *optional*): What all readers have in common.
 
     Returns:
-        `list[TextRecord]`: one record a picture, in natural order of the file names.
+        `list[TextRecord]`: one record an image, in natural order of the file names.
 
     Raises:
-        FileNotFoundError: if a folder or the annotation file of a picture is missing.
+        FileNotFoundError: if a folder or the annotation file of an image is missing.
         AnnotationError: if an annotation line cannot be parsed; the message names file and line.
     """
     gt_folder = folder(gt_dir, "Annotation")
@@ -221,7 +221,7 @@ def read_icdar2015(
     def build(image_path: Path) -> TextRecord:
         gt_path = gt_folder / f"gt_{image_path.stem}.txt"
         if not gt_path.is_file():
-            raise FileNotFoundError(f"Annotation file not found: {gt_path} (for the picture {image_path})")
+            raise FileNotFoundError(f"Annotation file not found: {gt_path} (for the image {image_path})")
         instances = _parse_icdar2015(folders.check(gt_path), encoding, options.memory_limit)
         return instances.record(
             image_path, orientation, record_size, where=str(gt_path), normalized=options.normalized
@@ -290,7 +290,7 @@ read_mlt = file_reader(
 
 def rotated_rectangle(x: float, y: float, width: float, height: float, angle: float) -> np.ndarray:
     """
-    Corners of a rectangle that is turned about its centre.
+    Corners of a rectangle that is turned about its center.
 
     Args:
         x (`float`): Left edge before turning, in pixels.
@@ -314,7 +314,7 @@ def parse_td500(path: PathLike, encoding: str | None = None, memory_limit: int =
 
     A line is `index difficult x y width height angle` (as published, `.gt`) or
     `xmin,ymin,xmax,ymax,angle[,transcription]` (as evaluation programs have it, `.txt`); the angle is in radians,
-    clockwise on screen, about the centre. Difficult lines, and `###`, are ignored.
+    clockwise on screen, about the center. Difficult lines, and `###`, are ignored.
 
     Args:
         path (`str` or `Path`): The annotation file.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Formats with one annotation file a picture: pairing by name, and the reader that every one of them is."""
+"""Formats with one annotation file an image: pairing by name, and the reader that every one of them is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OnError = Callable[[AnnotationError], None]
 
 @dataclass
 class Instances:
-    """The text instances of one picture, as they are parsed."""
+    """The text instances of one image, as they are parsed."""
 
     polygons: list[np.ndarray] = field(default_factory=list)
     ignore: list[bool] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Instances:
         image_name: str | None = None,
         normalized: bool = False,
     ) -> TextRecord:
-        """The record of a picture; see [`upright_frame`] for the arguments."""
+        """The record of an image; see [`upright_frame`] for the arguments."""
         polygons, size = upright_frame(image, self.polygons, orientation, size, annotated_size, where, normalized)
         languages = self.languages if any(name is not None for name in self.languages) else None
         return TextRecord(image, polygons, self.ignore, self.texts, size, languages, image_name)
@@ -87,22 +87,22 @@ def pair_files(
     allow_outside: bool = False,
 ) -> list[tuple[Path, Path]]:
     """
-    Pairs pictures with their annotation files by name.
+    Pairs images with their annotation files by name.
 
     Args:
         source (`str` or `Path`): Folder that holds both.
-        images (`str`, `Path` or list of them, *optional*): Folders of pictures, when they are not below `source`.
+        images (`str`, `Path` or list of them, *optional*): Folders of images, when they are not below `source`.
         annotations (`str` or `Path`, *optional*): Folder of annotation files, when it is not below `source`.
-        suffixes (`Sequence[str]`): Suffixes of annotation files; of two files for one picture, the earlier counts.
-        key (`Callable[[str], str]`): Takes an annotation's stem to the picture's, and other files' to `None`.
+        suffixes (`Sequence[str]`): Suffixes of annotation files; of two files for one image, the earlier counts.
+        key (`Callable[[str], str]`): Takes an annotation's stem to the image's, and other files' to `None`.
         split (`str`, *optional*): `"train"`, `"validation"` or `"test"`: only folders of this split count.
         missing (`str`, *optional*, defaults to `"error"`):
-            What becomes of a picture or an annotation that has no counterpart: `"error"`, `"skip"`, or `"keep"`
-            (an annotation without picture is kept, a picture without annotation is left out).
+            What becomes of an image or an annotation that has no counterpart: `"error"`, `"skip"`, or `"keep"`
+            (an annotation without image is kept, an image without annotation is left out).
         allow_outside (`bool`, *optional*, defaults to `False`): Whether links may lead out of these folders.
 
     Returns:
-        `list[tuple[Path, Path]]`: picture and annotation, in natural order.
+        `list[tuple[Path, Path]]`: image and annotation, in natural order.
 
     Raises:
         FileNotFoundError: if a folder, or with `missing="error"` a counterpart, is missing.
@@ -122,7 +122,7 @@ def pair_files(
         other = annotation_of.get(name)
         if other is not None and other.suffix.lower() == path.suffix.lower():
             raise AnnotationError(
-                f"two annotation files for the picture {name!r}: {other} and {path}; name the folder that is meant "
+                f"two annotation files for the image {name!r}: {other} and {path}; name the folder that is meant "
                 "(`annotations=`) or the `split`"
             )
         if other is None or suffixes.index(path.suffix.lower()) < suffixes.index(other.suffix.lower()):
@@ -135,13 +135,13 @@ def pair_files(
         if annotation is None:
             if missing == "error":
                 raise FileNotFoundError(
-                    f"Annotation file not found for the picture {path} below {annotation_root}; add it (an empty file for "
-                    "a picture without text), or pass missing='skip'"
+                    f"Annotation file not found for the image {path} below {annotation_root}; add it (an empty file for "
+                    "an image without text), or pass missing='skip'"
                 )
             continue
         if annotation in seen:
             raise AnnotationError(
-                f"two pictures for the annotation {annotation}: {seen[annotation]} and {path}; name the folder that is "
+                f"two images for the annotation {annotation}: {seen[annotation]} and {path}; name the folder that is "
                 "meant (`images=`) or the `split`"
             )
         seen[annotation] = path
@@ -151,14 +151,14 @@ def pair_files(
             continue
         if missing == "error":
             raise FileNotFoundError(
-                f"Picture not found for the annotation {annotation} in {', '.join(map(str, image_roots))}; name its folder "
+                f"Image not found for the annotation {annotation} in {', '.join(map(str, image_roots))}; name its folder "
                 "(`images=`), or pass missing='skip' (or 'keep', to read annotations only)"
             )
         if missing == "keep":
             pairs.append((image_roots[0] / f"{key(strip_image_suffix(annotation.stem))}.jpg", annotation))
     if not pairs:
         raise AnnotationError(
-            f"{root}: no picture with an annotation file ({', '.join(suffixes)})"
+            f"{root}: no image with an annotation file ({', '.join(suffixes)})"
             f"{f' in the split {split!r}' if split else ''}; check the folder and its layout"
         )
     return sorted(pairs, key=lambda pair: natural_key(str(pair[0])))
@@ -174,14 +174,14 @@ def file_reader(
     orientation: str = "stored",
 ) -> Callable[..., Iterator[TextRecord]]:
     """
-    Makes the reader of a format with one annotation file a picture.
+    Makes the reader of a format with one annotation file an image.
 
     Args:
         name (`str`): Name of the reader.
         title (`str`): What it reads, for its documentation.
         parse (`Callable`): `parse(path, encoding, memory_limit)` reads one annotation file.
         suffixes (`Sequence[str]`): Suffixes of annotation files.
-        key (`Callable[[str], str]`): Takes an annotation's stem to the picture's.
+        key (`Callable[[str], str]`): Takes an annotation's stem to the image's.
         orientation (`str`, *optional*, defaults to `"stored"`): What the benchmark's annotations refer to.
 
     Returns:

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The one record type that every reader yields, its pictures, and the error of a bad annotation."""
+"""The one record type that every reader yields, its images, and the error of a bad annotation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .errors import AnnotationError, AnnotationWarning
 try:
     import cv2
 except ImportError as error:  # pragma: no cover
-    raise ImportError("Reading pictures needs OpenCV: pip install opencv-python-headless") from error
+    raise ImportError("Reading images needs OpenCV: pip install opencv-python-headless") from error
 
 
 IGNORE_TRANSCRIPTION = "###"
@@ -48,14 +48,14 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class DatasetImage:
     """
-    A picture that stays in its `datasets.Dataset` until it is needed.
+    An image that stays in its `datasets.Dataset` until it is needed.
 
     Args:
-        dataset (`datasets.Dataset`): The data set, with its picture column undecoded (`Image(decode=False)`).
-        index (`int`): Row of the picture.
-        column (`str`): Column of the picture.
-        path (`str`, *optional*): The picture's file name, for messages.
-        folders (`SourceFolders`, *optional*): What a picture that is only named may be; without it nothing is opened.
+        dataset (`datasets.Dataset`): The data set, with its image column undecoded (`Image(decode=False)`).
+        index (`int`): Row of the image.
+        column (`str`): Column of the image.
+        path (`str`, *optional*): The image's file name, for messages.
+        folders (`SourceFolders`, *optional*): What an image that is only named may be; without it nothing is opened.
     """
 
     dataset: Any = field(repr=False)
@@ -65,7 +65,7 @@ class DatasetImage:
     folders: SourceFolders = field(default_factory=SourceFolders, repr=False, compare=False)
 
     def load(self) -> Any:
-        """The picture as stored: encoded bytes, a path, or a decoded picture."""
+        """The image as stored: encoded bytes, a path, or a decoded image."""
         where = f"row {self.index}, column {self.column!r}"
         return stored_picture(self.dataset[self.index][self.column], where, self.folders)
 
@@ -74,40 +74,40 @@ ImageSource = str | Path | bytes | Image.Image | np.ndarray | DatasetImage
 
 
 def stored_picture(value: Any, where: str, folders: SourceFolders) -> Any:
-    """The bytes or the path inside the value of an undecoded picture column; a decoded picture as it is."""
+    """The bytes or the path inside the value of an undecoded image column; a decoded image as it is."""
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if value is None:
-        raise AnnotationError(f"{where}: there is no picture; remove the row")
+        raise AnnotationError(f"{where}: there is no image; remove the row")
     if isinstance(value, (str, Path)):
         return folders.picture(str(value), where)
     if not isinstance(value, (bytes, Image.Image, np.ndarray)):
-        raise AnnotationError(f"{where}: {type(value).__name__} is no picture; store the bytes of an image file")
+        raise AnnotationError(f"{where}: {type(value).__name__} is no image; store the bytes of an image file")
     return value
 
 
 @dataclass(init=False)
 class TextRecord:
-    """One picture and its text instances.
+    """One image and its text instances.
 
     Args:
         image (`str`, `Path`, `bytes`, `PIL.Image.Image`, `np.ndarray` or `DatasetImage`):
-            The picture, the path of its file, or the file's content. An array is RGB uint8 of shape
+            The image, the path of its file, or the file's content. An array is RGB uint8 of shape
             (height, width, 3).
         polygons (`list[np.ndarray]`, *optional*, defaults to an empty list):
             Outlines of shape (n, 2), n >= 3: x to the right, y down, in pixels of the frame given by `size`. They
-            refer to the upright picture (EXIF orientation applied), as `load_image` returns it.
+            refer to the upright image (EXIF orientation applied), as `load_image` returns it.
         ignore (`list[bool]`, *optional*, defaults to `False` for every polygon):
             Whether an instance is unreadable ("don't care"): left out of the loss and of the metric.
         texts (`list[str | None]`, *optional*, defaults to `None` for every polygon):
             Transcriptions; `None` where the benchmark gives none.
         size (`tuple[int, int]`, *optional*):
-            (height, width) of the frame the polygons live in, when it is not the stored picture's own size.
+            (height, width) of the frame the polygons live in, when it is not the stored image's own size.
         languages (`list[str | None]`, *optional*):
             Script or language of every instance as the benchmark names it (`"Latin"`, `"Korean"`); `None` for the
             whole list when it names none.
         image_name (`str`, *optional*):
-            File name of a picture that is held in memory.
+            File name of an image that is held in memory.
 
     Raises:
         ValueError: if `polygons`, `ignore`, `texts` and `languages` differ in length, or a polygon is not of shape
@@ -154,7 +154,7 @@ class TextRecord:
 
     @property
     def name(self) -> str:
-        """The picture's path, or a description of a picture held in memory; for messages."""
+        """The image's path, or a description of an image held in memory; for messages."""
         if isinstance(self.image, (str, Path)):
             return str(self.image)
         if self.image_name is not None:
@@ -166,19 +166,19 @@ class TextRecord:
 
 def load_image(source: ImageSource) -> np.ndarray:
     """
-    Decodes a picture to upright RGB, exactly as the image processor does.
+    Decodes an image to upright RGB, exactly as the image processor does.
 
     Args:
         source (`str`, `Path`, `bytes`, `PIL.Image.Image`, `np.ndarray` or `DatasetImage`):
-            Path or content of a file, or a picture in memory.
+            Path or content of a file, or an image in memory.
 
     Returns:
         `np.ndarray`: uint8 of shape (height, width, 3).
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        OSError: if the file is no picture or is damaged.
-        ValueError: if the values of an array are not those of a picture.
+        OSError: if the file is no image or is damaged.
+        ValueError: if the values of an array are not those of an image.
     """
     if isinstance(source, DatasetImage):
         source = source.load()
@@ -189,10 +189,10 @@ def load_image(source: ImageSource) -> np.ndarray:
 
 def load_record(record: TextRecord) -> np.ndarray:
     """
-    Decodes a record's picture and resizes it to the frame of the record's polygons.
+    Decodes a record's image and resizes it to the frame of the record's polygons.
 
     Args:
-        record (`TextRecord`): the record; with `size` `None` the picture keeps its own size.
+        record (`TextRecord`): the record; with `size` `None` the image keeps its own size.
 
     Returns:
         `np.ndarray`: RGB uint8 of shape (height, width, 3).
@@ -227,7 +227,7 @@ def build_records(
         build (`Callable`): Makes the record of an item; `None` leaves it out.
         on_error (`Callable[[AnnotationError], None]`, *optional*):
             Called with the error of a bad item, which is then left out. By default the error is raised.
-        options (`ReadOptions`, *optional*): Whether records of one picture are merged.
+        options (`ReadOptions`, *optional*): Whether records of one image are merged.
 
     Returns:
         `Iterator[TextRecord]`: lazily; when records are merged, all at once.
@@ -252,7 +252,7 @@ def _built(items, build, on_error) -> Iterator[TextRecord]:
 
 
 def _merged(records: Iterable[TextRecord], on_error) -> Iterator[TextRecord]:
-    """One record a picture, in the order of their first ones."""
+    """One record an image, in the order of their first ones."""
     merged: dict[Any, TextRecord] = {}
     for record in records:
         key = str(record.image) if isinstance(record.image, (str, Path)) else object()
@@ -277,7 +277,7 @@ def _merged(records: Iterable[TextRecord], on_error) -> Iterator[TextRecord]:
 
 
 def _watched(records: Iterable[TextRecord], options: ReadOptions) -> Iterator[TextRecord]:
-    """Passes records on; at the end it warns of pictures that come twice, and of outlines smaller than a pixel."""
+    """Passes records on; at the end it warns of images that come twice, and of outlines smaller than a pixel."""
     seen: set[int] = set()
     annotated = 0
     repeated: list[str] = []
@@ -295,12 +295,12 @@ def _watched(records: Iterable[TextRecord], options: ReadOptions) -> Iterator[Te
         yield record
     if repeated:
         warn(
-            f"{len(repeated)} more records of pictures that are listed already (first: {repeated[0]}): if their instances "
+            f"{len(repeated)} more records of images that are listed already (first: {repeated[0]}): if their instances "
             "belong together, pass merge_duplicates=True (--merge-duplicates)"
         )
     if tiny and not options.normalized:
         warn(
-            f"in {len(tiny)} of {annotated} annotated pictures all outlines are smaller than a pixel (first: {tiny[0]}): if "
+            f"in {len(tiny)} of {annotated} annotated images all outlines are smaller than a pixel (first: {tiny[0]}): if "
             "the coordinates are fractions of width and height, pass normalized=True (--normalized)"
         )
 

@@ -61,7 +61,7 @@ class DatasetFormat:
 
 
 _COMMON = tuple(field.name for field in fields(ReadOptions))
-_JSON_PICTURES = "pictures beside it or in the folders `images`"
+_JSON_PICTURES = "images beside it or in the folders `images`"
 
 FORMATS: dict[str, DatasetFormat] = {
     entry.name: entry
@@ -124,7 +124,7 @@ FORMATS: dict[str, DatasetFormat] = {
         DatasetFormat(
             "tr400",
             "HUST-TR400",
-            "a picture with a .gt file of its name: index difficult x y width height angle a line",
+            "an image with a .gt file of its name: index difficult x y width height angle a line",
             read_td500,
             ("husttr400",),
         ),
@@ -159,20 +159,20 @@ FORMATS: dict[str, DatasetFormat] = {
         DatasetFormat(
             "synthtext",
             "SynthText in the Wild",
-            "gt.mat with the folders 1 to 200 of pictures beside it or below `images`",
+            "gt.mat with the folders 1 to 200 of images beside it or below `images`",
             read_synthtext,
         ),
         DatasetFormat(
             "paddleocr",
             "PaddleOCR and PPOCRLabel",
-            "Label.txt: picture, tab, JSON list of transcription and points a line; " + _JSON_PICTURES,
+            "Label.txt: image, tab, JSON list of transcription and points a line; " + _JSON_PICTURES,
             read_paddleocr,
             ("ppocrlabel", "ppocr", "paddle"),
         ),
         DatasetFormat(
             "labelme",
             "LabelMe",
-            "one .json file a picture, with polygons and rectangles; pictures where imagePath says, in `images`, or inside",
+            "one .json file an image, with polygons and rectangles; images where imagePath says, in `images`, or inside",
             read_labelme,
         ),
         DatasetFormat(
@@ -263,18 +263,18 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
         source (`str` or `Path`): Folder or file, as `FORMATS[format].layout` says.
         options: Those of the format's reader, `FORMATS[format].options`. Where a format has them, their meaning is
 
-            - `images` (`str`, `Path` or list of them): folders of pictures, when they are not below `source`;
+            - `images` (`str`, `Path` or list of them): folders of images, when they are not below `source`;
             - `annotations` (`str` or `Path`): folder of annotation files, likewise;
             - `split` (`str`): `"train"`, `"validation"` or `"test"`, when the folder holds several;
-            - `missing` (`str`, defaults to `"error"`): what becomes of an annotation without picture: `"error"`,
-              `"skip"` (it is left out) or `"keep"` (the record has the path where the picture would be, so that
-              annotations can be read without pictures). A picture without annotation is left out by both;
-            - `record_size` (`tuple[int, int]`): (height, width) of the annotated frame, when pictures are resized copies;
-            - `orientation` (`str`): `"stored"` when the annotations refer to the pictures as stored, `"upright"` when
-              they refer to the pictures as shown with EXIF applied, `"auto"` to let the annotated size decide.
-              Records always refer to the upright picture; the default is that of the benchmark;
+            - `missing` (`str`, defaults to `"error"`): what becomes of an annotation without image: `"error"`,
+              `"skip"` (it is left out) or `"keep"` (the record has the path where the image would be, so that
+              annotations can be read without images). An image without annotation is left out by both;
+            - `record_size` (`tuple[int, int]`): (height, width) of the annotated frame, when images are resized copies;
+            - `orientation` (`str`): `"stored"` when the annotations refer to the images as stored, `"upright"` when
+              they refer to the images as shown with EXIF applied, `"auto"` to let the annotated size decide.
+              Records always refer to the upright image; the default is that of the benchmark;
             - `encoding` (`str`): encoding of text files that are neither UTF-8 nor UTF-16 with a byte order mark;
-            - `on_error` (`Callable[[AnnotationError], None]`): called with the error of a picture's annotation, which is
+            - `on_error` (`Callable[[AnnotationError], None]`): called with the error of an image's annotation, which is
               then left out; by default it is raised.
 
             and for all formats those of [`ReadOptions`]: `allow_outside`, `memory_limit`, `normalized`, `merge_duplicates`.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""SynthText: 800 thousand rendered pictures in one MATLAB file, read as a stream."""
+"""SynthText: 800 thousand rendered images in one MATLAB file, read as a stream."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ def read_synthtext(
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
-    Reads SynthText in the Wild (https://www.robots.ox.ac.uk/~vgg/data/scenetext): `gt.mat` with folders of pictures.
+    Reads SynthText in the Wild (https://www.robots.ox.ac.uk/~vgg/data/scenetext): `gt.mat` with folders of images.
 
     The file is read as a stream: at no time are there more records than those the caller keeps.
 
     Args:
         source (`str` or `Path`): `gt.mat` or its folder.
-        images (`str`, `Path` or list of them, *optional*): Root of the pictures, when it is not the file's folder.
+        images (`str`, `Path` or list of them, *optional*): Root of the images, when it is not the file's folder.
         level (`str`, *optional*, defaults to `"word"`): `"word"` or `"character"` outlines; the latter have no texts.
-        missing (`str`, *optional*, defaults to `"error"`): What becomes of a picture that is not there; see
+        missing (`str`, *optional*, defaults to `"error"`): What becomes of an image that is not there; see
             [`read_dataset`].
-        on_error (`Callable`, *optional*): Called with the error of a picture's annotation, which is then left out.
-        options (`ReadOptions`, *optional*): What all readers have in common; `memory_limit` holds for every picture.
+        on_error (`Callable`, *optional*): Called with the error of an image's annotation, which is then left out.
+        options (`ReadOptions`, *optional*): What all readers have in common; `memory_limit` holds for every image.
 
     Returns:
         `Iterator[TextRecord]`: lazily, in the file's order. Where the words of `txt` are not as many as the outlines,
-        the picture's transcriptions are `None`.
+        the image's transcriptions are `None`.
 
     Raises:
-        FileNotFoundError: if the file, or with `missing="error"` a picture, is missing.
+        FileNotFoundError: if the file, or with `missing="error"` an image, is missing.
         AnnotationError: if the file is damaged or is none of SynthText.
     """
     check_choice("missing", missing, MISSING_CHOICES)
@@ -74,9 +74,9 @@ def read_synthtext(
 
     def build(item: tuple[int, tuple]) -> TextRecord | None:
         number, (name, boxes, lines) = item
-        where = f"{path}, picture {number + 1}"
+        where = f"{path}, image {number + 1}"
         if not (isinstance(name, list) and len(name) == 1):
-            raise AnnotationError(f"{where}: no picture's name in `imnames`; get a complete copy of the file")
+            raise AnnotationError(f"{where}: no image's name in `imnames`; get a complete copy of the file")
         polygons = _outlines(boxes, where)
         words = " ".join(lines).split() if isinstance(lines, list) and level == "word" else []
         texts: list[str] | None = words if len(words) == len(polygons) else None
@@ -86,7 +86,7 @@ def read_synthtext(
         polygons, _ = upright_frame(image, polygons, "upright", None, None, where, options.normalized)
         return TextRecord(image, polygons, None, texts)
 
-    # `build_records` sees one picture at a time, and so do these.
+    # `build_records` sees one image at a time, and so do these.
     cells = map(partial(iterate_cells, memory_limit=options.memory_limit), variables)
     return build_records(enumerate(zip(*cells)), build, on_error, options)
 

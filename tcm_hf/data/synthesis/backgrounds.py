@@ -53,10 +53,10 @@ def photo_background(
     attempts: int = 8,
 ) -> np.ndarray | None:
     """
-    Cuts a rectangle without annotated text from a picture.
+    Cuts a rectangle without annotated text from an image.
 
     Args:
-        image (`np.ndarray`): the record's decoded picture, RGB uint8 of shape (height, width, 3).
+        image (`np.ndarray`): the record's decoded image, RGB uint8 of shape (height, width, 3).
         record (`TextRecord`): its polygons are kept out of the rectangle, ignored ones too.
         size (`int` or `tuple[int, int]`): side, or (height, width), of the result in pixels.
         rng (`np.random.Generator`): the source of randomness.
@@ -124,7 +124,7 @@ def paste_negative(
     image: np.ndarray, rng: np.random.Generator, patterns: tuple[Pattern, ...] = PATTERNS
 ) -> np.ndarray:
     """
-    Puts one pattern that is no text somewhere on a picture, in perspective.
+    Puts one pattern that is no text somewhere on an image, in perspective.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); drawn to in place.
@@ -132,7 +132,7 @@ def paste_negative(
         patterns (`tuple[Pattern, ...]`, *optional*, defaults to those of `clutter`): what to choose from.
 
     Returns:
-        `np.ndarray`: float32 of shape (4, 2), the corners of the pattern in the picture.
+        `np.ndarray`: float32 of shape (4, 2), the corners of the pattern in the image.
     """
     size = min(image.shape[:2])
     width, height = (max(12, int(v)) for v in size * np.exp(rng.uniform(math.log(0.06), math.log(0.75), size=2)))
@@ -151,13 +151,13 @@ def paste_negative(
 
 def paste_patch(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray | None, matrix: np.ndarray) -> None:
     """
-    Warps a patch onto a picture, in place.
+    Warps a patch onto an image, in place.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3).
-        colour (`np.ndarray`): RGB uint8, the patch.
+        color (`np.ndarray`): RGB uint8, the patch.
         coverage (`np.ndarray`, *optional*): uint8, of the patch's size; `None`: it is opaque.
-        matrix (`np.ndarray` of shape (3, 3)): perspective map from the patch to the picture, in continuous coordinates.
+        matrix (`np.ndarray` of shape (3, 3)): perspective map from the patch to the image, in continuous coordinates.
     """
     rows, columns = colour.shape[:2]
     frame = np.array([[[0, 0], [columns, 0], [columns, rows], [0, rows]]], dtype=np.float64)
@@ -170,7 +170,7 @@ def paste_patch(image: np.ndarray, colour: np.ndarray, coverage: np.ndarray | No
         coverage = np.full((rows, columns), 255, np.uint8)
     shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]])
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-    # Continuous coordinates -> OpenCV's, whose integer points are pixel centres.
+    # Continuous coordinates -> OpenCV's, whose integer points are pixel centers.
     warp = np.linalg.inv(half) @ shift @ matrix @ half
     size = (int(right - left), int(bottom - top))
     alpha = cv2.warpPerspective(coverage, warp, size, flags=cv2.INTER_LINEAR)

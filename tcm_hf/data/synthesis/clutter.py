@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures of what detectors take for text although it is none: gratings, windows, bricks, keyboards, leaves, pictograms.
+"""Images of what detectors take for text although it is none: gratings, windows, bricks, keyboards, leaves, pictograms.
 
 Every pattern is a function `pattern(height, width, rng) -> (colour, coverage)`: uint8 of shape (height, width, 3), and
 uint8 of shape (height, width) or `None` where it fills its rectangle.
@@ -38,7 +38,7 @@ TEXTURE_SIDE = 512
 
 
 def random_tone(rng: np.random.Generator) -> np.ndarray:
-    """A colour of buildings and streets, mostly greyish; RGB float of shape (3,)."""
+    """A color of buildings and streets, mostly grayish; RGB float of shape (3,)."""
     if rng.random() < 0.75:
         return np.clip(rng.uniform(5, 250) + rng.normal(0, rng.choice((4.0, 14.0, 30.0)), size=3), 0, 255)
     hue = int(rng.integers(180))
@@ -47,13 +47,13 @@ def random_tone(rng: np.random.Generator) -> np.ndarray:
 
 
 def int_tone(tone: np.ndarray) -> tuple[int, int, int]:
-    """A colour in the form that OpenCV's drawing functions take."""
+    """A color in the form that OpenCV's drawing functions take."""
     red, green, blue = tone.tolist()
     return int(red), int(green), int(blue)
 
 
 def two_tones(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours, of strong or of little contrast."""
+    """Two colors, of strong or of little contrast."""
     first = random_tone(rng)
     if rng.random() < 0.45:
         return first, np.clip(first + rng.choice((-1.0, 1.0)) * rng.uniform(12, 80), 0, 255)
@@ -63,7 +63,7 @@ def two_tones(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=TEXTURES)
 def texture(number: int) -> np.ndarray:
     """
-    One of a fixed set of grey textures: plaster, stains, grain, wood or brushed metal, marble, fabric.
+    One of a fixed set of gray textures: plaster, stains, grain, wood or brushed metal, marble, fabric.
 
     Args:
         number (`int`): 0 to `TEXTURES` - 1.
@@ -94,7 +94,7 @@ def texture(number: int) -> np.ndarray:
 
 
 def apply_texture(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A picture with a random cut of a texture added; `strength` 1 is about 42 levels of deviation."""
+    """An image with a random cut of a texture added; `strength` 1 is about 42 levels of deviation."""
     height, width = image.shape[:2]
     source = texture(int(rng.integers(TEXTURES)))
     side = int(rng.integers(TEXTURE_SIDE // 4, TEXTURE_SIDE + 1))
@@ -202,7 +202,7 @@ def windows(height: int, width: int, rng: np.random.Generator):
 
 
 def mosaic(height: int, width: int, rng: np.random.Generator):
-    """Random cells of two colours, as in printed codes, pixel art and mosaics."""
+    """Random cells of two colors, as in printed codes, pixel art and mosaics."""
     dark, light = two_tones(rng)
     size = int(rng.integers(2, 9))
     grid = rng.random((height // size + 1, width // size + 1)) < 0.5
@@ -224,7 +224,7 @@ def barcode(height: int, width: int, rng: np.random.Generator):
 
 
 def shelf(height: int, width: int, rng: np.random.Generator):
-    """Rows of goods: boxes and bottles of many colours, without print."""
+    """Rows of goods: boxes and bottles of many colors, without print."""
     ground = random_tone(rng) * 0.4
     colour = np.empty((height, width, 3), np.uint8)
     colour[:] = ground
@@ -333,7 +333,7 @@ def draw_mark(
     ground: tuple[int, int, int] | int,
     rng: np.random.Generator,
 ) -> None:
-    """Draws one pictogram in place, in a circle; `ground` is the colour of what is left out of it."""
+    """Draws one pictogram in place, in a circle; `ground` is the color of what is left out of it."""
     x, y, r = center[0], center[1], 0.8 * radius
     kind = int(rng.integers(8))
     thick = max(1, int(r * rng.uniform(0.1, 0.3)))

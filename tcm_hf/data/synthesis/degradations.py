@@ -32,7 +32,7 @@ except ImportError as error:  # pragma: no cover
 @dataclass
 class Degradation:
     """
-    What was done to a picture, as far as it decides whether a word can still be read.
+    What was done to an image, as far as it decides whether a word can still be read.
 
     Args:
         gain (`float`): the factor by which differences of brightness shrank (or grew), about.
@@ -52,7 +52,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.
         rng (`np.random.Generator`): the source of randomness.
-        strength (`float`, *optional*, defaults to 1.0): factor on the chance of every fault; 0: the picture as it is.
+        strength (`float`, *optional*, defaults to 1.0): factor on the chance of every fault; 0: the image as it is.
 
     Returns:
         `tuple[np.ndarray, Degradation]`: RGB uint8 of the same shape, and what was done.
@@ -96,7 +96,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) 
 
 def uneven_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Shadows, a vignette or glare over the whole picture.
+    Shadows, a vignette or glare over the whole image.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.
@@ -129,7 +129,7 @@ def uneven_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def expose(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """
-    Brightness, contrast, gamma and colour of the light, up to night and over-exposure, as one table a channel.
+    Brightness, contrast, gamma and color of the light, up to night and over-exposure, as one table a channel.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.

@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A folder of rendered pictures with text, for pre-training or for tests; a run that was stopped goes on."""
+"""A folder of rendered images with text, for pre-training or for tests; a run that was stopped goes on."""
 
-# Only the standard library here, for the workers' sake: OpenCV and the generator are imported where pictures are drawn.
+# Only the standard library here, for the workers' sake: OpenCV and the generator are imported where images are drawn.
 from __future__ import annotations
 
 import hashlib
@@ -42,7 +42,7 @@ JOURNAL_NAME = ".synthesize.jsonl"
 REPORT_NAME = "synthesize.json"
 TEMPORARY_PICTURE = ".picture.tmp"
 PICTURES_PER_FOLDER = 1000
-# Raised when the same seed comes to draw other pictures, so that no folder mixes two generators.
+# Raised when the same seed comes to draw other images, so that no folder mixes two generators.
 GENERATOR_VERSION = 4
 # Of a word list with more letters than this, such as one of ideographs, 100 words are looked up in the fonts: all would
 # take minutes where there are hundreds of fonts.
@@ -83,15 +83,15 @@ def synthesize_dataset(
     **drawing,
 ) -> dict:
     """
-    Renders pictures with text as a folder that `datasets.load_dataset("imagefolder", data_dir=...)` loads.
+    Renders images with text as a folder that `datasets.load_dataset("imagefolder", data_dir=...)` loads.
 
-    Picture number n depends on the seed and n only, on any number of workers. A run that was stopped goes on where it was when it
+    Image number n depends on the seed and n only, on any number of workers. A run that was stopped goes on where it was when it
     is called again with the same settings; a larger `count` adds to a finished folder.
 
     Args:
         output (`str` or `Path`): The folder; new, or of an earlier run with these settings.
-        count (`int`): Number of pictures in all.
-        seed (`int`, *optional*, defaults to 0): Seed of all pictures.
+        count (`int`): Number of images in all.
+        seed (`int`, *optional*, defaults to 0): Seed of all images.
         backgrounds (`str` or `Path`, *optional*):
             Folder of photos to render on; generated backgrounds by default. They must show no text, unless the folder has a
             metadata.jsonl that outlines it.
@@ -222,7 +222,7 @@ def _backgrounds(folder: str | Path, allow_outside: bool, warn: Callable[[str], 
     folders = SourceFolders(root, allow_outside=allow_outside)
     paths = sorted(find_files([root], IMAGE_SUFFIXES, folders=folders))
     if not paths:
-        raise ValueError(f"--backgrounds: no picture ({', '.join(IMAGE_SUFFIXES)}) in {root}")
+        raise ValueError(f"--backgrounds: no image ({', '.join(IMAGE_SUFFIXES)}) in {root}")
     if passed_over := count_passed_over([root]):
         warn(f"--backgrounds: {describe_passed_over(passed_over)}")
     return [str(path) for path in paths]
@@ -263,7 +263,7 @@ def _check_backgrounds(sources: list) -> None:
         damaged = [path for path in pool.map(_damaged, sources) if path]
     if damaged:
         raise ValueError(
-            f"--backgrounds: {len(damaged)} of {len(sources)} pictures cannot be read ({', '.join(damaged)}); remove them, "
+            f"--backgrounds: {len(damaged)} of {len(sources)} images cannot be read ({', '.join(damaged)}); remove them, "
             "and their lines in metadata.jsonl if there is one"
         )
 
@@ -300,7 +300,7 @@ def _synthesize(root: Path, count: int, settings: dict, job: dict, workers: int 
     if first > count:
         if started:
             journal.unlink()
-        raise ValueError(f"{root} holds {first} pictures already, more than --count {count}; choose another folder")
+        raise ValueError(f"{root} holds {first} images already, more than --count {count}; choose another folder")
     with NamedFile(journal, "a") as file:
         results: Iterable[tuple[dict, bytes]] = _results(range(first, count), job, workers)
         if progress and first < count:
@@ -346,7 +346,7 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
         return True
     elif root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
-    # Without a row no picture counts, so the settings may change; a stopped run can have drawn some ahead.
+    # Without a row no image counts, so the settings may change; a stopped run can have drawn some ahead.
     _check_backgrounds(backgrounds)
     for picture in (root / "images").glob("*/" + 7 * "[0-9]" + ".*"):
         picture.unlink()
@@ -367,7 +367,7 @@ def _compare(root: Path, before: dict, now: dict) -> None:
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         raise ValueError(
-            f"{root} holds pictures made with other settings ({', '.join(changed)}): repeat those settings, fonts and word "
+            f"{root} holds images made with other settings ({', '.join(changed)}): repeat those settings, fonts and word "
             "lists, or choose another folder"
         )
 
@@ -395,7 +395,7 @@ def _finish(root: Path, journal: Path, settings: dict) -> dict:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
         _write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
-    # A picture whose line a kill has cut off, when --count asks for no more.
+    # An image whose line a kill has cut off, when --count asks for no more.
     ahead = report["images"]
     for path in (root / "images" / f"{ahead // PICTURES_PER_FOLDER:04d}").glob(f"{ahead:07d}.*"):
         path.unlink()
@@ -488,7 +488,7 @@ def _start_worker(job: dict) -> None:
 
 
 def _render(index: int) -> tuple[dict, bytes]:
-    """Draws one picture; returns its line of metadata.jsonl, and the content of its file."""
+    """Draws one image; returns its line of metadata.jsonl, and the content of its file."""
     import cv2
     import numpy as np
 

@@ -27,7 +27,7 @@ from .words import script_of
 
 
 FONT_DIRECTORIES = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
-# Fonts that draw pictures or codes in the places of letters: no test of glyphs can tell.
+# Fonts that draw images or codes in the places of letters: no test of glyphs can tell.
 _SYMBOL_FONTS = (
     *(
         "symbol",

@@ -13,7 +13,7 @@
 # limitations under the License.
 """Rendered words on generated or photographic backgrounds, with an outline per word tight to its ink.
 
-In a scene, a block of words that share a style is laid out flat (`text_layout`), painted (`text_paint`), moved into the picture
+In a scene, a block of words that share a style is laid out flat (`text_layout`), painted (`text_paint`), moved into the image
 by one bend and one perspective map, and blended. The words' outlines go through the same maps. The other styles (`styles`)
 write words on a flat page, which is then shown as it is, scanned or photographed (`view`).
 """
@@ -63,7 +63,7 @@ _PHOTO_BYTES = 1 << 30
 
 class SyntheticTextGenerator:
     """
-    Draws pictures of words, or words onto pictures; every choice comes from the generator passed to the call.
+    Draws images of words, or words onto images; every choice comes from the generator passed to the call.
 
     Args:
         fonts (`Sequence[str | Path]` or `Mapping[str, Sequence[str | Path]]`, *optional*):
@@ -71,20 +71,20 @@ class SyntheticTextGenerator:
         words (`Sequence[str]`, *optional*):
             Words to draw, mixed with numbers, prices and the like; `None`: a built-in list and invented words.
         backgrounds (`Sequence[str | Path | np.ndarray | TextRecord]`, *optional*):
-            Pictures to cut backgrounds from. They must show no text, except for a `TextRecord`, from which only areas
+            Images to cut backgrounds from. They must show no text, except for a `TextRecord`, from which only areas
             without any annotated instance (ignored ones included) are cut.
         size (`int` or `tuple[int, int]`, *optional*, defaults to 384):
-            Side, or (height, width), of the generated pictures in pixels.
+            Side, or (height, width), of the generated images in pixels.
         text_height (`tuple[float, float]`, *optional*, defaults to `(8.0, 100.0)`):
             Range of the height of capitals in pixels; drawn log-uniformly.
         max_words (`int`, *optional*):
-            Most words on one picture. Defaults to one for every 8000 square pixels of `size`, and at least 12.
+            Most words on one image. Defaults to one for every 8000 square pixels of `size`, and at least 12.
         margin (`float`, *optional*, defaults to 0.09):
             Distance of the outline from the ink, as a share of the word's height.
         photo_probability (`float`, *optional*, defaults to 0.7):
             Chance of a background from `backgrounds`, when there are any.
         plate (`float`, *optional*, defaults to 0.3):
-            Chance of a plate behind a block. Words that no single colour would make legible get one anyway.
+            Chance of a plate behind a block. Words that no single color would make legible get one anyway.
         shadow (`float`, *optional*, defaults to 0.15): chance of a shadow.
         outline (`float`, *optional*, defaults to 0.12): chance of outlined letters.
         curved (`float`, *optional*, defaults to 0.1): chance that a block is a word or line on an arc or a wave.
@@ -93,24 +93,24 @@ class SyntheticTextGenerator:
         any_angle (`float`, *optional*, defaults to 0.06): chance that a block is turned by any angle; else it is upright.
         tiny (`float`, *optional*, defaults to 0.06): chance of a block below `text_height`, down to half its low end.
         negatives (`float`, *optional*, defaults to 0.7):
-            Chance of patterns that are no text, such as gratings and windows, on generated pictures.
+            Chance of patterns that are no text, such as gratings and windows, on generated images.
         degradation (`float`, *optional*, defaults to 1.0):
-            Factor on the chances of blur, noise, bad light, JPEG artefacts and occlusion of generated pictures.
+            Factor on the chances of blur, noise, bad light, JPEG artifacts and occlusion of generated images.
         script (`str`, *optional*, defaults to `"latin"`):
             A name of [`~tcm_hf.data.synthesis.words.SCRIPTS`]; the fonts must have its letters.
         styles (`Mapping[str, float]`, *optional*, defaults to `{"scene": 1.0}`):
-            What pictures show, by weight: `"scene"`, `"document"`, `"receipt"`, `"screen"`, `"sign"`, `"vertical"`. In all
-            but scenes, a whole line of a script without gaps, or a column of it, has one outline; sizes follow the picture's,
-            from the low end of `text_height` to half of the picture.
+            What images show, by weight: `"scene"`, `"document"`, `"receipt"`, `"screen"`, `"sign"`, `"vertical"`. In all
+            but scenes, a whole line of a script without gaps, or a column of it, has one outline; sizes follow the image's,
+            from the low end of `text_height` to half of the image.
         scripts (`Mapping[str, float]`, *optional*, defaults to `script` alone):
-            Scripts by weight, one a picture. Those besides `script` are written in the system's fonts, or those that `fonts`
+            Scripts by weight, one an image. Those besides `script` are written in the system's fonts, or those that `fonts`
             names for them, with the words of [`~tcm_hf.data.synthesis.word_lists.listed_words`].
         text_free (`float`, *optional*, defaults to 0.0):
-            Share of pictures without any word, full of patterns that are taken for text.
+            Share of images without any word, full of patterns that are taken for text.
         hard_negatives (`float`, *optional*, defaults to 0.0):
             Chance of hatching, blinds, fences, icons and the like, see [`~tcm_hf.data.synthesis.negatives`], on scenes.
         quarter_turns (`float`, *optional*, defaults to 0.0):
-            Share of pictures turned by 90, 180 or 270 degrees.
+            Share of images turned by 90, 180 or 270 degrees.
 
     Raises:
         ValueError: if a range or a probability makes no sense, a font lacks the script, or there is no font for one of
@@ -194,7 +194,7 @@ class SyntheticTextGenerator:
 
     def generate(self, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray], list[bool], list[str]]:
         """
-        Draws one picture.
+        Draws one image.
 
         Args:
             rng (`np.random.Generator`): the source of randomness.
@@ -251,18 +251,18 @@ class SyntheticTextGenerator:
         max_words: int | None = None,
     ) -> tuple[np.ndarray, list[np.ndarray], list[bool], list[str | None]]:
         """
-        Draws words onto a picture, away from the instances it already has.
+        Draws words onto an image, away from the instances it already has.
 
         Args:
             image (`np.ndarray`): RGB uint8 of shape (height, width, 3); left unchanged.
-            polygons (`Sequence[np.ndarray]`): outlines to keep clear of, of shape (n, 2) in pixels of the picture.
+            polygons (`Sequence[np.ndarray]`): outlines to keep clear of, of shape (n, 2) in pixels of the image.
             rng (`np.random.Generator`): the source of randomness.
             ignore (`Sequence[bool]`, *optional*, defaults to `False` for all): flags of `polygons`.
             texts (`Sequence[str | None]`, *optional*, defaults to `None` for all): transcriptions of `polygons`.
             max_words (`int`, *optional*, defaults to the generator's): most words to add.
 
         Returns:
-            `tuple[np.ndarray, list[np.ndarray], list[bool], list[str | None]]`: the new picture, and the given instances
+            `tuple[np.ndarray, list[np.ndarray], list[bool], list[str | None]]`: the new image, and the given instances
             followed by the drawn words.
         """
         image = np.ascontiguousarray(image).copy()
@@ -281,7 +281,7 @@ class SyntheticTextGenerator:
     def _add_words(
         self, image: np.ndarray, taken: list[np.ndarray], most: int, rng: np.random.Generator, cut: float = 0.0
     ) -> tuple[np.ndarray, list[np.ndarray], list[float], list[str], list[bool]]:
-        """Draws blocks, in place, until a random number of words is reached; `cut`: chance to stick out of the picture."""
+        """Draws blocks, in place, until a random number of words is reached; `cut`: chance to stick out of the image."""
         layouter = self.layouters[self.scripts.draw(rng)]
         height, width = image.shape[:2]
         occupied = np.zeros((height // 4 + 2, width // 4 + 2), dtype=np.uint8)
@@ -320,7 +320,7 @@ class SyntheticTextGenerator:
     def _page(
         self, style: str, shape: tuple[int, int], rng: np.random.Generator
     ) -> tuple[np.ndarray, list[np.ndarray], list[float], list[str], list[bool], float]:
-        """A picture of a page; its words' outlines, contrasts, texts and flags; the factor on a camera's faults."""
+        """An image of a page; its words' outlines, contrasts, texts and flags; the factor on a camera's faults."""
         page = self._draw_page(style, shape, rng)
         flat = page.outlines()
         image, matrix, faults = show(page, style, shape, rng)
@@ -338,7 +338,7 @@ class SyntheticTextGenerator:
         return PAGES[style](shape, writer, rng, self.text_height[0], **settings)
 
     def _text_free(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """A picture without words: of patterns that are taken for them, of a photo, or of a page left blank."""
+        """An image without words: of patterns that are taken for them, of a photo, or of a page left blank."""
         kind = rng.random()
         if kind < 0.25:
             image, _ = random_patch(*shape, rng, ALL_PATTERNS)
@@ -384,7 +384,7 @@ class SyntheticTextGenerator:
     ) -> tuple[TextBlock, np.ndarray, np.ndarray] | None:
         """
         A perspective map into a free, preferably smooth place; with the block, which may have been drawn smaller, and the
-        outline of its paint in the picture. `None` if all is taken.
+        outline of its paint in the image. `None` if all is taken.
         """
         height, width = size
         limits = np.array([width, height])
@@ -473,7 +473,7 @@ def _script_fonts(fonts, script: str, main: bool) -> Sequence[str | Path] | None
 
 
 def _turned(image: np.ndarray, polygons: list[np.ndarray], turns: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A picture and outlines turned counterclockwise by quarters."""
+    """An image and outlines turned counterclockwise by quarters."""
     height, width = image.shape[:2]
     for _ in range(turns):
         polygons = [np.column_stack([p[:, 1], width - p[:, 0]]).astype(np.float32) for p in polygons]
@@ -482,7 +482,7 @@ def _turned(image: np.ndarray, polygons: list[np.ndarray], turns: int) -> tuple[
 
 
 def _outline(block: TextBlock, style: Style, matrix: np.ndarray) -> np.ndarray:
-    """The outline of a block's paint in the picture."""
+    """The outline of a block's paint in the image."""
     corners = extent(block, style)
     if block.bend is not None:
         corners = bent_side(corners, block.bend)
@@ -497,7 +497,7 @@ def _draw_block(
     outline: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paints a block into the picture, in place; returns the contrast of each word in levels."""
+    """Paints a block into the image, in place; returns the contrast of each word in levels."""
     height, width = image.shape[:2]
     left, top = np.clip(np.floor(outline.min(axis=0)).astype(int) - 2, 0, (width - 1, height - 1))
     right, bottom = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 2, (left + 1, top + 1), (width, height))
@@ -507,7 +507,7 @@ def _draw_block(
     flat, contrasts = paint(block, style, levels, spreads, region.mean(axis=(0, 1)), rng)
     shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]])
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-    # Continuous coordinates -> OpenCV's, whose integer points are pixel centres.
+    # Continuous coordinates -> OpenCV's, whose integer points are pixel centers.
     warp = np.linalg.inv(half) @ shift @ matrix @ half
     if block.bend is None:
         layer = cv2.warpPerspective(flat, warp, size, flags=cv2.INTER_LINEAR)
@@ -575,7 +575,7 @@ def _washed_out(polygon: np.ndarray, before: np.ndarray, after: np.ndarray, nois
 
 
 def _occlude(image: np.ndarray, polygons: list[np.ndarray], rng: np.random.Generator) -> list[bool]:
-    """Draws poles, branches, heads and the like over the picture, in place; says which words are mostly hidden."""
+    """Draws poles, branches, heads and the like over the image, in place; says which words are mostly hidden."""
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     for _ in range(int(rng.integers(1, 4))):

@@ -106,7 +106,7 @@ def fence(height: int, width: int, rng: np.random.Generator):
 
 
 def stripes(height: int, width: int, rng: np.random.Generator):
-    """Stripes of two to four colours and widths: awnings, flags, crossings, deck chairs."""
+    """Stripes of two to four colors and widths: awnings, flags, crossings, deck chairs."""
     tones = [random_tone(rng) for _ in range(int(rng.integers(2, 5)))]
     widths = [max(2, int(_log(rng, 2, 50))) for _ in tones]
     order = np.repeat(np.arange(len(tones)), widths)

@@ -40,7 +40,7 @@ Color: TypeAlias = "tuple[float, float, float] | np.ndarray"
 @dataclass
 class Page:
     """
-    A picture with words.
+    An image with words.
 
     Args:
         image (`np.ndarray`): RGB uint8 of shape (height, width, 3); drawn to in place.
@@ -229,7 +229,7 @@ class Page:
         return baseline - step + 0.25 * size
 
     def turned(self, text: str, x: float, y: float, font: str | None, size: float, color: Color, turn: int) -> int:
-        """Writes a text turned by quarters counterclockwise, its ink centred on a point; returns its length in pixels."""
+        """Writes a text turned by quarters counterclockwise, its ink centerd on a point; returns its length in pixels."""
         text = self.writer.layouter.fitting(text, font)
         if not text:
             return 0
@@ -243,7 +243,7 @@ class Page:
         self, text: str, x: float, top: float, font: str | None, size: float, color: Color, pitch: float
     ) -> float:
         """
-        Writes a text from the top, its letters upright and centred on x, `pitch` pixels from one to the next.
+        Writes a text from the top, its letters upright and centerd on x, `pitch` pixels from one to the next.
 
         Returns:
             `float`: its lower end.
@@ -288,7 +288,7 @@ class Page:
         return not self._taken[max(0, int(top)) : max(0, int(bottom)), max(0, int(left)) : max(0, int(right))].any()
 
     def _on_page(self, left: int, top: int, right: int, bottom: int) -> bool:
-        # A picture may show a part of a page and cut its words; the page itself has none over its edge.
+        # An image may show a part of a page and cut its words; the page itself has none over its edge.
         return (
             left >= 0 and top >= 0 and right <= self.width and bottom <= self.height and right > left and bottom > top
         )
@@ -345,14 +345,14 @@ class Page:
         elif kind == 3:  # a house
             points = np.array([[-1, 0], [0, -1], [1, 0], [0.7, 0], [0.7, 0.9], [-0.7, 0.9], [-0.7, 0]]) * r + (x, y)
             cv2.polylines(self.image, [points.astype(np.int32)], True, tone, line, cv2.LINE_AA)
-        else:  # a picture, or a folder
+        else:  # an image, or a folder
             self.box(x - r, y - 0.75 * r, x + r, y + 0.75 * r, color, 0.2 * r, line)
             points = np.array([[-0.8, 0.6], [-0.2, -0.2], [0.2, 0.3], [0.5, 0], [0.85, 0.6]]) * r + (x, y)
             cv2.fillPoly(self.image, [points.astype(np.int32)], tone, cv2.LINE_AA)
 
 
 def blend(region: np.ndarray, mask: np.ndarray, color: np.ndarray) -> None:
-    """Paints a colour where a mask, uint8, says, in place."""
+    """Paints a color where a mask, uint8, says, in place."""
     part = mask.astype(np.float32)[:, :, None] * (1 / 255)
     region[:] = region + part * (color - region) + 0.5
 

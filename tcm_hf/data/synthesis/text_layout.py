@@ -58,7 +58,7 @@ class Bend:
             Of the arc's baseline in pixels; above 0 the middle of the line is its highest point, below 0 its lowest.
         amplitude (`float`, *optional*, defaults to 0.0): of the wave, in pixels.
         length (`float`, *optional*, defaults to 1.0): of the wave, in pixels.
-        phase (`float`, *optional*, defaults to 0.0): of the wave at the centre, in radians.
+        phase (`float`, *optional*, defaults to 0.0): of the wave at the center, in radians.
     """
 
     kind: str
@@ -204,7 +204,7 @@ class TextLayouter:
 
         Args:
             most (`int`): most words it may have.
-            width (`int`): of the picture in pixels; long lines are planned to fit.
+            width (`int`): of the image in pixels; long lines are planned to fit.
             rng (`np.random.Generator`): the source of randomness.
 
         Returns:
@@ -417,7 +417,7 @@ class TextLayouter:
 
 def word_outlines(rects: np.ndarray, ems: np.ndarray, margin: float, heights: np.ndarray | None = None) -> np.ndarray:
     """
-    Rectangles of ink, grown by the margin, but never to more than touch a neighbour.
+    Rectangles of ink, grown by the margin, but never to more than touch a neighbor.
 
     Args:
         rects (`np.ndarray` of shape (k, 4)): left, top, right and bottom of the ink in pixels.
@@ -514,7 +514,7 @@ def draw_word(text: str, font, tracking: float = 0.0) -> tuple[np.ndarray, int, 
 
 
 def stacked_word(text: str, font, path: str | None) -> np.ndarray:
-    """Coverage, uint8, of a word whose letters, those that the font has, stand one above the other, centred."""
+    """Coverage, uint8, of a word whose letters, those that the font has, stand one above the other, centerd."""
     glyphs = [draw_word(character, font)[0] for character in text if has_glyph(path, character)]
     gap = max(1, font.size // 8)
     mask = np.zeros((sum(g.shape[0] + gap for g in glyphs) - gap, max(g.shape[1] for g in glyphs)), np.uint8)
@@ -552,11 +552,11 @@ def _random_bend(block: TextBlock, degrees: tuple[float, float], rng: np.random.
 
 def block_outlines(block: TextBlock, matrix: np.ndarray) -> list[np.ndarray]:
     """
-    The words' outlines in the picture.
+    The words' outlines in the image.
 
     Args:
         block (`TextBlock`): words.
-        matrix (`np.ndarray` of shape (3, 3)): perspective map from the (bent) layout to the picture.
+        matrix (`np.ndarray` of shape (3, 3)): perspective map from the (bent) layout to the image.
 
     Returns:
         `list[np.ndarray]`: float32 polygons, clockwise from the top left of the word as drawn, also in scripts that are

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Paint for flat text: colours with and without contrast, plates, outlines, shadows, glow, gradients and texture."""
+"""Paint for flat text: colors with and without contrast, plates, outlines, shadows, glow, gradients and texture."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Style:
     What is drawn besides the plain letters; chosen before a block is placed, since a plate needs room.
 
     Args:
-        plate (`bool`): a sign of its own colour behind the words.
+        plate (`bool`): a sign of its own color behind the words.
         shadow (`bool`): a shadow below the letters.
-        outline (`bool`): letters with an edge of another colour.
+        outline (`bool`): letters with an edge of another color.
         glow (`bool`): letters that shine, as neon does.
         mark (`int`): a pictogram on the plate: -1 left of the words, 1 right of them, 0 none.
         reach (`float`): how far paint other than the letters extends beyond the outlines, in pixels.
@@ -94,7 +94,7 @@ def with_room_for_mark(block: TextBlock, style: Style) -> TextBlock:
 
 
 def random_color(rng: np.random.Generator) -> np.ndarray:
-    """Sign and print colours: near white, near black, or saturated."""
+    """Sign and print colors: near white, near black, or saturated."""
     kind = rng.random()
     if kind < 0.34:
         return np.clip(rng.uniform(190, 255) + rng.normal(0, 8, size=3), 0, 255)
@@ -108,7 +108,7 @@ def random_color(rng: np.random.Generator) -> np.ndarray:
 def contrasting_color(
     levels: np.ndarray, least: np.ndarray, background: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """A colour whose luminance differs from every one of `levels` by its `least`, now and then only just; or `None`."""
+    """A color whose luminance differs from every one of `levels` by its `least`, now and then only just; or `None`."""
 
     def fits(color: np.ndarray) -> bool:
         return bool((np.abs(color @ LUMA - levels) >= least).all())
@@ -134,18 +134,18 @@ def paint(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """
-    Colours a block, flat.
+    Colors a block, flat.
 
     Args:
         block (`TextBlock`): words.
-        style (`Style`): how to draw them. A plate is added when no single colour would be legible without one.
+        style (`Style`): how to draw them. A plate is added when no single color would be legible without one.
         levels (`np.ndarray` of shape (k,)): mean luminance of what lies behind each word.
         spreads (`np.ndarray` of shape (k,)): its standard deviation.
-        background (`np.ndarray` of shape (3,)): mean colour of what lies behind the block.
+        background (`np.ndarray` of shape (3,)): mean color of what lies behind the block.
         rng (`np.random.Generator`): the source of randomness.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: uint8 of shape (height, width, 4): colour times coverage, and coverage; float64
+        `tuple[np.ndarray, np.ndarray]`: uint8 of shape (height, width, 4): color times coverage, and coverage; float64
         of shape (k,): how much the luminance of each word's strokes differs from what is behind, in levels.
     """
     rows, columns = block.masks[0].shape
@@ -165,7 +165,7 @@ def paint(
     alpha = np.zeros((rows, columns, 1), np.float32)
 
     def cover(mask: np.ndarray, tone: np.ndarray) -> None:
-        """Paints a tone (of shape (3,) or a picture) where the mask, uint8, says."""
+        """Paints a tone (of shape (3,) or an image) where the mask, uint8, says."""
         part = mask.astype(np.float32)[:, :, None] * (1 / 255)
         np.multiply(canvas, 1 - part, out=canvas)
         np.add(canvas, part * np.asarray(tone, dtype=np.float32), out=canvas)
@@ -173,7 +173,7 @@ def paint(
         np.add(alpha, part, out=alpha)
 
     if color is None:
-        # By choice, or because no single colour would be legible on all that lies behind these words.
+        # By choice, or because no single color would be legible on all that lies behind these words.
         plate_color = random_color(rng)
         color = _paint_plate(block, style, plate_color, least, cover, rng)
         levels = np.full(len(levels), plate_color @ LUMA)
@@ -220,12 +220,12 @@ def paint(
     result[:, :, :3] = canvas
     result[:, :, 3:] = 255 * alpha
     np.clip(result, 0, 255, out=result)
-    # Premultiplied colour is never above its coverage.
+    # Premultiplied color is never above its coverage.
     return cv2.convertScaleAbs(result), contrast
 
 
 def _paint_plate(block: TextBlock, style: Style, plate_color: np.ndarray, least: float, cover, rng) -> np.ndarray:
-    """Paints the plate and what is on it besides words; returns the ink's colour."""
+    """Paints the plate and what is on it besides words; returns the ink's color."""
     rows, columns = block.masks[0].shape
     style.plate = True
     corners = extent(block, style)
@@ -301,7 +301,7 @@ def _paint_shadow(block: TextBlock, style: Style, cover, rng) -> None:
 
 
 def _fill(tone: np.ndarray, levels: np.ndarray, least: float, rows: int, columns: int, rng) -> np.ndarray:
-    """The letters' colour: plain, a gradient, a texture, or one colour after the other."""
+    """The letters' color: plain, a gradient, a texture, or one color after the other."""
     kind = rng.random()
     if kind < 0.78:
         return tone

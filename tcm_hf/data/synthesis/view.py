@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How a flat page gets into the picture: as it is, scanned, or photographed lying on something."""
+"""How a flat page gets into the image: as it is, scanned, or photographed lying on something."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def show(
     page: Page, style: str, shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """
-    Brings a page into a picture.
+    Brings a page into an image.
 
     Args:
-        page (`Page`): the page; its picture may be changed.
+        page (`Page`): the page; its image may be changed.
         style (`str`): a name of [`~tcm_hf.data.synthesis.styles.PAGES`].
-        shape (`tuple[int, int]`): height and width of the picture in pixels.
+        shape (`tuple[int, int]`): height and width of the image in pixels.
         rng (`np.random.Generator`): the source of randomness.
 
     Returns:
         `tuple[np.ndarray, np.ndarray, float]`: RGB uint8 (height, width, 3); the perspective map, float64 (3, 3), from the
-        page to the picture in continuous coordinates; the factor for the chances of a camera's faults.
+        page to the image in continuous coordinates; the factor for the chances of a camera's faults.
     """
     kind = int(rng.choice(3, p=_KINDS[style]))
     height, width = shape
@@ -72,7 +72,7 @@ def show(
         target = _turn(corners, math.radians(rng.normal(0, 1.0)))
         target = target + _offset(target, shape, rng)
     elif style in ("sign", "vertical") and rng.random() < 0.6:
-        # What is around a page of the picture's size is never seen: its corners lie on the picture's, or outside.
+        # What is around a page of the image's size is never seen: its corners lie on the image's, or outside.
         image = np.empty((height, width, 3), np.uint8)
         outward = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
         target = corners * (width / page.width, height / page.height) + outward * rng.uniform(0, 0.07, size=(4, 2)) * (
@@ -102,7 +102,7 @@ def _turn(points: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _offset(points: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A shift that puts an outline inside of the picture, or, where it is larger, the picture inside of it."""
+    """A shift that puts an outline inside of the image, or, where it is larger, the image inside of it."""
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.array(shape[::-1]) - (high - low)
     return room * rng.random(2) - low

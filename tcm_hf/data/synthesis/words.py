@@ -26,7 +26,7 @@ import numpy as np
 _SIGN_TEXT = """
 open closed exit entrance push pull sale new free food drink coffee tea bar cafe hotel shop store market bank station
 street road avenue lane park parking garden school office police fire hospital clinic pharmacy museum library theatre
-cinema music sport city town house home centre north south east west left right up down stop slow danger warning caution
+cinema music sport city town house home center north south east west left right up down stop slow danger warning caution
 keep clear no smoking entry private public please thank you welcome the and of for to in at on with from your our all
 best fresh hot cold big small super special offer only today now here more less than one two three four five six seven
 day night week month year hour time price gift card books fashion beauty hair salon travel tours tickets bus train
@@ -79,7 +79,7 @@ class Script:
         letters (`Callable[[], str]`): its common letters.
         probes (`str`): letters that a font for it must have.
         ideographic (`bool`, *optional*, defaults to `False`): written without gaps between words.
-        shaping (`bool`, *optional*, defaults to `False`): letters change with their neighbours, which takes Raqm.
+        shaping (`bool`, *optional*, defaults to `False`): letters change with their neighbors, which takes Raqm.
         lengths (`tuple[int, int]`, *optional*, defaults to `(2, 10)`): shortest and longest invented word.
         marks (`bool`, *optional*, defaults to `False`):
             Real words carry marks above and below their letters, which takes Raqm; invented ones do without.

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Kinds of pictures besides street scenes: each draws a flat page, which `view` then shows as scanned, photographed or
+"""Kinds of images besides street scenes: each draws a flat page, which `view` then shows as scanned, photographed or
 as it is."""
 
 from .document import draw_document

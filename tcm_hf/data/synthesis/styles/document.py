@@ -29,7 +29,7 @@ def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generat
     Draws a page.
 
     Args:
-        shape (`tuple[int, int]`): height and width of the picture in pixels; the page can be larger or smaller.
+        shape (`tuple[int, int]`): height and width of the image in pixels; the page can be larger or smaller.
         writer (`Writer`): words and fonts.
         rng (`np.random.Generator`): the source of randomness.
         least (`float`): least height of capitals in pixels.
@@ -56,7 +56,7 @@ def draw_document(shape: tuple[int, int], writer: Writer, rng: np.random.Generat
 
 
 class _Sheet:
-    """What stays the same over a page: fonts, sizes, colours, columns."""
+    """What stays the same over a page: fonts, sizes, colors, columns."""
 
     def __init__(self, page: Page, writer: Writer, rng: np.random.Generator, ink: np.ndarray, least: float):
         self.page, self.writer, self.rng, self.ink = page, writer, rng, ink
@@ -287,7 +287,7 @@ class _Sheet:
         return y + 0.4 * size
 
     def _figure(self, left: float, y: float, right: float, bottom: float) -> float:
-        """A picture or a chart, with a caption."""
+        """An image or a chart, with a caption."""
         page, rng, size = self.page, self.rng, self.size
         height = min((right - left) * rng.uniform(0.25, 0.7), bottom - y - 2.5 * size)
         if height < 3 * size:

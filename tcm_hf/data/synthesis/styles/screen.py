@@ -183,7 +183,7 @@ class _Screen:
                 page.rule(edge, top, edge, y, self.line)
 
     def cards(self, box: tuple[float, float, float, float]) -> None:
-        """Tiles with a picture or a large figure, and a few words."""
+        """Tiles with an image or a large figure, and a few words."""
         left, top, right, bottom = box
         rng, page = self.rng, self.page
         across = int(np.clip((right - left) / (self.size * rng.uniform(7, 14)), 1, 5))
@@ -350,7 +350,7 @@ class _Screen:
             self.code(box, self.writer.font(rng, "mono"))
 
     def code(self, box: tuple[float, float, float, float], font: str | None) -> None:
-        """Numbered lines of a program in several colours."""
+        """Numbered lines of a program in several colors."""
         left, top, right, bottom = box
         rng = self.rng
         step = self.size * leading(font, self.writer.shaping) * rng.uniform(1.0, 1.2)
@@ -533,7 +533,7 @@ class _Screen:
             self._label(self._phrase(1), x, bottom + 2.6 * self.size, wide / count - 4, color, 0.75 * self.size, 0.5)
 
     def _rows(self, left: float, y: float, right: float, bottom: float) -> None:
-        """Entries of two lines with a picture of their own: a round one with a letter, or an icon."""
+        """Entries of two lines with an image of their own: a round one with a letter, or an icon."""
         page, rng = self.page, self.rng
         tall = 3.2 * self.size * leading(self.font, self.writer.shaping) / 1.2
         while y + tall < bottom:
@@ -574,7 +574,7 @@ class _Screen:
             y += tall + rng.uniform(0.4, 1.2) * self.size
 
     def desktop(self) -> None:
-        """Icons with labels on a picture or a plain ground, and a bar."""
+        """Icons with labels on an image or a plain ground, and a bar."""
         page, rng = self.page, self.rng
         width, height = page.width, page.height
         if rng.random() < 0.4:

@@ -63,7 +63,7 @@ def draw_sign(shape: tuple[int, int], writer: Writer, rng: np.random.Generator, 
 
 
 def ink_on(ground: np.ndarray, rng: np.random.Generator, least: float = 70.0) -> np.ndarray:
-    """A colour that stands out from a ground by at least so many levels."""
+    """A color that stands out from a ground by at least so many levels."""
     for _ in range(8):
         color = random_color(rng)
         if abs(float(color @ LUMA) - float(ground @ LUMA)) >= least:
@@ -79,7 +79,7 @@ def _wall(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _plain(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """One colour, a gradient, or what viewers show behind a transparent picture."""
+    """One color, a gradient, or what viewers show behind a transparent image."""
     image = np.empty((height, width, 3), np.uint8)
     kind = rng.random()
     if kind < 0.4:
