@@ -36,6 +36,14 @@ ROOT = os.path.dirname(os.path.dirname(cli.__file__))
 PICTURES = 60
 
 
+@pytest.fixture(autouse=True)
+def signals_count():
+    """A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A tiny checkpoint and images that take a while."""

@@ -169,7 +169,7 @@ def test_wrong_columns_and_rows_are_named(dataset):
         records_from_dataset(dataset, polygons_column="outlines")
     with pytest.raises(ValueError, match="dict of the splits 'train': pass one"):
         records_from_dataset(datasets.DatasetDict({"train": dataset}))
-    with pytest.raises(AnnotationError, match="row 0: there is no column 'image'"):
+    with pytest.raises(AnnotationError, match="row 0: there is no column 'picture'"):
         list(records_from_dataset([{"image": None}], image_column="picture"))
     with pytest.raises(AnnotationError, match="row 0: there is no image"):
         list(records_from_dataset([{"image": None, "polygons": []}]))

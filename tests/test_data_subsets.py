@@ -83,7 +83,7 @@ def test_records_of_a_subset_are_found_in_another_folder_too():
         (b"", "names no image"),
         (b"a.jpg\na.jpg\n", "twice"),
         (b'{"images": "a.jpg"}', "must be a list"),
-        (b'{"images": []}', "expected JSON"),
+        (b'{"pictures": []}', "expected JSON"),
         (b"{", "expected JSON"),
         (b"\xff\xfe", "not UTF-8"),
     ],

@@ -99,7 +99,7 @@ write_model_card(
 )
 report["card"] = (trained / "README.md").read_text() + "![Words](shown.png) ![](../config.json)\\n"
 (trained / "README.md").write_text(report["card"])
-(trained / "shown.png").write_text("a picture")
+(trained / "shown.png").write_text("an image")
 model = TCMForTextDetection.from_pretrained(trained)
 processor = TCMImageProcessor.from_pretrained(trained)
 model.push_to_hub("tester/trained_model")

@@ -153,7 +153,7 @@ def test_epochs_of_finished_samples_have_different_orders(tmp_path):
         (lambda: iter(toy_records(2)), "only once"),
         (lambda: 3, "is a int"),
         (lambda: [1, 2], "has a int"),
-        (lambda: [{"picture": 1}], "rows of 'image'"),
+        (lambda: [{"picture": 1}], "rows of 'picture'"),
         (lambda: [{"pixel_values": torch.zeros(3, 64, 64)}], "without `labels`"),
         (lambda: hub().rename_column("polygons", "quads"), "no column 'polygons'.*rename_column"),
         (lambda: hub().rename_column("polygons", "quads").to_iterable_dataset(), "rows of|no column"),

@@ -284,7 +284,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         image_sizes: torch.LongTensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPTowerOutput:
@@ -296,7 +296,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
             image_sizes (`torch.LongTensor`, *optional*):
                 (batch, 2) height and width of each image without padding, in pixels. The padding is zero, and has no
                 influence on any result.
-            output_hidden_states (`bool`, *optional*):
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
                 Whether to return the outputs of the stem and of the stages; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
                 Whether to return the attention weights of the attention pooling; needs `attn_implementation="eager"`.
@@ -326,7 +326,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
             feature_maps=tuple(maps[1:]),
             global_embedding=global_embedding,
             dense_embeddings=dense_embeddings,
-            hidden_states=selected_states(tuple(maps), bool(output_hidden_states)),
+            hidden_states=selected_states(tuple(maps), output_hidden_states or False),
             attentions=given_weights((weights,)) if output_attentions else None,
         )
 

@@ -114,7 +114,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         image_sizes: torch.LongTensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPTowerOutput:
@@ -125,7 +125,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
             image_sizes (`torch.LongTensor`, *optional*):
                 (batch, 2) height and width of each image without padding, in pixels. The padding is zero, and has no
                 influence on any result.
-            output_hidden_states (`bool`, *optional*):
+            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
                 Whether to return the token sequences of the ViT's layers; defaults to the configuration's.
             output_attentions (`bool`, *optional*):
                 Whether to return the attention weights of these layers; needs `attn_implementation="eager"`. Defaults to the
@@ -165,7 +165,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
             feature_maps=feature_maps,
             global_embedding=global_embedding,
             dense_embeddings=dense,
-            hidden_states=selected_states(hidden_states, bool(output_hidden_states)),
+            hidden_states=selected_states(hidden_states, output_hidden_states or False),
             attentions=given_weights(attentions) if output_attentions else None,
         )
 
