@@ -449,7 +449,7 @@ class TCMModel(TCMPreTrainedModel):
         )
         feature_maps = vision.feature_maps
         text = dense = score_map = None
-        prompt_attentions = ()
+        prompt_attentions: tuple[torch.Tensor | None, ...] = ()
         if self.config.text_side:
             text, dense, score_map, prompt_attentions = self._match(
                 vision.global_embedding, vision.dense_embeddings, image_sizes
