@@ -31,11 +31,13 @@ import sys, os, time
 sys.path.insert(0, sys.argv[1])
 from output_files import exclusive
 with exclusive(sys.argv[2]):
-    if sys.argv[3] == "fork" and os.fork() == 0:
+    if sys.argv[3] != "fork":
+        print("held", flush=True)
+    elif os.fork() == 0:
         os.setsid()
+        print("held", flush=True)  # the child says so: until it runs, it has its parent's lock
         time.sleep(60)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
