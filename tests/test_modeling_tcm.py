@@ -127,6 +127,16 @@ def test_matching_map_is_a_cosine(tower):
     assert outputs.score_map.abs().max() <= 1
 
 
+def test_a_seed_gives_the_weights_that_it_always_gave():
+    """All weights come from one pass over the whole model, in which the tower takes its turn."""
+    torch.manual_seed(0)
+    model = TCMForTextDetection(tiny_config())
+    first = model.model.vision_tower.stem[0].conv.weight.flatten()[:4]
+    last = model.detector.probability_branch[0].weight.flatten()[:4]
+    assert torch.allclose(first, torch.tensor([-0.0474, 0.1368, -0.0081, -0.0210]), atol=1e-4)
+    assert torch.allclose(last, torch.tensor([-0.1181, -0.0194, 0.1437, 0.0905]), atol=1e-4)
+
+
 def test_hidden_states_by_index():
     model, x = random_model(), torch.randn(1, 3, 64, 64)
     everything = model(x, output_hidden_states=True).hidden_states

@@ -210,6 +210,8 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         config (`CLIPResNetConfig`): the tower's configuration.
         embeds (`bool`, *optional*, defaults to `True`):
             Whether there is an attention pooling. Without it the tower has feature maps but no embeddings.
+        initializes (`bool`, *optional*, defaults to `True`):
+            Whether it gives itself weights; a model that it is part of does.
 
     Example:
 
@@ -228,8 +230,8 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
     config: CLIPResNetConfig
     _no_split_modules = ["CLIPResNetStage"]
 
-    def __init__(self, config: CLIPResNetConfig, embeds: bool = True):
-        super().__init__(config)
+    def __init__(self, config: CLIPResNetConfig, embeds: bool = True, initializes: bool = True):
+        super().__init__(config, initializes)
         width, channels = config.width, config.channels
         self.masks = StrideMasks(*STRIDES)
         self.stem = nn.ModuleList(

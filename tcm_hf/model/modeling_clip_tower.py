@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput, TransformersKwargs
 
@@ -66,6 +67,15 @@ class CLIPTowerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    def __init__(self, config: PreTrainedConfig, initializes: bool = True):
+        super().__init__(config)
+        self.initializes = initializes
+
+    def init_weights(self) -> None:
+        # The detector that a tower is part of gives all weights in one pass, from one order of random numbers.
+        if self.initializes:
+            super().init_weights()
 
     @property
     def input_layer(self) -> nn.Module:

@@ -64,6 +64,7 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
         config (`CLIPVisionConfig`): CLIP's configuration of the tower.
         pyramid_channels (`int`): channels of the four feature maps.
         embeds (`bool`, *optional*, defaults to `True`): whether there are embeddings beside the feature maps.
+        initializes (`bool`, *optional*, defaults to `True`): whether it gives itself weights; a model that it is part of does.
 
     Raises:
         ValueError: if the patches have another size than 4, 8, 16 or 32 pixels.
@@ -72,8 +73,8 @@ class CLIPViTModel(CLIPTowerPreTrainedModel):
     config: CLIPVisionConfig
     _no_split_modules = ["CLIPViTEmbeddings", "CLIPEncoderLayer"]
 
-    def __init__(self, config: CLIPVisionConfig, pyramid_channels: int, embeds: bool = True):
-        super().__init__(config)
+    def __init__(self, config: CLIPVisionConfig, pyramid_channels: int, embeds: bool = True, initializes: bool = True):
+        super().__init__(config, initializes)
         patch_size: Any = config.patch_size  # of CLIP, one number
         self.patch_size: int = patch_size
         if self.patch_size not in (4, 8, 16, 32):

@@ -296,10 +296,12 @@ class TCMModel(TCMPreTrainedModel):
         self.masks = StrideMasks(32)
         vision: Any = config.vision_config
         if vision.model_type == "clip_vision_model":
-            self.vision_tower = CLIPViTModel(vision, config.pyramid_channels, embeds=config.text_side)
+            self.vision_tower = CLIPViTModel(
+                vision, config.pyramid_channels, embeds=config.text_side, initializes=False
+            )
         else:
             # Without text side nothing reads the embeddings, and so the attention pooling would have no gradient.
-            self.vision_tower = CLIPResNetModel(vision, embeds=config.text_side)
+            self.vision_tower = CLIPResNetModel(vision, embeds=config.text_side, initializes=False)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
         self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
