@@ -130,6 +130,12 @@ def replacing(path: str | Path, temporary: str | Path | None = None) -> Iterator
             raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all; errors name it."""
+    with replacing(path) as temporary, NamedFile(temporary, "w", path) as file:
+        file.write(text)
+
+
 def check_output_file(path: str | Path) -> None:
     """
     Sees to it that [`output_file`] will open a file, for checks before a long run.

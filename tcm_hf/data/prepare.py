@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from ..model.image_loading import IMAGE_SUFFIXES, describe_passed_over, open_image
-from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, printable, replacing
+from ..output_files import LOCK_NAME, NamedFile, exclusive, naming, printable, replacing, write_text
 from .cleaning import clean_instances
 from .formats import DatasetImage, TextRecord, load_image
 from .formats.files import SPLIT_SYNONYMS
@@ -227,7 +227,7 @@ def prepare_held_folder(
             raise ValueError(f"nothing to write to {root}: the source has no image; what is there was left as it is")
         records = chain(first, rest)
         # From here on this is a new run, also for one that goes on after a kill.
-        _write_text(journal, "")
+        write_text(journal, "")
     finished = _finished_report(root, settings)
     if finished is not None:
         return finished
@@ -264,7 +264,7 @@ def prepare_held_folder(
     if not report["images"]:
         example = "".join(f" ({report['examples'][reason][0]})" for reason in list(report["dropped_images"])[:1])
         raise ValueError(f"nothing to write to {root}: no image of the source could be used{example}; see {journal}")
-    _write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text(root / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     with replacing(root / METADATA_NAME) as temporary, NamedFile(temporary, "w") as file:
         for entry in _journal_entries(journal):
             if entry["row"] is not None:
@@ -327,7 +327,7 @@ def _start_journal(journal: Path, settings: dict) -> None:
             return
         # A run that was killed here, or that overwrites: what is there is of no run that goes on.
         _remove_earlier(journal.parent)
-    _write_text(journal, json.dumps({"settings": settings}) + "\n")
+    write_text(journal, json.dumps({"settings": settings}) + "\n")
 
 
 def _remove_earlier(root: Path) -> None:
@@ -359,11 +359,6 @@ def _journal_entries(journal: Path) -> Iterator[dict]:
             if not {"source", "row"} <= entry.keys():
                 raise ValueError(f"{journal}, line {number}, is damaged; start again with --overwrite")
             yield entry
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary, NamedFile(temporary, "w", path) as file:
-        file.write(text)
 
 
 def _prepare_record(record: TextRecord, store: PictureStore, repair: bool, verify: bool, languages: bool) -> dict:

@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing
+from ...output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing, write_text
 
 
 METADATA_NAME = "metadata.jsonl"
@@ -342,7 +342,7 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
             return False
     elif (root / METADATA_NAME).is_file() and (root / REPORT_NAME).is_file():
         _compare(root, _noted_settings((root / REPORT_NAME).read_bytes(), root / REPORT_NAME), settings)
-        _write_text(journal, head + (root / METADATA_NAME).read_text(encoding="utf-8"))
+        write_text(journal, head + (root / METADATA_NAME).read_text(encoding="utf-8"))
         return True
     elif root.is_dir() and any(path.name != LOCK_NAME for path in root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no run of this command; choose another folder")
@@ -352,7 +352,7 @@ def _start_journal(root: Path, journal: Path, settings: dict, backgrounds: list)
         picture.unlink()
     with naming(root):
         root.mkdir(parents=True, exist_ok=True)
-    _write_text(journal, head)
+    write_text(journal, head)
     return True
 
 
@@ -394,7 +394,7 @@ def _finish(root: Path, journal: Path, settings: dict) -> dict:
             report["ignored"] += sum(row["ignore"])
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
-        _write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
+        write_text(root / REPORT_NAME, json.dumps(report, indent=2) + "\n")
     # An image whose line a kill has cut off, when --count asks for no more.
     ahead = report["images"]
     for path in (root / "images" / f"{ahead // PICTURES_PER_FOLDER:04d}").glob(f"{ahead:07d}.*"):
@@ -402,11 +402,6 @@ def _finish(root: Path, journal: Path, settings: dict) -> dict:
     (root / TEMPORARY_PICTURE).unlink(missing_ok=True)
     journal.unlink()
     return report
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary, NamedFile(temporary, "w", path) as file:
-        file.write(text)
 
 
 # Workers ------------------------------------------------------------------------------------------------------------
