@@ -20,22 +20,22 @@ not be read. Results are written image by image; the file is complete JSON at an
 
 import argparse
 import glob
-import io
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import DEFAULT
-from ..output_files import check_output_file, exclusive, make_output_folder
+from ..output_files import check_output_file
 from .arguments import positive, positive_int
+from .drawing_writer import DrawingWriter
 from .errors import UsageError, one_line
 from .loading import add_model_options, load_pipeline
 from .parser import advanced
-from .result_writer import ResultWriteError, ResultWriter
+from .result_writer import DetectionWriter, ResultWriteError, ResultWriter
 
 
 # Below this many images a progress bar is only noise.
@@ -145,17 +145,43 @@ def run(arguments: argparse.Namespace) -> int:
             check_output_file(arguments.output)
         except OSError as error:
             raise UsageError(str(error)) from error
-    names = DrawingNames(arguments.draw, list(inputs)) if arguments.draw else None
     writer = ResultWriter(arguments.output)
     try:
-        with writer, exclusive(arguments.draw) if arguments.draw else nullcontext():
-            return _detect_all(load_pipeline(arguments), inputs, writer, names, arguments)
+        with opened(build_writers(arguments, inputs, writer)) as writers:
+            return _detect_all(load_pipeline(arguments), inputs, writers, arguments)
     except (ResultWriteError, BlockingIOError) as error:
         print(f"tcm-hf detect: error: {one_line(error)}{_so_far(writer, inputs)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         error.add_note(_so_far(writer, inputs))
         raise
+
+
+def build_writers(
+    arguments: argparse.Namespace, inputs: dict[str, str | None], results: ResultWriter
+) -> list[DetectionWriter]:
+    """
+    All that the results go to, in the order in which each of them is written.
+
+    The JSON comes last: whatever it holds, the others have, too.
+
+    Raises:
+        UsageError: if one of them cannot be made.
+    """
+    writers: list[DetectionWriter] = []
+    if arguments.draw:
+        writers.append(DrawingWriter(arguments.draw, inputs, arguments.show_scores))
+    return [*writers, results]
+
+
+@contextmanager
+def opened(writers: list[DetectionWriter]) -> Iterator[list[DetectionWriter]]:
+    """Opens writers, and closes those that were opened."""
+    with ExitStack() as stack:
+        for writer in writers:
+            writer.open()
+            stack.callback(writer.close)
+        yield writers
 
 
 def _so_far(writer: ResultWriter, inputs: dict) -> str:
@@ -168,8 +194,7 @@ def _so_far(writer: ResultWriter, inputs: dict) -> str:
 def _detect_all(
     pipe,
     inputs: dict[str, str | None],
-    writer: ResultWriter,
-    names: "DrawingNames | None",
+    writers: list[DetectionWriter],
     arguments: argparse.Namespace,
 ) -> int:
     from tqdm import tqdm
@@ -198,13 +223,13 @@ def _detect_all(
                 record = {"image": path, "error": report(f"{path!r}: {detections}")}
             elif detections is not None:
                 record["detections"] = [_rounded(detection) for detection in detections]
-                if names is not None:
-                    target = names.next(record["image"])
-                    try:
-                        _draw(picture, detections, target, arguments.show_scores)
-                    except Exception as error:
-                        report(f"cannot write {str(target)!r} ({one_line(error)})")
-            writer.write(record)
+            for writer in writers:
+                try:
+                    writer.write(record, picture)
+                except (ResultWriteError, BrokenPipeError):
+                    raise
+                except Exception as error:
+                    report(one_line(error))
             bar.update()
 
     bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
@@ -240,20 +265,6 @@ def _detect_batch(pipe, pictures: list) -> list:
     return [_detect_batch(pipe, [picture])[0] for picture in pictures]
 
 
-def _draw(picture, detections: list[dict], target: Path, show_scores: bool) -> None:
-    from ..visualization import draw_detections
-
-    # In one piece, since an encoder that fails leaves half a file.
-    content = io.BytesIO()
-    drawing = draw_detections(picture, detections, show_scores=show_scores, max_pixels=None)
-    drawing.save(content, "JPEG", quality=90)
-    try:
-        target.write_bytes(content.getvalue())
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-
-
 @contextmanager
 def _warnings_beside(bar) -> Iterator[None]:
     """Shows the package's warnings as lines of the command, above the progress bar."""
@@ -274,37 +285,3 @@ def _rounded(detection: dict) -> dict:
     """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
     polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
     return {**detection, "score": round(detection["score"], 4), "polygon": polygon}
-
-
-class DrawingNames:
-    """
-    Gives every image a file for its drawing, so that none overwrites another one or an input.
-
-    Args:
-        directory (`Path`): where the drawings go; it is made when it does not exist.
-        inputs (`list[str]`): all input files.
-
-    Raises:
-        UsageError: if no file can be written into the directory.
-    """
-
-    def __init__(self, directory: Path, inputs: list[str]):
-        try:
-            make_output_folder(directory)
-        except OSError as error:
-            raise UsageError(str(error)) from error
-        self.directory = directory
-        # Compared without case, as some file systems do.
-        self.taken = {os.path.realpath(path).casefold() for path in inputs}
-
-    def next(self, path: str) -> Path:
-        """The drawing's file: the image's name with `.jpg`, and a number where that is taken already."""
-        stem = Path(path.split("?")[0] if path.startswith(("http://", "https://")) else path).stem or "image"
-        number = 1
-        while True:
-            target = self.directory / f"{stem}{'' if number == 1 else f'_{number}'}.jpg"
-            key = os.path.realpath(target).casefold()
-            if key not in self.taken:
-                self.taken.add(key)
-                return target
-            number += 1

@@ -22,7 +22,7 @@ import sys
 import tempfile
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..output_files import exclusive, is_special
 from .interruption import uninterrupted
@@ -35,11 +35,72 @@ class ResultWriteError(OSError):
     """The results cannot be written; what was written before stays."""
 
 
+class DetectionWriter(Protocol):
+    """
+    What takes the results of `tcm-hf detect`: a file of some format, a folder of drawings or crops.
+
+    Its constructor checks what it is given and raises a `UsageError`: it runs before the model is loaded, which takes
+    long. Then come one call of `open`, one call of `write` or `skip` for every image, in the order of the inputs and from
+    one thread, and one call of `close`, whatever ended the run.
+
+    An entry is what the JSON of the command has for an image: `image` (its path, address or other name), the facts of
+    where in a larger file it comes from (`page` and `pages`, counted from 1; `frame` and `row`, counted from 0;
+    `timestamp` in seconds; `member`, the name in an archive), and then either `width`, `height` (pixels of the upright
+    image) and `detections` (a list of `dict` with `score`, `label`, `box` and `polygon`), or `error`. An entry must
+    not be changed.
+
+    Attributes:
+        needs_image (`bool`): Whether `write` uses the image. Where no writer does, images are not kept after decoding.
+    """
+
+    needs_image: bool
+
+    def open(self) -> None:
+        """Takes locks and makes folders."""
+
+    def write(self, entry: dict[str, Any], image: Any = None) -> None:
+        """
+        Adds an entry.
+
+        Args:
+            entry (`dict`): see above.
+            image (`PIL.Image.Image`, *optional*):
+                The upright RGB image; `None` where it could not be read, or where no writer needs images.
+
+        Raises:
+            ResultWriteError, BrokenPipeError: end the run.
+            Exception: any other one is told as an error, fails this image only, and the run goes on.
+        """
+
+    def skip(self, entry: dict[str, Any]) -> None:
+        """Passes over an entry that an earlier run, which this one resumes, has written; its image is not read again."""
+
+    def close(self) -> None:
+        """Completes what was written, and gives back locks."""
+
+
+def entry_stem(entry: dict[str, Any]) -> str:
+    """
+    A name for files that are made of an entry, such as `scan_page_3` or `clip_frame_120`: never a path.
+
+    Args:
+        entry (`dict`): see [`DetectionWriter`].
+    """
+    name = str(entry["image"])
+    if name.startswith(("http://", "https://")):
+        name = name.split("?")[0]
+    if "member" in entry:
+        name = str(entry["member"])
+    stem = "stdin" if name == "-" else Path(name.replace("\0", "")).stem
+    facts = [f"_{fact}_{entry[fact]}" for fact in ("page", "row", "frame") if fact in entry]
+    return (stem.strip(".") or "image") + "".join(facts)
+
+
 class ResultWriter:
     """
     Writes a JSON list or, where the name ends in `.jsonl`, JSON Lines: an entry on each line.
 
-    A file is complete after every entry, also while the run goes on: a list is closed at once, and the next entry is
+    It is a [`DetectionWriter`], and a context manager that opens and closes it. A file is complete after every entry, also while the run goes on: a list is closed at once, and the next entry is
     written over its closing. It takes the place of an older file with the first entry, and until then that stays. A
     pipe or terminal gets the closing at the end. One run at a time writes to a file.
 
@@ -47,9 +108,11 @@ class ResultWriter:
         output (`Path`, *optional*): the file; stdout by default. Its folder is made when it does not exist.
 
     Raises:
-        BlockingIOError: on entering, if another run writes to the file.
-        OSError: on entering, if the file cannot be made.
+        BlockingIOError: on opening, if another run writes to the file.
+        OSError: on opening, if the file cannot be made.
     """
+
+    needs_image = False
 
     def __init__(self, output: Path | None):
         self.output = output
@@ -65,18 +128,29 @@ class ResultWriter:
         self._end = 0  # where the complete entries end, without the list's closing
 
     def __enter__(self) -> "ResultWriter":
-        if self._lock is not None:
-            self._lock.__enter__()
+        self.open()
         return self
 
     def __exit__(self, *exception) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Takes the lock of the file."""
+        if self._lock is not None:
+            self._lock.__enter__()
+
+    def close(self) -> None:
+        """Ends a list that is written to a pipe, and gives the lock back."""
         try:
             self._close()
         finally:
             if self._lock is not None:
                 self._lock.__exit__(None, None, None)
 
-    def write(self, entry: dict[str, Any]) -> None:
+    def skip(self, entry: dict[str, Any]) -> None:
+        """The entry is in the file already."""
+
+    def write(self, entry: dict[str, Any], image: Any = None) -> None:
         """
         Adds an entry.
 
