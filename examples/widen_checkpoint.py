@@ -13,13 +13,14 @@
 # limitations under the License.
 
 """
-Makes a wider detector that gives the answers of a narrower one, to go on training with (Net2Net, Chen et al., ICLR 2016).
+Makes a wider or deeper detector that gives the answers of another, to go on training with (Net2Net, Chen et al., ICLR 2016).
 
     python examples/widen_checkpoint.py tcm-tiny runs/wide --width 24 --neck_channels 96 \
         --smoothing_channels 24
 
 Every channel of the result is a copy of one of the source's. Weights that read copies are shared out among them by random
-parts, so that the copies learn different things. For checkpoints with a ResNet tower and DB.
+parts, so that the copies learn different things. Blocks that come to a stage (`--depths`), and the context of the coarse
+levels (`--context_kernel`), add nothing at first. Another `--downsampling` gives other maps, which training has to mend. For checkpoints with a ResNet tower and DB.
 """
 
 import argparse
@@ -30,6 +31,9 @@ import torch
 
 from tcm_hf import TCMConfig, TCMForTextDetection, TCMImageProcessor
 from tcm_hf.checkpoints import find_checkpoint
+
+
+DETECTOR_FIELDS = ("neck_channels", "smoothing_channels", "head_channels", "context_kernel")
 
 
 class Space:
@@ -75,16 +79,19 @@ class Space:
         return self.written(x, dim) * self.share.view(shape)
 
 
-def widen(model: TCMForTextDetection, width: int, detector_changes: dict, seed: int = 0) -> TCMForTextDetection:
+def widen(
+    model: TCMForTextDetection, width: int, detector_changes: dict, seed: int = 0, tower_changes: dict | None = None
+) -> TCMForTextDetection:
     """
     Args:
         model ([`TCMForTextDetection`]): with a ResNet tower and DB.
         width (`int`): the tower's new width.
         detector_changes (`dict`): new fields of `detector_config`.
         seed (`int`, *optional*, defaults to 0): seed of the choice of copies.
+        tower_changes (`dict`, *optional*): new fields of `vision_config`: more blocks in `depths`, another `downsampling`.
 
     Returns:
-        [`TCMForTextDetection`]: gives the same maps, in evaluation mode.
+        [`TCMForTextDetection`]: gives the same maps, in evaluation mode, unless `downsampling` is another one.
 
     Raises:
         ValueError: if the model has another tower or detector, or would become narrower.
@@ -95,10 +102,12 @@ def widen(model: TCMForTextDetection, width: int, detector_changes: dict, seed: 
             f"only DB on a ResNet tower can be widened, this is {old.detector!r} on {old.vision_config.model_type!r}"
         )
     settings = old.to_dict()
-    settings["vision_config"]["width"] = width
+    settings["vision_config"].update(tower_changes or {}, width=width)
     settings["detector_config"].update(detector_changes)
     wide = TCMForTextDetection(TCMConfig(**settings))
     new = wide.config
+    if any(a > b for a, b in zip(old.vision_config.depths, new.vision_config.depths)):
+        raise ValueError(f"{new.vision_config.depths} blocks are fewer than the source's {old.vision_config.depths}")
     generator = torch.Generator().manual_seed(seed)
     spaces: dict[str, Space] = {}
 
@@ -162,7 +171,8 @@ def widen(model: TCMForTextDetection, width: int, detector_changes: dict, seed: 
             ]
         return None, None
 
-    state = {}
+    # Blocks and layers that the source does not have add nothing at first.
+    state = wide.state_dict()
     for key, value in model.state_dict().items():
         made, read = axes(key)
         if value.dim() == 0:
@@ -193,16 +203,20 @@ def main():
     parser.add_argument("source", help="checkpoint: directory, Hub id, or a name such as tcm-tiny, in the package")
     parser.add_argument("target", help="directory to write")
     parser.add_argument("--width", type=int, required=True, help="width of the image tower")
-    for name in ("neck_channels", "smoothing_channels", "head_channels"):
+    for name in DETECTOR_FIELDS:
         parser.add_argument(f"--{name}", type=int, help="of the detector; by default the source's")
+    parser.add_argument("--depths", type=int, nargs=4, help="blocks of the tower's stages; by default the source's")
+    parser.add_argument("--downsampling", help="of the tower; another one than the source's gives other maps")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of copies")
     arguments = parser.parse_args()
     source = find_checkpoint(arguments.source)
     model = TCMForTextDetection.from_pretrained(source, dtype=torch.float32).eval()
-    names = ("neck_channels", "smoothing_channels", "head_channels")
-    changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    changes, tower_changes = (
+        {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+        for names in (DETECTOR_FIELDS, ("depths", "downsampling"))
+    )
     try:
-        wide = widen(model, arguments.width, changes, arguments.seed)
+        wide = widen(model, arguments.width, changes, arguments.seed, tower_changes)
     except ValueError as error:
         sys.exit(f"error: {error}")
     with torch.no_grad():

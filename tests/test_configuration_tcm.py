@@ -189,6 +189,8 @@ def test_prompts():
         ({"detector": "east"}, "Unknown `detector` 'east'.*'db'"),
         ({"detector_config": {"neck_chanels": 1}}, r"\['neck_chanels'\].*neck_channels"),
         ({"detector_config": {"smoothing_channels": 0}}, "`smoothing_channels`.*0"),
+        ({"detector_config": {"context_kernel": 4}}, "`context_kernel`.*odd.*4"),
+        ({"vision_config": {"downsampling": "stride"}}, "`downsampling`.*'stride'"),
         ({"prompt_generator": "prefix"}, "`prompt_generator`.*'prefix'"),
         ({"prompt": "signs", "prompt_token_ids": None}, "`prompt` 'signs'.*`prompt_token_ids`"),
         ({"prompt_token_ids": [0, 100]}, "`prompt_token_ids`.*`text_config.vocab_size`=100"),

@@ -57,6 +57,19 @@ def test_the_wider_detector_gives_the_same_maps_and_its_copies_learn_apart(widen
     assert len(gradients.unique(dim=0)) == len(gradients) == 24
 
 
+def test_the_deeper_detector_gives_the_same_maps(widen):
+    model = lively(tiny_config())
+    deep = widen.widen(
+        model, model.config.vision_config.width, {"context_kernel": 5}, tower_changes={"depths": [1, 2, 3, 2]}
+    )
+    assert [len(stage.blocks) for stage in deep.model.vision_tower.stages] == [1, 2, 3, 2]
+    assert deep.detector.neck.contexts is not None
+    pixel_values = torch.randn(2, 3, 96, 160)
+    with torch.no_grad():
+        expected, got = model(pixel_values=pixel_values), deep(pixel_values=pixel_values)
+    torch.testing.assert_close(got.logits, expected.logits, rtol=1e-3, atol=1e-4)
+
+
 def test_the_script_writes_a_checkpoint_to_train_on(widen, monkeypatch, tmp_path, capsys):
     lively(tiny_config()).save_pretrained(tmp_path / "narrow")
     TCMImageProcessor().save_pretrained(tmp_path / "narrow")
@@ -69,7 +82,15 @@ def test_the_script_writes_a_checkpoint_to_train_on(widen, monkeypatch, tmp_path
 
 @pytest.mark.parametrize(
     "changes, arguments, message",
-    [({}, ["--width", "4"], "fewer"), ({"detector": "pan", "detector_config": {}}, ["--width", "16"], "'pan'")],
+    [
+        ({}, ["--width", "4"], "fewer"),
+        (
+            {"vision_config": {**tiny_config().vision_config.to_dict(), "depths": [1, 1, 2, 1]}},
+            ["--width", "8", "--depths", "1", "1", "1", "1"],
+            "fewer",
+        ),
+        ({"detector": "pan", "detector_config": {}}, ["--width", "16"], "'pan'"),
+    ],
 )
 def test_what_cannot_be_widened_is_refused(widen, monkeypatch, tmp_path, changes, arguments, message):
     TCMForTextDetection(TCMConfig(**{**tiny_config().to_dict(), **changes})).save_pretrained(tmp_path / "narrow")

@@ -184,8 +184,8 @@ def conv_norm(state, name, x, stride=1):
     return F.batch_norm(x, *parameters)
 
 
-def reference_maps(state, x, depths):
-    """Section 2.4 of CLIP's paper: three-convolution stem, blur pooling by averages, bottlenecks."""
+def reference_maps(state, x, depths, pools=True):
+    """Section 2.4 of CLIP's paper: three-convolution stem, blur pooling by averages, bottlenecks. Or strides in its place."""
     for i in range(3):
         x = conv_norm(state, f"stem.{i}", x, stride=2 if i == 0 else 1).relu()
     x = F.avg_pool2d(x, 2)
@@ -194,8 +194,9 @@ def reference_maps(state, x, depths):
         for block in range(depth):
             name = f"stages.{stage}.blocks.{block}"
             halve = stage > 0 and block == 0
-            y = conv_norm(state, f"{name}.conv2", conv_norm(state, f"{name}.conv1", x).relu()).relu()
-            y = conv_norm(state, f"{name}.conv3", F.avg_pool2d(y, 2) if halve else y)
+            stride = 2 if halve and not pools else 1
+            y = conv_norm(state, f"{name}.conv2", conv_norm(state, f"{name}.conv1", x).relu(), stride=stride).relu()
+            y = conv_norm(state, f"{name}.conv3", F.avg_pool2d(y, 2) if halve and pools else y)
             if block == 0:
                 x = conv_norm(state, f"{name}.shortcut", F.avg_pool2d(x, 2) if halve else x)
             x = (x + y).relu()
@@ -203,12 +204,13 @@ def reference_maps(state, x, depths):
     return maps
 
 
-def test_pyramid_is_that_of_clips_network():
-    tower = random_tower()
+@pytest.mark.parametrize("downsampling", ["pooling", "convolution"])
+def test_pyramid_is_that_of_clips_network(downsampling):
+    tower = random_tower(downsampling=downsampling)
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         output = tower(x, output_hidden_states=True)
-        expected = reference_maps(tower.state_dict(), x, [2, 1, 1, 1])
+        expected = reference_maps(tower.state_dict(), x, [2, 1, 1, 1], pools=downsampling == "pooling")
     assert [tuple(m.shape) for m in output.feature_maps] == [
         (2, 32, 16, 24),
         (2, 64, 8, 12),
@@ -221,10 +223,10 @@ def test_pyramid_is_that_of_clips_network():
     assert len(output.hidden_states) == 5 and output.hidden_states[0].shape == (2, 8, 16, 24)
 
 
-@pytest.mark.parametrize("reduction", [1, 2])
+@pytest.mark.parametrize("fields", [{}, {"attention_reduction": 2}, {"downsampling": "convolution"}])
 @pytest.mark.parametrize("height, width", [(64, 96), (50, 75), (33, 32), (1, 40)])
-def test_padding_changes_nothing(height, width, reduction):
-    tower = random_tower(attention_reduction=reduction)
+def test_padding_changes_nothing(height, width, fields):
+    tower = random_tower(**fields)
     picture = torch.randn(3, height, width)
     sizes = torch.tensor([[height, width]])
     outputs = []

@@ -47,10 +47,10 @@ VIT = {
 }
 
 
-def random_model(smoothing_channels=None, **fields) -> TCMForTextDetection:
+def random_model(smoothing_channels=None, context_kernel=None, **fields) -> TCMForTextDetection:
     """As after training: no normalization is the identity."""
     values = tiny_config().to_dict()
-    values["detector_config"]["smoothing_channels"] = smoothing_channels
+    values["detector_config"].update(smoothing_channels=smoothing_channels, context_kernel=context_kernel)
     if fields.get("detector", "db") != "db":
         values["detector_config"] = {"neck_channels": 16}
     torch.manual_seed(0)
@@ -132,8 +132,21 @@ def test_db(name, smoothing_channels, fused, monkeypatch):
         {"prompt_generator": "meta_query"},
         {"vision_config": VIT, "pyramid_channels": 16},
         {"vision_config": {**tiny_config().vision_config.to_dict(), "attention_reduction": 2}},
+        {"vision_config": {**tiny_config().vision_config.to_dict(), "downsampling": "convolution"}},
+        {"context_kernel": 5},
+        {"context_kernel": 5, "smoothing_channels": 5},
     ],
-    ids=["pan", "fce", "no text side", "meta query", "vit", "reduced attention"],
+    ids=[
+        "pan",
+        "fce",
+        "no text side",
+        "meta query",
+        "vit",
+        "reduced attention",
+        "strides",
+        "context",
+        "narrow context",
+    ],
 )
 def test_other_models(fields):
     reference = random_model(**fields)

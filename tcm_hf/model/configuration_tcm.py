@@ -63,6 +63,9 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
             Cells along each axis whose mean is one key and value of the attention pooling; every cell stays a query. 1 is
             CLIP. More is the pooled attention of PVT v2 (Wang et al., 2022, section 3.2), for models that are trained
             with it: its cost falls with the square.
+        downsampling (`str`, *optional*, defaults to `"pooling"`):
+            How the first block of a stage halves its map: `"pooling"` after its 3x3 convolution, as CLIP does, or by the
+            stride of this `"convolution"`, which takes a quarter of the operations.
         projection_dim (`int`, *optional*, defaults to 1024):
             Length of the global and of the dense embeddings.
         image_size (`int`, *optional*, defaults to 224):
@@ -85,6 +88,7 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
     depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
     num_attention_heads: int | None = None
     attention_reduction: int = 1
+    downsampling: str = "pooling"
     projection_dim: int = 1024
     image_size: int = 224
     num_channels: int = 3
@@ -124,6 +128,8 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
             )
         if self.attention_reduction < 1:
             raise ValueError(f"`attention_reduction` has to be at least 1 cell, got {self.attention_reduction}.")
+        if self.downsampling not in ("pooling", "convolution"):
+            raise ValueError(f"`downsampling` has to be 'pooling' or 'convolution', got {self.downsampling!r}.")
         if self.image_size < 32:
             raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
 

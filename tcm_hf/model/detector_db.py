@@ -31,6 +31,10 @@ class DBSettings(DetectorSettings):
         smoothing_channels (`int`, *optional*):
             Channels to which a 1x1 convolution brings each level before its smoothing; by default there is none and all
             channels are smoothed, as in DB.
+        context_kernel (`int`, *optional*):
+            Cells along a side, an odd number, that each cell of the levels at strides 8, 16 and 32 sees beside its own
+            features before its smoothing, by a depthwise convolution: large words need more of it than small ones. By
+            default there is none, as in DB.
         binarization_steepness (`float`, *optional*, defaults to 50):
             k of the differentiable binarization, DB eq. 2.
         max_shrink (`float`, *optional*):
@@ -48,12 +52,18 @@ class DBSettings(DetectorSettings):
     neck_channels: int = setting(256, least=4)
     head_channels: int = setting(64, least=1)
     smoothing_channels: int | None = setting(None, least=1)
+    context_kernel: int | None = setting(None, least=1)
     binarization_steepness: float = 50
     max_shrink: float | None = None
     probability_loss_weight: float = 5.0
     threshold_loss_weight: float = 10.0
     binary_loss_weight: float = 1.0
     negative_ratio: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.context_kernel is not None and self.context_kernel % 2 == 0:
+            raise ValueError(f"`context_kernel` has to be an odd number of cells, got {self.context_kernel}.")
 
 
 register_detector(

@@ -70,16 +70,18 @@ class HalvingPool(nn.AvgPool2d):
 
 class CLIPResNetBottleneck(GradientCheckpointingLayer):
     """
-    CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map.
+    CLIP's bottleneck: all convolutions have stride 1, an average pooling in front of the last one halves the map. Where the
+    configuration says so, the 3x3 convolution does instead; the shortcut is pooled either way.
 
     Under activation checkpointing the forward pass runs twice, and so the batch statistics enter the running ones
     twice; gradients are the same.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int):
+    def __init__(self, in_channels: int, channels: int, stride: int, downsampling: str = "pooling"):
         super().__init__()
+        self.strided = stride > 1 and downsampling == "convolution"
         self.conv1 = MaskedConvNorm(in_channels, channels, 1)
-        self.conv2 = MaskedConvNorm(channels, channels, 3)
+        self.conv2 = MaskedConvNorm(channels, channels, 3, stride=stride if self.strided else 1)
         self.pool = HalvingPool() if stride > 1 else nn.Identity()
         self.conv3 = MaskedConvNorm(channels, channels * 4, 1, relu=False)
         # A block starts as its shortcut, which CLIP does too.
@@ -90,7 +92,8 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
 
     def forward(self, x: torch.Tensor, mask: Mask = None, pooled_mask: Mask = None) -> torch.Tensor:
         identity = self.pool(x)
-        x = self.pool(self.conv2(self.conv1(x, mask), mask))
+        x = self.conv1(x, mask)
+        x = self.conv2(x, pooled_mask) if self.strided else self.pool(self.conv2(x, mask))
         return masked(self.add_shortcut(x, identity), pooled_mask)
 
     def add_shortcut(self, x: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
@@ -103,9 +106,9 @@ class CLIPResNetBottleneck(GradientCheckpointingLayer):
 class CLIPResNetStage(nn.Module):
     """Bottlenecks of one stride."""
 
-    def __init__(self, in_channels: int, channels: int, depth: int, stride: int):
+    def __init__(self, in_channels: int, channels: int, depth: int, stride: int, downsampling: str = "pooling"):
         super().__init__()
-        blocks = [CLIPResNetBottleneck(in_channels, channels, stride)]
+        blocks = [CLIPResNetBottleneck(in_channels, channels, stride, downsampling)]
         blocks += [CLIPResNetBottleneck(channels * 4, channels, 1) for _ in range(depth - 1)]
         self.blocks = nn.ModuleList(blocks)
 
@@ -244,7 +247,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         self.stem_pool = HalvingPool()
         in_channels = [width, *channels[:3]]
         self.stages = nn.ModuleList(
-            CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], stride=1 if i == 0 else 2)
+            CLIPResNetStage(in_channels[i], width * 2**i, config.depths[i], 1 if i == 0 else 2, config.downsampling)
             for i in range(4)
         )
         self.attention_pool = CLIPResNetAttentionPool(config) if embeds else None

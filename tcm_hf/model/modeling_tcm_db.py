@@ -26,6 +26,25 @@ from .modeling_masks import Mask, StrideMasks, crop_map, masked, round_up
 STRIDES = (4, 8, 16, 32)
 
 
+class DBContext(nn.Module):
+    """
+    Adds to every cell what a depthwise convolution sees around it; at first nothing.
+
+    Args:
+        channels (`int`): channels of the map.
+        kernel_size (`int`): cells along a side of what is seen, an odd number.
+    """
+
+    def __init__(self, channels: int, kernel_size: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.norm.zero_init = True  # type: ignore[assignment]  # a mark for `_init_weights`
+
+    def forward(self, x: torch.Tensor, mask: Mask = None) -> torch.Tensor:
+        return masked(x + self.norm(self.conv(x)), mask)
+
+
 class DBNeck(nn.Module):
     """
     Feature pyramid whose four levels are smoothed to a quarter of the channels each and concatenated at stride 4.
@@ -35,15 +54,26 @@ class DBNeck(nn.Module):
         channels (`int`): channels of the lateral convolutions and of the result.
         smoothing_channels (`int`, *optional*): to how many channels a 1x1 convolution brings each level before it is
             smoothed; all of them by default, as in DB. The smoothing is most of what the neck costs.
+        context_kernel (`int`, *optional*): cells along a side that each cell of the coarser levels sees before it is
+            smoothed; by default only its own.
     """
 
-    def __init__(self, in_channels: list[int], channels: int, smoothing_channels: int | None = None):
+    def __init__(
+        self,
+        in_channels: list[int],
+        channels: int,
+        smoothing_channels: int | None = None,
+        context_kernel: int | None = None,
+    ):
         super().__init__()
         self.lateral_convs = nn.ModuleList(nn.Conv2d(n, channels, 1, bias=False) for n in in_channels)
         self.reduce_convs = None
         width = channels if smoothing_channels is None else smoothing_channels
         if smoothing_channels is not None:
             self.reduce_convs = nn.ModuleList(nn.Conv2d(channels, width, 1, bias=False) for _ in in_channels)
+        self.contexts = None
+        if context_kernel is not None:
+            self.contexts = nn.ModuleList(DBContext(width, context_kernel) for _ in in_channels[1:])
         self.smooth_convs = nn.ModuleList(
             nn.Conv2d(width, channels // 4, 3, padding=1, bias=False) for _ in in_channels
         )
@@ -66,9 +96,17 @@ class DBNeck(nn.Module):
         for i in range(len(levels) - 2, -1, -1):
             levels[i] = levels[i] + enlarge(levels[i + 1], 2)
         levels = [masked(x, mask) for x, mask in zip(levels, masks)]
-        if self.reduce_convs is not None:
-            levels = [conv(x) for conv, x in zip(self.reduce_convs, levels)]
+        levels = [self.prepare_level(x, i, mask) for i, (x, mask) in enumerate(zip(levels, masks))]
         return [conv(x) for conv, x in zip(self.smooth_convs, levels)]
+
+    def prepare_level(self, x: torch.Tensor, level: int, mask: Mask) -> torch.Tensor:
+        """A level, zero in its padding, with the channels that its smoothing wants, and what is around each cell."""
+        x = self.reduce_level(x, level)
+        return x if self.contexts is None or level == 0 else self.contexts[level - 1](x, mask)
+
+    def reduce_level(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        """A level with the channels that its smoothing wants."""
+        return x if self.reduce_convs is None else self.reduce_convs[level](x)
 
 
 def enlarge(x: torch.Tensor, factor: int) -> torch.Tensor:
@@ -104,7 +142,12 @@ class DBDetector(nn.Module):
         super().__init__()
         self.settings = dict(config.detector_config)
         self.auxiliary_negative_ratio = config.auxiliary_negative_ratio
-        self.neck = DBNeck(in_channels, self.settings["neck_channels"], self.settings["smoothing_channels"])
+        self.neck = DBNeck(
+            in_channels,
+            self.settings["neck_channels"],
+            self.settings["smoothing_channels"],
+            self.settings["context_kernel"],
+        )
         self.masks = StrideMasks(*STRIDES)
         neck_channels = self.settings["neck_channels"] // 4 * len(in_channels)
         self.probability_branch = DBBranch(neck_channels, self.settings["head_channels"])

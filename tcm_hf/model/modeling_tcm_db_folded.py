@@ -50,13 +50,15 @@ class FoldedDBNeck(FoldedModule, DBNeck):
             levels[i] = self.folded.lateral[i](levels[i], self.lateral_convs[i], residual=coarser, overwrite=True)
         levels[first:] = [masked(x, mask) for x, mask in zip(levels[first:], masks[first:])]
         smoothed = [
-            self.folded.smooth[i](self._reduced(levels[i], i), self.smooth_convs[i]) for i in range(first, last + 1)
+            self.folded.smooth[i](self.prepare_level(levels[i], i, masks[i]), self.smooth_convs[i])
+            for i in range(first, last + 1)
         ]
         return smoothed if first == 0 else [self._smooth_finest(levels[0], levels[1]), *smoothed]
 
-    def _reduced(self, x: torch.Tensor, level: int) -> torch.Tensor:
-        """A map with the channels that the level's smoothing wants."""
-        return x if self.reduce_convs is None else self.folded.reduce[level](x, self.reduce_convs[level])
+    def reduce_level(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        if self.reduce_convs is None or not (self.is_fast(x) and is_plain(self.reduce_convs[level])):
+            return super().reduce_level(x, level)
+        return self.folded.reduce[level](x, self.reduce_convs[level])
 
     def _smooth_finest(self, feature_map: torch.Tensor, coarser: torch.Tensor) -> torch.Tensor:
         """
@@ -70,7 +72,7 @@ class FoldedDBNeck(FoldedModule, DBNeck):
         if self.reduce_convs is not None:
             parameters: Any = (self.lateral_convs[0].weight, self.reduce_convs[0].weight)
             direct = self.folded.finest.get(parameters, lambda: composed_weight(*parameters))
-            coarser = enlarge(self._reduced(coarser, 0), 2)
+            coarser = enlarge(self.reduce_level(coarser, 0), 2)
             return self.folded.smooth[0](
                 convolution(feature_map, direct, None, residual=coarser, overwrite=True), self.smooth_convs[0]
             )
