@@ -159,10 +159,19 @@ def test_modeling_has_no_pictures_and_no_files(name):
     assert not third_party(files) & {"cv2", "PIL", "shapely", "numpy", "datasets"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in FILES if name.startswith(("model/decoding_", "model/polygons", "targets/", "metrics/"))],
+WITHOUT_TORCH = (
+    "model/decoding_",
+    "model/polygons",
+    "model/post_processing",
+    "model/image_arrays",
+    "model/image_loading",
+    "model/image_processing_settings",
+    "targets/",
+    "metrics/",
 )
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(WITHOUT_TORCH)])
 def test_geometry_has_no_torch(name):
     assert not third_party(closure(name)) & {"torch", "transformers"}
 

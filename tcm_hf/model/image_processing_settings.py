@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from transformers.image_utils import SizeDict
 
 
 logger = logging.getLogger(__name__)
@@ -56,6 +55,9 @@ def is_number(value) -> bool:
 
 
 def _are_edges(value) -> bool:
+    # Those of transformers' `SizeDict` are attributes; it is told by them, since this file does without transformers.
+    if not (isinstance(value, dict) or hasattr(value, "shortest_edge")):
+        return False
     return all(isinstance(key, str) and (edge is None or is_int(edge)) for key, edge in dict(value).items())
 
 
@@ -76,7 +78,7 @@ _SETTINGS: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
         "true or false",
     ),
     ("size", "pad_size"): (
-        lambda value: is_int(value) or (isinstance(value, dict | SizeDict) and _are_edges(value)),
+        lambda value: is_int(value) or _are_edges(value),
         "a whole number of pixels or an object of them, such as {'shortest_edge': 1024, 'longest_edge': 2048}",
     ),
     ("resample",): (lambda value: is_int(value) and value in range(6), "a number of PIL.Image.Resampling, 0 to 5"),

@@ -34,7 +34,7 @@ from .decoding_pan import decode_pan  # noqa: F401
 from .detector_sharing import load_own_detector, save_own_detector
 from .detectors import find_detector, register_decoder
 from .image_annotations import build_labels, read_annotations
-from .image_arrays import look_up, resize, value_table
+from .image_arrays import check_resized_pixels, normalize, resize, resized_size
 from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, load_any_image
 from .image_processing_settings import IMAGE_MEAN, IMAGE_STD, check_backend, check_settings
 from .post_processing import as_levels, decode_outputs, decoding_arguments
@@ -346,26 +346,13 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         Raises:
             ValueError: if `size` has other keys or a limit that is not positive.
         """
-        size = dict(self.size if size is None else size)
-        do_upscale = self.do_upscale if do_upscale is None else do_upscale
-        if any(limit < 1 for limit in size.values()):
-            raise ValueError(f"size: every limit must be at least 1 pixel, got {size}")
-        if set(size) == {"height", "width"}:
-            return size["height"], size["width"]
-        if set(size) == {"max_height", "max_width"}:
-            limits = [size["max_height"] / height, size["max_width"] / width]
-        elif size and set(size) <= {"shortest_edge", "longest_edge"}:
-            sides = {"shortest_edge": min(height, width), "longest_edge": max(height, width)}
-            limits = [limit / sides[key] for key, limit in size.items()]
-        else:
-            raise ValueError(
-                "size needs the keys 'shortest_edge' and/or 'longest_edge', 'max_height' and 'max_width', or 'height' "
-                f"and 'width', got {sorted(size)}"
-            )
-        max_upscale = self.max_upscale if max_upscale is None else max_upscale
-        largest = 1.0 if not do_upscale else math.inf if max_upscale is None else max_upscale
-        scale = min(*limits, largest)
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        return resized_size(
+            height,
+            width,
+            dict(self.size if size is None else size),
+            self.do_upscale if do_upscale is None else do_upscale,
+            self.max_upscale if max_upscale is None else max_upscale,
+        )
 
     def reduction_warning(self, height: int, width: int, size: dict[str, int] | None = None) -> str | None:
         """
@@ -431,11 +418,8 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             arrays, channels.pop(), do_pad, settings["pad_size"], settings["size_divisor"]
         )
         for output, picture in zip(outputs, prepared):
-            # The images have 8 bits, so rescaling and normalization are one exact table look-up: no float copy.
-            factor = 1 / 255 if picture.unit_range else settings["rescale_factor"] if settings["do_rescale"] else 1.0
-            mean, std = (settings["image_mean"], settings["image_std"]) if settings["do_normalize"] else (0.0, 1.0)
-            height, width, number = picture.array.shape
-            look_up(picture.array, value_table(factor, mean, std, number), output[:height, :width])
+            height, width = picture.array.shape[:2]
+            normalize(picture.array, settings, output[:height, :width], picture.unit_range)
             output[height:], output[:height, width:] = 0, 0
 
         # Channels stay last in memory, as images have them and as convolutions are fastest with.
@@ -471,11 +455,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         if settings["do_resize"]:
             size, do_upscale = settings["size"], settings["do_upscale"]
             height, width = self.get_resized_size(*original_size, size, do_upscale, settings["max_upscale"])
-            if max_pixels is not None and height * width > max_pixels:
-                raise ValueError(
-                    f"{name} would be resized from {image.width} x {image.height} to {width} x {height} pixels (width x "
-                    f"height), more than max_pixels={max_pixels}; give size a longest_edge, or raise max_pixels"
-                )
+            check_resized_pixels(image.size, (width, height), max_pixels, name)
             _log_size_once(image.size, (width, height), size, do_upscale)
             if warning := self.reduction_warning(*original_size, size):
                 logger.warning("%s: %s", name, warning)
@@ -594,7 +574,11 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             **detector_arguments,
         )
         decoder = find_detector(self.detector).part("decoder")
-        return decode_outputs(decoder, outputs, target_sizes, arguments, reading_order)
+        results = decode_outputs(decoder, outputs, target_sizes, arguments, reading_order)
+        return [
+            {**result, **{key: torch.from_numpy(result[key]) for key in ("scores", "labels", "boxes")}}
+            for result in results
+        ]
 
     def post_process_object_detection(
         self,

@@ -13,7 +13,6 @@
 # limitations under the License.
 """The `text-detection` pipeline: images in, text polygons out."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
+from .post_processing import describe_texts
 from .sharing import SharingMixin
 
 
@@ -208,20 +208,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         result = self.image_processor.post_process_text_detection(
             outputs, model_outputs["target_sizes"], **parameters
         )[0]
-        texts = []
-        for polygon, score, label, box in zip(
-            result["polygons"], result["scores"].tolist(), result["labels"].tolist(), result["boxes"].tolist()
-        ):
-            xmin, ymin, xmax, ymax = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
-            texts.append(
-                {
-                    "score": score,
-                    "label": self.model.config.id2label[label],
-                    "box": {"xmin": xmin, "ymin": ymin, "xmax": min(xmax, width), "ymax": min(ymax, height)},
-                    "polygon": polygon.tolist(),
-                }
-            )
-        return texts
+        return describe_texts(result, (height, width), self.model.config.id2label)
 
 
 def _batch(pictures: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -13,12 +13,12 @@
 # limitations under the License.
 """Model outputs to text polygons in the image's own pixels."""
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from .detector_registry import Decoder
 from .image_processing_settings import check_number
@@ -72,13 +72,13 @@ def decode_outputs(
 
     Args:
         decoder ([`Decoder`]): the detector's.
-        outputs ([`TCMTextDetectionOutput`] or `dict`): what the model gave.
-        target_sizes (`torch.Tensor` or `list`, *optional*): heights and widths of the original images.
+        outputs ([`TCMTextDetectionOutput`] or `dict`): what the model gave, in tensors or in arrays.
+        target_sizes (`torch.Tensor`, `np.ndarray` or `list`, *optional*): heights and widths of the original images.
         arguments (`dict[str, Any]`): of [`decoding_arguments`].
         reading_order (`bool`): whether to sort the texts as they are read.
 
     Returns:
-        `list[dict]`: `polygons`, `scores`, `labels` and `boxes` of each image.
+        `list[dict]`: `polygons`, `scores`, `labels` and `boxes` of each image, in arrays.
     """
     levels, strides = as_levels(outputs, decoder)
     batch_size = len(levels[0])
@@ -104,7 +104,7 @@ def decode_outputs(
     return results
 
 
-def as_levels(outputs, decoder: Decoder) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...]]:
+def as_levels(outputs, decoder: Decoder) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """The maps of every level and their strides; one level where the detector has a single map."""
     logits = _output_field(outputs, "logits")
     several = isinstance(decoder.stride, tuple)
@@ -117,20 +117,26 @@ def as_levels(outputs, decoder: Decoder) -> tuple[tuple[torch.Tensor, ...], tupl
     return tuple(levels), strides
 
 
-def _probabilities(logits: torch.Tensor, activation: str, where: str) -> np.ndarray:
-    """One image's map, of shape (height, width) when it has a single channel."""
+def _probabilities(logits: Any, activation: str, where: str) -> np.ndarray:
+    """One image's map, of shape (height, width) when it has a single channel; of a tensor without importing torch."""
+    is_tensor = hasattr(logits, "detach")
     # Half precision has no room for probabilities next to 1, hence fp32 before the sigmoid.
-    values = logits.detach().float()
-    # NaN and infinite values show in the extremes, which are found in one pass.
-    if values.numel() and not torch.stack(values.aminmax()).isfinite().all():
+    values: Any = logits.detach().float() if is_tensor else np.asarray(logits, dtype=np.float32)
+    # NaN and infinite values show in the extremes.
+    extremes = (values.aminmax() if is_tensor else (values.min(), values.max())) if math.prod(values.shape) else ()
+    if not all(math.isfinite(value) for value in extremes):
         raise ValueError(
             f"the logits{where} are NaN or infinite; run the model in bfloat16 or float32 instead of float16, or check "
             "its weights"
         )
     if activation == "sigmoid":
         # In place where `values` is a copy: a second large array costs more than the function.
-        values = values.sigmoid() if values.dtype == logits.dtype else values.sigmoid_()
-    array = values.cpu().numpy()
+        if is_tensor:
+            values = values.sigmoid() if values.dtype == logits.dtype else values.sigmoid_()
+        else:
+            with np.errstate(over="ignore"):  # exp of much is infinite, and its inverse 0
+                values = 1 / (1 + np.exp(-values))
+    array = values.cpu().numpy() if is_tensor else values
     return array[0] if len(array) == 1 else array
 
 
@@ -181,7 +187,38 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
         order = sort_in_reading_order(kept)
     return {
         "polygons": [kept[i] for i in order],
-        "scores": torch.tensor([kept_scores[i] for i in order], dtype=torch.float32),
-        "labels": torch.zeros(len(kept), dtype=torch.int64),
-        "boxes": torch.tensor([bounding_box(kept[i]) for i in order], dtype=torch.float32).reshape(-1, 4),
+        "scores": np.array([kept_scores[i] for i in order], dtype=np.float32),
+        "labels": np.zeros(len(kept), dtype=np.int64),
+        "boxes": np.array([bounding_box(kept[i]) for i in order], dtype=np.float32).reshape(-1, 4),
     }
+
+
+def describe_texts(
+    result: Mapping[str, Any], size: tuple[int, int], labels: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """
+    The texts of one image, as the pipeline gives them.
+
+    Args:
+        result (`dict`): of [`decode_outputs`], in arrays or in tensors.
+        size (`tuple[int, int]`): height and width of the image.
+        labels (`dict[int, str]`): the model's `id2label`.
+
+    Returns:
+        `list[dict]`: `score`, `label`, `box` and `polygon` of each text.
+    """
+    height, width = size
+    texts = []
+    for polygon, score, label, box in zip(
+        result["polygons"], result["scores"].tolist(), result["labels"].tolist(), result["boxes"].tolist()
+    ):
+        xmin, ymin, xmax, ymax = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+        texts.append(
+            {
+                "score": score,
+                "label": labels[label],
+                "box": {"xmin": xmin, "ymin": ymin, "xmax": min(xmax, width), "ymax": min(ymax, height)},
+                "polygon": polygon.tolist(),
+            }
+        )
+    return texts
