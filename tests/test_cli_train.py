@@ -69,7 +69,10 @@ def test_mistakes(toy_data, tmp_path, capsys):
     output = ("--output_dir", tmp_path / "out", "--use_cpu")
     assert run(*start(toy_data), *output, "--no_such_option", 1) == 2
     error = capsys.readouterr().err
-    assert error.startswith("usage: tcm-hf train [options]") and "unrecognized arguments: --no_such_option 1" in error
+    assert (
+        error.startswith("usage: tcm-hf train [CONFIG] [options]")
+        and "unrecognized arguments: --no_such_option 1" in error
+    )
     assert len(error.splitlines()) < 5
     assert run(*start(toy_data), *output, "--model_name_or_path", "tcm-tiny") == 1
     assert "tcm-hf train: error: give exactly one of --model_name_or_path" in capsys.readouterr().err

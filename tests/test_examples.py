@@ -81,7 +81,7 @@ def test_training_leaves_a_model_to_use_and_publishes_it(trained, toy_data, hub)
     "wrong, message",
     [
         (("--model_name_or_path", "somewhere"), "exactly one of --model_name_or_path"),
-        (("--train_dir", "somewhere"), "exactly one of --dataset_name"),
+        (("--train_dir", "somewhere"), "somewhere: no such folder"),
         (("--shots", 9), "number of images, 5"),
     ],
 )

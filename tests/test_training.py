@@ -652,14 +652,14 @@ def test_records_are_split_and_limited(tmp_path):
     by_alias = DataArguments(train_dir=str(folder / "hub"), train_format="imagefolder", frame_size=[128, 160])
     assert len(read_records(by_alias)[0]) == 12
     for wrong, message in (
-        ({}, "exactly one of --dataset_name"),
-        ({**here, "train_dir": "x"}, "exactly one of --dataset_name"),
+        ({}, "nothing to train on: give --train_dir"),
+        ({**here, "train_dir": "x"}, "x: no such folder"),
         ({"image_dir": "x"}, "belong together"),
         ({**here, "streaming": True}, "--streaming needs"),
         ({"train_dir": "x", "streaming": True, "shots": 3}, "--shots needs to know all images"),
         ({**here, "train_val_split": 1.5}, "between 0 and 1"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, OSError), match=message):
             read_records(DataArguments(**wrong))
     with pytest.raises(ValueError, match="only one of --train_fraction"):
         choose_subset(train, DataArguments(shots=1, train_fraction=0.5))

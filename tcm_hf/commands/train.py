@@ -22,29 +22,37 @@ Start from a checkpoint of this package (--model_name_or_path), from a CLIP mode
 
   tcm-hf train --model_name_or_path tcm-tiny --image_dir icdar2015/images --gt_dir icdar2015/gt --holdout_last_digit 1 \\
       --output_dir runs/icdar2015 --max_steps 2000 --eval_strategy steps --eval_steps 500 --save_steps 500
-  tcm-hf train settings.json
+  tcm-hf train examples/configs/tcm-small-phase2.json --output_dir runs/small --max_steps 2000
 """
 
 import argparse
+import difflib
+import json
 import logging
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..training.options import DataArguments, ModelArguments, OptionError
 from .parser import CommandParser, advanced
 
 
+# A first word that ends so is a file of options.
+CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
+_USAGE = "tcm-hf train [CONFIG] [options]"
 # What the short help shows of the options.
 _MODEL_OPTIONS = ("model_name_or_path", "clip_name_or_path", "config_name", "detector")
 _DATA_OPTIONS = (
-    "dataset_name",
     "train_dir",
     "train_format",
-    "validation_dir",
+    "dataset_name",
     "image_dir",
     "gt_dir",
+    "train_sources",
+    "train_weights",
+    "validation_dir",
     "holdout_last_digit",
     "train_val_split",
     "crop_size",
@@ -65,7 +73,7 @@ _TRAINING_OPTIONS = {
 
 def add_arguments(parser: CommandParser) -> None:
     """Declares the arguments of `tcm-hf train`: those of the short help; transformers parses them all."""
-    parser.usage = "tcm-hf train [options]\n       tcm-hf train SETTINGS.json"
+    parser.usage = _USAGE
     parser.delegate = _parser_of_all
     for title, options, kind in (("model", _MODEL_OPTIONS, ModelArguments), ("data", _DATA_OPTIONS, DataArguments)):
         group = parser.add_argument_group(title)
@@ -77,16 +85,16 @@ def add_arguments(parser: CommandParser) -> None:
     for name, text in _TRAINING_OPTIONS.items():
         group.add_argument(f"--{name}", metavar="VALUE", help=text)
     parser.epilog = (
-        "Every option of transformers' TrainingArguments works too; --help-all lists them all. A JSON file of such options may\n"
-        "stand alone."
+        "Every option of transformers' TrainingArguments works too; --help-all lists them all. CONFIG is a JSON or YAML file of\n"
+        "such options, which those of the command line override. Relative paths, also in CONFIG, begin in the working\n"
+        "directory, those of data in --data_root."
     )
 
 
 def _parser_of_all():
     from ..training.arguments import TCMTrainingArguments
 
-    usage = "tcm-hf train [options]\n       tcm-hf train SETTINGS.json"
-    return _option_parser(TCMTrainingArguments, prog="tcm-hf train", usage=usage)
+    return _option_parser(TCMTrainingArguments, prog="tcm-hf train", usage=_USAGE)
 
 
 def _option_parser(kind: type, **settings):
@@ -97,16 +105,103 @@ def _option_parser(kind: type, **settings):
 
 
 def _parse(parser, words: list[str]) -> tuple:
-    """The options of a command line, or of the JSON file that is its only word."""
+    """The options of a command line, which may begin with a file of options."""
+    settings = {}
     try:
-        if len(words) == 1 and words[0].endswith(".json"):
-            return parser.parse_json_file(words[0])
-        *options, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
-    except (ValueError, OSError) as error:
+        if words and words[0].endswith(CONFIG_SUFFIXES):
+            settings = read_config(parser, words[0])
+            words = words[1:]
+        given, rest = _given(parser, words)
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        settings.update(given)
+        missing = [action for action in parser._actions if action.required and action.dest not in settings]
+        if missing:
+            parser.error(
+                f"the following arguments are required: {', '.join(action.option_strings[0] for action in missing)}"
+            )
+        return parser.parse_dict(settings)
+    except (ValueError, OSError, TypeError) as error:
         raise OptionError(str(error)) from error
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return tuple(options)
+
+
+def _given(parser, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Options that a command line names, and words that are none."""
+    kept = [(action, action.default, action.required) for action in parser._actions]
+    for action in parser._actions:
+        action.default, action.required = argparse.SUPPRESS, False
+    try:
+        namespace, rest = parser.parse_known_args(words)
+    finally:
+        for action, default, required in kept:
+            action.default, action.required = default, required
+    return vars(namespace), rest
+
+
+def read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
+    """
+    Reads a file of options.
+
+    Args:
+        parser (`argparse.ArgumentParser`): Knows the options.
+        path (`str`): A JSON or YAML file: an object whose names are those of options without `--`. What is text there but is
+            no text on the command line is read as there; `null` is the default.
+
+    Returns:
+        `dict[str, Any]`: values by name.
+
+    Raises:
+        ValueError: if it is no such file, or an option is unknown or has a value that cannot be meant.
+        OSError: if it cannot be read.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    if path.endswith(".json"):
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error})") from error
+    else:
+        import yaml
+
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} must be an object of options, such as {{"output_dir": "runs/mine"}}')
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    settings = {}
+    for name, value in content.items():
+        action = actions.get(name)
+        if action is None:
+            close = difflib.get_close_matches(str(name), actions, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{path}: unknown option {name!r}{hint}")
+        if value is not None:
+            settings[name] = _typed(action, value, f"{path}: {name!r}")
+    return settings
+
+
+def _typed(action: argparse.Action, value: Any, where: str) -> Any:
+    """A value of a file, as the command line has it: YAML takes 1e-4 for a text."""
+    if isinstance(value, list):
+        return [_typed(action, each, where) for each in value]
+    if action.choices is not None and value not in action.choices:
+        hint = (
+            "; YAML takes words such as no for true or false unless they are in quotes"
+            if value in (True, False)
+            else ""
+        )
+        raise ValueError(
+            f"{where} cannot be {json.dumps(value)}; there are {', '.join(map(str, action.choices))}{hint}"
+        )
+    if not isinstance(value, str) or action.type is None:
+        return value
+    try:
+        typed = action.type(value)
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise ValueError(f"{where} cannot be {value!r}") from error
+    return typed
 
 
 def run(arguments: argparse.Namespace) -> int:

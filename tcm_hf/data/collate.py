@@ -29,6 +29,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ..model.image_processing_settings import IMAGE_MEAN, IMAGE_STD
 from .augment import TextAugmentation
 from .formats import ReadOptions, TextRecord, load_image, records_from_dataset
+from .mixing import SourceMix, Turns
 from .synthesis.generator import SyntheticTextGenerator
 
 
@@ -69,6 +70,8 @@ class TextDetectionDataset(Dataset):
             RGB mean on 0..255.
         image_std (`tuple[float, float, float]`, *optional*, defaults to `(58.395, 57.12, 57.375)`):
             RGB standard deviation on 0..255.
+        mix ([`SourceMix`], *optional*):
+            The order in which records come, where they are those of several sources, one after the other.
 
     Each item is `{"pixel_values": FloatTensor (3, height, width), "labels": dict[str, Tensor]}`. Call `set_epoch` before
     each epoch; it also reaches persistent workers. Call `preload` before the workers start, so that they share one copy of
@@ -91,6 +94,7 @@ class TextDetectionDataset(Dataset):
         keep_images: bool = True,
         image_mean: tuple[float, float, float] = IMAGE_MEAN,
         image_std: tuple[float, float, float] = IMAGE_STD,
+        mix: SourceMix | None = None,
     ):
         for name, value in (("synthetic_fraction", synthetic_fraction), ("paste_probability", paste_probability)):
             if not 0 <= value <= 1:
@@ -101,6 +105,8 @@ class TextDetectionDataset(Dataset):
             raise ValueError("`records` is empty: give annotated images, or a generator with `synthetic_fraction`=1")
         if not len(records) and length is None:
             raise ValueError("`length` is needed when there are no records to count")
+        if mix is not None and sum(mix.counts) != len(records):
+            raise ValueError(f"`mix` is one of {sum(mix.counts)} records, but there are {len(records)}")
         self.records = list(records)
         self.build_targets = build_targets
         self.augmentation = augmentation if augmentation is not None else TextAugmentation()
@@ -110,6 +116,7 @@ class TextDetectionDataset(Dataset):
         self.length = int(length) if length is not None else len(self.records)
         self.seed = int(seed)
         self.keep_images = keep_images
+        self.mix = mix
         self.image_mean = np.asarray(image_mean, dtype=np.float32)
         self.image_std = np.asarray(image_std, dtype=np.float32)
         crop_size = self.augmentation.crop_size
@@ -162,7 +169,8 @@ class TextDetectionDataset(Dataset):
         if rng.random() < self.synthetic_fraction and self.synthetic is not None:
             image, polygons, ignore, _ = self.synthetic.generate(rng)
             return self.augmentation.photometric(image, rng), polygons, ignore
-        number = (epoch * self.length + index) % len(self.records)
+        number = epoch * self.length + index
+        number = number % len(self.records) if self.mix is None else self.mix(number)
         record = self.records[number]
         image = self._load(number)
         polygons, ignore = record.polygons, record.ignore
@@ -256,6 +264,8 @@ class StreamingTextDetectionDataset(IterableDataset):
                 rows = split_dataset_by_node(rows, self.rank, self.world)
             rows.set_epoch(epoch)  # last: sharing out forgets it
         else:
+            if hasattr(rows, "set_epoch"):
+                rows.set_epoch(epoch)
             rows = itertools.islice(rows, self.rank * workers + number, None, self.world * workers)
             rows = iter(rows)
             first = next(rows, None)
@@ -286,6 +296,77 @@ class StreamingTextDetectionDataset(IterableDataset):
         height, width = record.size if record.size is not None else image.shape[:2]
         sample = self.augmentation(image, record.polygons, record.ignore, rng, frame_size=(height, width))
         return _make_item(*sample, self.build_targets, self.image_mean, self.image_std)
+
+
+class MixedTextDetectionStream(IterableDataset):
+    """
+    Samples of several streams, which take turns by weight; each begins again when it has ended.
+
+    `datasets.interleave_datasets` is not used: its streams must have the same columns, are shared out among as many workers as the
+    one of the fewest files has files, and know one folder of images.
+
+    Args:
+        streams (`Sequence[StreamingTextDetectionDataset]`): The streams.
+        weights (`Sequence[float]`): Shares of the samples, in any unit; every process and worker keeps to them.
+        names (`Sequence[str]`, *optional*, defaults to their numbers): Names of the streams, for messages.
+
+    Raises:
+        ValueError: if there are not as many positive weights as streams.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[StreamingTextDetectionDataset],
+        weights: Sequence[float],
+        names: Sequence[str] | None = None,
+    ):
+        self.streams, self.turns = list(streams), Turns(weights)
+        self.names = [str(number) for number in range(1, 1 + len(self.streams))] if names is None else list(names)
+        if len(self.turns) != len(self.streams):
+            raise ValueError(
+                f"there are {len(self.streams)} streams, but {len(self.turns)} weights: give one for each"
+            )
+
+    def set_processes(self, rank: int, world: int) -> None:
+        """Says which of how many processes this one is."""
+        for stream in self.streams:
+            stream.set_processes(rank, world)
+
+    def check_workers(self, workers: int) -> None:
+        """
+        Sees to it that every worker has something of every stream, without which the shares would be others.
+
+        Args:
+            workers (`int`): Workers of the loader of each process.
+
+        Raises:
+            ValueError: if a stream has too few files or images.
+        """
+        for name, stream in zip(self.names, self.streams):
+            rows: Any = stream.rows
+            files = getattr(rows, "num_shards", None)
+            if files is None:
+                parts, what = len(rows) // stream.world, "images"
+            else:  # files that cannot be dealt out evenly to the processes are read by all of them
+                parts, what = files if files % stream.world else files // stream.world, "files"
+            if parts < max(workers, 1):
+                raise ValueError(
+                    f"the source {name!r} has {parts} {what} for {workers} loader workers of each process: take at most {parts} "
+                    "workers, or read it without streaming"
+                )
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        workers = 1 if worker is None else worker.num_workers
+        # Each process and worker begins elsewhere, so that a rare source does not come to all of them at once.
+        first = self.streams[0].rank * workers + (0 if worker is None else worker.id)
+        running = [iter(stream) for stream in self.streams]
+        for number in itertools.count(first):
+            source, _ = self.turns(number)
+            item = next(running[source], None)
+            if item is None:
+                raise ValueError(f"the source {self.names[source]!r} has nothing for this worker: take fewer workers")
+            yield item
 
 
 def _leave_the_cores_to_the_workers() -> None:

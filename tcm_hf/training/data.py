@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from ..data.collate import StreamingTextDetectionDataset, TextDetectionDataset
+from ..data.collate import MixedTextDetectionStream, StreamingTextDetectionDataset, TextDetectionDataset
 from ..data.formats import TextRecord, records_from_dataset
 from ..model.image_processing_tcm import TCMImageProcessor
 
@@ -63,7 +63,7 @@ def to_records(data, name: str = "eval_dataset") -> list[TextRecord]:
     Raises:
         ValueError: if it is none of these, or empty; the message says what to pass.
     """
-    if isinstance(data, (TextDetectionDataset, StreamingTextDetectionDataset)):
+    if isinstance(data, (TextDetectionDataset, StreamingTextDetectionDataset, MixedTextDetectionStream)):
         raise ValueError(f"`{name}` has samples for training, which are crops: pass the records that it was made from")
     _refuse(data, name)
     if _is_transformed(data):
@@ -143,7 +143,7 @@ class _SampleStream(IterableDataset):
 
 
 TrainingSamples = TextDetectionDataset | _Samples
-TrainingStream = StreamingTextDetectionDataset | _SampleStream
+TrainingStream = StreamingTextDetectionDataset | MixedTextDetectionStream | _SampleStream
 
 
 def pixel_statistics(processor: TCMImageProcessor) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -160,8 +160,8 @@ def to_train_dataset(
 
     Args:
         data:
-            [`TextDetectionDataset`] and [`StreamingTextDetectionDataset`] are returned as they are; records and rows with
-            `image` and `polygons`, also of data sets and streams, are augmented with the defaults of
+            [`TextDetectionDataset`], [`StreamingTextDetectionDataset`] and [`MixedTextDetectionStream`] are returned as they
+            are; records and rows with `image` and `polygons`, also of data sets and streams, are augmented with the defaults of
             [`~training_setup.DataArguments`]; a data set whose items have `pixel_values` and `labels` gives the batches.
         config (`TCMConfig`): of the model; its detector's maps are made.
         processor ([`TCMImageProcessor`], *optional*): its statistics normalize the images of records and rows.
@@ -174,7 +174,7 @@ def to_train_dataset(
     Raises:
         ValueError: if it is none of these, or empty; the message says what to pass.
     """
-    if isinstance(data, (TextDetectionDataset, StreamingTextDetectionDataset, _Samples, _SampleStream)):
+    if isinstance(data, (TrainingSamples, TrainingStream)):
         return data
     _refuse(data, "train_dataset")
     if isinstance(data, Iterator):

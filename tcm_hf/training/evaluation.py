@@ -15,7 +15,7 @@
 """Evaluation during training: maps become polygons at once, on one or several processes."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,43 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..data.formats import TextRecord, load_record
+
+
+FIGURES = ("hmean", "precision", "recall")
+
+
+def mean_figures(parts: Sequence[dict], prefixes: Sequence[str], prefix: str) -> dict[str, float]:
+    """
+    The means of several sets' figures.
+
+    Args:
+        parts (`Sequence[dict]`): figures of each set.
+        prefixes (`Sequence[str]`): what the names of the figures begin with, for each set.
+        prefix (`str`): what the names of the means begin with.
+
+    Returns:
+        `dict[str, float]`: hmean, precision and recall.
+    """
+    return {
+        f"{prefix}_{name}": sum(part[f"{own}_{name}"] for part, own in zip(parts, prefixes)) / len(parts)
+        for name in FIGURES
+    }
+
+
+def check_metric(metric: str, sets: Iterable[str] = ()) -> None:
+    """
+    Looks whether a figure that is to choose the best checkpoint is measured.
+
+    Args:
+        metric (`str`): its name.
+        sets (`Iterable[str]`, *optional*): names of the sets that are measured on, where there are several.
+
+    Raises:
+        ValueError: if it is not measured.
+    """
+    known = [*FIGURES, *(f"{key}_{name}" for key in sets for name in FIGURES)]
+    if metric.removeprefix("eval_") not in known:
+        raise ValueError(f"`metric_for_best_model` is {metric!r}, which is not measured; there are {', '.join(known)}")
 
 
 def build_evaluator(protocol: str = "icdar2015"):
@@ -129,7 +166,7 @@ def score_records(detections: Sequence[dict], records: Sequence[TextRecord], pro
     for index, (found, record) in enumerate(zip(detections, records, strict=True)):
         evaluator.add(found, record, image_id=index)
     result = evaluator.compute()
-    figures = {name: float(result[name]) for name in ("hmean", "precision", "recall")}
+    figures = {name: float(result[name]) for name in FIGURES}
     return {**figures, "num_images": len(records)}
 
 

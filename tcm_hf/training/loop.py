@@ -23,6 +23,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
+from ..data.formats import TextRecord
 from ..metrics.report import json_ready
 from ..model.model_card import write_model_card
 from ..model.pipeline_text_detection import TextDetectionPipeline
@@ -56,6 +58,7 @@ from .checkpoint import (
 )
 from .distributed import synchronize_batch_norm, use_joint_loss
 from .ema import ExponentialMovingAverage
+from .evaluation import check_metric, mean_figures
 from .optimizer import IMAGE_ENCODER_MULTIPLIER, IMAGE_ENCODER_PREFIX, build_scheduler, parameter_groups
 from .options import DataArguments, LoopArguments, ModelArguments, OptionError, refusing_options
 from .setup import TrainingRun, prepare_run
@@ -99,6 +102,9 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
             )
             if run.train_records is None and arguments.max_train_steps is None:
                 raise ValueError("a stream has no end: --streaming needs --max_train_steps")
+            check_metric(
+                arguments.metric_for_best_model, run.eval_records if isinstance(run.eval_records, dict) else ()
+            )
         loop = TrainingLoop(accelerator, run, model_arguments, data_arguments, arguments)
         loop.resume()
         loop.train()
@@ -331,7 +337,7 @@ class TrainingLoop:
             if self.run.eval_records is not None:
                 metrics = self.evaluate()
                 self._log(metrics)
-                if self.best is None or rank(metrics) >= rank(self.best):
+                if self.best is None or self.rank(metrics) >= self.rank(self.best):
                     self.best = {"step": self.step, **metrics}
             self._save_checkpoint()
             self.model.train()
@@ -348,18 +354,30 @@ class TrainingLoop:
         return self.average.applied(self.plain_model) if self.average is not None else contextlib.nullcontext()
 
     def evaluate(self) -> dict:
-        """Figures of the averaged weights on the images to measure on, by the names `eval_...`."""
+        """
+        Figures of the averaged weights on the images to measure on, by the names `eval_...`; of several sets
+        `eval_NAME_...`, and their means.
+        """
+        sets = self.run.eval_records or ()
         with self._averaged():
-            figures = trainer.evaluate_records(
-                self.plain_model,
-                self.run.processor,
-                self.run.eval_records or (),
-                protocol=self.arguments.protocol,
-                accelerator=self.accelerator,
-                num_workers=self.arguments.dataloader_num_workers,
-                progress=True,
-            )
-        return {f"eval_{name}": value for name, value in figures.items()}
+            if not isinstance(sets, dict):
+                return self._measure(sets, "eval")
+            prefixes = [f"eval_{name}" for name in sets]
+            parts = [self._measure(records, prefix) for records, prefix in zip(sets.values(), prefixes)]
+        figures = {name: value for part in parts for name, value in part.items()}
+        return {**figures, **mean_figures(parts, prefixes, "eval")}
+
+    def _measure(self, records: Sequence[TextRecord], prefix: str) -> dict:
+        figures = trainer.evaluate_records(
+            self.plain_model,
+            self.run.processor,
+            records,
+            protocol=self.arguments.protocol,
+            accelerator=self.accelerator,
+            num_workers=self.arguments.dataloader_num_workers,
+            progress=True,
+        )
+        return {f"{prefix}_{name}": value for name, value in figures.items()}
 
     def save_pretrained(self, directory: str | os.PathLike) -> None:
         """Saves the model with averaged weights, as a user loads it."""
@@ -397,7 +415,11 @@ class TrainingLoop:
         metrics = None
         if self.run.eval_records is not None:
             metrics = self.evaluate()
-            if self.arguments.load_best_model_at_end and self.best is not None and rank(self.best) > rank(metrics):
+            if (
+                self.arguments.load_best_model_at_end
+                and self.best is not None
+                and self.rank(self.best) > self.rank(metrics)
+            ):
                 metrics = self._load_best() or metrics
             results.update(metrics)
             logger.info(json.dumps(metrics))
@@ -416,6 +438,14 @@ class TrainingLoop:
                     ignore_patterns=["checkpoint-*", "_*"],
                 )
         self.accelerator.end_training()
+
+    def rank(self, metrics: dict) -> float:
+        """
+        The figure that chooses the best checkpoint, for comparisons; protocols that divide by nothing give NaN where nothing
+        was found, which is the worst.
+        """
+        value = metrics.get(f"eval_{self.arguments.metric_for_best_model.removeprefix('eval_')}")
+        return -1.0 if value is None or math.isnan(value) else value  # a checkpoint stores NaN as None
 
     def _load_best(self) -> dict | None:
         """Puts the weights of the best checkpoint into the model; its figures, or `None` where it cannot be used."""
@@ -453,9 +483,3 @@ class TrainingLoop:
             dataset=facts["dataset"],
             repository=self.repository,
         )
-
-
-def rank(metrics: dict) -> float:
-    """hmean for comparisons; protocols that divide by nothing give NaN where nothing was found, which is the worst."""
-    hmean = metrics["eval_hmean"]  # None: NaN, as a checkpoint stores it
-    return -1.0 if hmean is None or math.isnan(hmean) else hmean

@@ -86,25 +86,62 @@ class DataArguments:
 
     _argument_group_name = "data"  # of the help
 
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Data set on the Hub (or a local copy) with image, polygons, ignore and text."}
+    train_dir: list[str] | None = field(
+        default=None, metadata={"help": "Folders to train on, by default as `tcm-hf prepare` writes them."}
+    )
+    train_format: list[str] = field(
+        default_factory=lambda: ["hub"],
+        metadata={"help": "Format of --train_dir, one for all or one for each; see `tcm-hf prepare`."},
+    )
+    dataset_name: list[str] | None = field(
+        default=None,
+        metadata={"help": "Data sets on the Hub (or local copies) with image, polygons, ignore and text."},
     )
     dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Its configuration, where it has several."}
+        default=None, metadata={"help": "Their configuration, where they have several."}
+    )
+    image_dir: list[str] | None = field(default=None, metadata={"help": "ICDAR 2015: folders of images, img_N.jpg."})
+    gt_dir: list[str] | None = field(
+        default=None, metadata={"help": "ICDAR 2015: folders of annotations, gt_img_N.txt, one for each --image_dir."}
+    )
+    train_sources: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Sources with settings of their own: folders, or JSON objects of path, format, name, weight, frame_size, "
+            'split, streaming and options of the format, such as {"path": "icdar2015", "format": "icdar2015", '
+            '"frame_size": [720, 1280]}.'
+        },
+    )
+    train_weights: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Shares of the samples, one for each source, in the order --train_sources, --train_dir, --dataset_name, "
+            "--image_dir; by default every image comes equally often."
+        },
+    )
+    data_root: str | None = field(
+        default=None, metadata={"help": "Folder that relative paths of data begin in; default the working directory."}
     )
     train_split: str | None = field(default=None, metadata={"help": "Split to train on; default train."})
     validation_split: str | None = field(
-        default=None, metadata={"help": "Split of the same data set to measure on; none by default."}
+        default=None, metadata={"help": "Split of the same data sets to measure on; none by default."}
     )
-    streaming: bool = field(default=False, metadata={"help": "Read training rows as they come; needs --max_steps."})
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read training rows of Hub data sets and prepared folders as they come; needs --max_steps."},
+    )
     shuffle_buffer: int = field(default=1000, metadata={"help": "Streaming: rows among which the next one is drawn."})
-    train_dir: str | None = field(
-        default=None, metadata={"help": "Folder to train on, by default as `tcm-hf prepare` writes it."}
+    validation_dir: list[str] | None = field(
+        default=None, metadata={"help": "Folders to measure on, each by itself and by their mean."}
     )
-    train_format: str = field(default="hub", metadata={"help": "Format of --train_dir, see `tcm-hf prepare`."})
-    validation_dir: str | None = field(default=None, metadata={"help": "Folder to measure on."})
-    validation_format: str | None = field(
-        default=None, metadata={"help": "Format of --validation_dir; default that of --train_dir."}
+    validation_format: list[str] | None = field(
+        default=None,
+        metadata={"help": "Format of --validation_dir, one or one for each; default that of --train_dir."},
+    )
+    validation_image_dir: list[str] | None = field(default=None, metadata={"help": "As --image_dir, to measure on."})
+    validation_gt_dir: list[str] | None = field(default=None, metadata={"help": "As --gt_dir, to measure on."})
+    validation_sources: list[str] | None = field(
+        default=None, metadata={"help": "As --train_sources, to measure on; a `name` is that of its figures."}
     )
     allow_outside: bool = field(
         default=False,
@@ -113,28 +150,33 @@ class DataArguments:
             "`tcm-hf prepare --link` makes such links."
         },
     )
-    image_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of images, img_N.jpg."})
-    gt_dir: str | None = field(default=None, metadata={"help": "ICDAR 2015: folder of annotations, gt_img_N.txt."})
-    validation_image_dir: str | None = field(default=None, metadata={"help": "As --image_dir, to measure on."})
-    validation_gt_dir: str | None = field(default=None, metadata={"help": "As --gt_dir, to measure on."})
     frame_size: list[int] | None = field(
         default=None,
-        metadata={"nargs": 2, "help": "Height and width of the annotated frame where the images are resized copies."},
+        metadata={
+            "nargs": 2,
+            "help": "Height and width of the annotated frame where the images are resized copies; of all sources that do "
+            "not name their own.",
+        },
     )
     holdout_last_digit: int | None = field(
         default=None,
         metadata={
-            "help": "Leave out images whose number ends in this digit; they are measured on if --eval_strategy is."
+            "help": "Leave out images of every source whose number ends in this digit; they are measured on if "
+            "--eval_strategy is."
         },
     )
     train_val_split: float | None = field(
-        default=None, metadata={"help": "Share of the training images to measure on where there is no other source."}
+        default=None, metadata={"help": "Share of every source's images to measure on where there is no other source."}
     )
     evaluate_on_train: bool = field(
         default=False, metadata={"help": "Measure on the training images, to see whether a model can learn at all."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first so many images."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Measure on the first so many images."})
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on the first so many images of every source."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Measure on the first so many images of every set."}
+    )
     train_fraction: float | None = field(default=None, metadata={"help": "Train on this share of the images."})
     shots: int | None = field(default=None, metadata={"help": "Train on so many images."})
     subset_seed: int = field(default=0, metadata={"help": "Which images: subsets of one seed lie inside each other."})
@@ -211,8 +253,14 @@ class LoopArguments:
     checkpoints_total_limit: int | None = field(
         default=None, metadata={"help": "Newest checkpoints that are kept; the best one is kept too."}
     )
+    metric_for_best_model: str = field(
+        default="hmean",
+        metadata={
+            "help": "Figure that chooses it: hmean, precision or recall, of several sets the mean, or NAME_hmean."
+        },
+    )
     load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "End with the checkpoint of the best hmean, where they are measured."}
+        default=True, metadata={"help": "End with the best checkpoint, where they are measured."}
     )
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "A checkpoint, or last, the newest intact one."}

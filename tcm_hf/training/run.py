@@ -74,9 +74,13 @@ def _build_trainer(
     if run.eval_records is None and training_arguments.eval_strategy != "no":
         raise ValueError(
             "--eval_strategy needs images to measure on: --holdout_last_digit, --train_val_split, "
-            "--validation_split, --validation_dir or --validation_image_dir"
+            "--validation_split, --validation_dir, --validation_image_dir or --validation_sources"
         )
-    if run.eval_records is not None:
+    if isinstance(run.eval_records, dict):
+        logger.info(
+            "%s", ", ".join(f"{len(part)} images to measure on in {key}" for key, part in run.eval_records.items())
+        )
+    elif run.eval_records is not None:
         logger.info("%d images to measure on", len(run.eval_records))
     if training_arguments.image_encoder_lr_multiplier is None and model_arguments.config_name is not None:
         training_arguments.image_encoder_lr_multiplier = 1.0

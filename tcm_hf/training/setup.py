@@ -17,9 +17,8 @@
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +26,16 @@ import torch
 
 from ..checkpoints import find_checkpoint
 from ..data.augment import TextAugmentation
-from ..data.collate import StreamingTextDetectionDataset, TextDetectionDataset
-from ..data.formats import (
-    ReadOptions,
-    TextRecord,
-    find_format,
-    image_roots,
-    load_hub_dataset,
-    load_image,
-    read_dataset,
-    read_icdar2015,
-    records_from_dataset,
-)
+from ..data.collate import MixedTextDetectionStream, StreamingTextDetectionDataset, TextDetectionDataset
+from ..data.formats import TextRecord, image_roots, load_image
+from ..data.mixing import ShuffledRecords, SourceMix
 from ..data.subsets import filter_records, read_subset, record_ids, select_subset, write_subset
 from ..model.configuration_tcm import TCMConfig
 from ..model.detectors import detector_of, find_detector
 from ..model.image_processing_tcm import TCMImageProcessor
 from ..model.modeling_tcm import TCMForTextDetection
 from .options import DataArguments, ModelArguments
+from .sources import SourceRecords, listed, load_rows, read_options, read_sources
 
 
 logger = logging.getLogger(__name__)
@@ -127,22 +118,24 @@ class TrainingRun:
     Args:
         model ([`TCMForTextDetection`]): The model.
         processor ([`TCMImageProcessor`]): Its image processor.
-        dataset ([`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]): Training samples.
+        dataset ([`TextDetectionDataset`], [`StreamingTextDetectionDataset`] or [`MixedTextDetectionStream`]):
+            Training samples.
         train_records (`list[TextRecord]`, *optional*): What they are made of; `None` where they are streamed.
-        eval_records (`list[TextRecord]`, *optional*): What is measured on.
+        eval_records (`list[TextRecord]`, or a `dict` of them by name, *optional*): What is measured on.
     """
 
     model: TCMForTextDetection
     processor: TCMImageProcessor
-    dataset: TextDetectionDataset | StreamingTextDetectionDataset
+    dataset: TextDetectionDataset | StreamingTextDetectionDataset | MixedTextDetectionStream
     train_records: list[TextRecord] | None
-    eval_records: list[TextRecord] | None
+    eval_records: list[TextRecord] | dict[str, list[TextRecord]] | None
 
     def describe(self, model_arguments: ModelArguments, data_arguments: DataArguments) -> dict:
         """What a model card says of it; `num_photos` is `None` where they are streamed."""
         return {
             "start": model_arguments.model_name_or_path or model_arguments.clip_name_or_path,
-            "dataset": data_arguments.dataset_name,
+            # A card's figures are those of one data set.
+            "dataset": names[0] if len(names := listed(data_arguments.dataset_name)) == 1 else None,
             "num_photos": None if self.train_records is None else len(self.train_records),
         }
 
@@ -174,13 +167,31 @@ def prepare_run(
     """
     model = load_model(model_arguments)
     processor = load_processor(model_arguments, data_arguments, model.config)
-    train_records, eval_records = read_records(data_arguments)
-    if train_records is not None:
-        train_records = choose_subset(train_records, data_arguments, output_dir)
-        if data_arguments.evaluate_on_train:
-            eval_records = train_records
-    dataset = build_train_dataset(train_records, data_arguments, model.config, processor, seed, total_batch_size)
+    groups, validation = read_sources(data_arguments)
+    eval_records = _one_or_several(validation)
+    if _all_records(groups) is None:
+        stream = build_train_stream(groups, data_arguments, model.config, processor, seed)
+        return TrainingRun(model, processor, stream, None, eval_records)
+    groups = _choose_of_sources(groups, data_arguments, output_dir)
+    train_records = _all_records(groups) or []
+    if data_arguments.evaluate_on_train:
+        eval_records = train_records
+    dataset = build_train_dataset(
+        train_records, data_arguments, model.config, processor, seed, total_batch_size, _mix(groups)
+    )
     return TrainingRun(model, processor, dataset, train_records, eval_records)
+
+
+def _mix(groups: Sequence[SourceRecords]) -> SourceMix | None:
+    """The order of several sources, `None` for one."""
+    if len(groups) < 2:
+        return None
+    counts = [len(group.records or ()) for group in groups]
+    weights = [count if group.source.weight is None else group.source.weight for group, count in zip(groups, counts)]
+    for group, count, weight in zip(groups, counts, weights):
+        share = weight / sum(weights)
+        logger.info("%s: %d images, %.1f %% of the samples", group.source.name, count, 100 * share)
+    return SourceMix(counts, weights)
 
 
 def without_text_side(model: TCMForTextDetection) -> TCMForTextDetection:
@@ -291,34 +302,9 @@ def _build(kind: type, option: str, value: str | dict | None, **settings):
 # ---------------------------------------------------------------------------------------- records
 
 
-def _number_ends_in(record: TextRecord, digit: int) -> bool:
-    return re.sub(r"\.[^.]*$", "", record.name).endswith(str(digit))
-
-
-def _read(format: str, source: str, split: str | None, arguments: DataArguments) -> list[TextRecord]:
-    options: dict = {"allow_outside": arguments.allow_outside, **({} if split is None else {"split": split})}
-    if arguments.frame_size and find_format(format).name != "hub":
-        options["record_size"] = tuple(arguments.frame_size)
-    return list(read_dataset(format, source, **options))
-
-
-def _load_hub_dataset(arguments: DataArguments, split: str, streaming: bool):
-    source = str(arguments.dataset_name or arguments.train_dir)
-    name = arguments.dataset_config_name
-    return load_hub_dataset(source, split, streaming, {"name": name} if name else None, _read_options(arguments))
-
-
-def _read_options(arguments: DataArguments) -> ReadOptions:
-    return ReadOptions(allow_outside=arguments.allow_outside)
-
-
-def _hub_records(arguments: DataArguments, split: str) -> list[TextRecord]:
-    rows = _load_hub_dataset(arguments, split, False)
-    roots = image_roots(str(arguments.dataset_name))
-    return list(records_from_dataset(rows, image_root=roots, options=_read_options(arguments)))
-
-
-def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, list[TextRecord] | None]:
+def read_records(
+    arguments: DataArguments,
+) -> tuple[list[TextRecord] | None, list[TextRecord] | dict[str, list[TextRecord]] | None]:
     """
     Reads what the arguments name.
 
@@ -326,88 +312,44 @@ def read_records(arguments: DataArguments) -> tuple[list[TextRecord] | None, lis
         arguments ([`DataArguments`]): the sources.
 
     Returns:
-        `tuple`: training records, or `None` where they are streamed, and records to measure on, `None` where there are none.
+        `tuple`: training records of all sources, or `None` where some are streamed, and records to measure on: `None` where
+        there are none, and a dict where there are several sets.
 
     Raises:
-        ValueError: if there is no source, or more than one.
+        ValueError: if there is no source, or options contradict each other.
     """
-    sources = {"--dataset_name": arguments.dataset_name, "--train_dir": arguments.train_dir}
-    sources["--image_dir with --gt_dir"] = arguments.image_dir
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) > 1 or (not given and arguments.synthetic_fraction < 1):
-        raise ValueError(
-            f"give exactly one of {', '.join(sources)} (or --synthetic_fraction 1); got {given or 'none'}"
-        )
-    if (arguments.image_dir is None) != (arguments.gt_dir is None):
-        raise ValueError("--image_dir and --gt_dir belong together: give both")
-    split = arguments.train_split or "train"
-    train: list[TextRecord] | None = []
-    if arguments.streaming:
-        train = None
-        if arguments.image_dir or not given:
-            raise ValueError("--streaming needs --dataset_name or --train_dir")
-        names = ("holdout_last_digit", "train_val_split", "train_fraction", "shots", "subset_file")
-        unused = [name for name in names if getattr(arguments, name) is not None]
-        if unused:
-            raise ValueError(
-                f"--{unused[0]} needs to know all images, which --streaming does not: leave one of them out"
-            )
-    elif arguments.dataset_name:
-        train = _hub_records(arguments, split)
-    elif arguments.train_dir:
-        hub_form = find_format(arguments.train_format).name == "hub"
-        train = _read(
-            arguments.train_format,
-            arguments.train_dir,
-            split if hub_form else arguments.train_split,
-            arguments,
-        )
-    elif arguments.image_dir:
-        height_and_width = arguments.frame_size
-        frame_size = (height_and_width[0], height_and_width[1]) if height_and_width else None
-        train = read_icdar2015(
-            arguments.image_dir, str(arguments.gt_dir), record_size=frame_size, options=_read_options(arguments)
-        )
-    validation = _read_validation(arguments)
-    if train is not None and arguments.holdout_last_digit is not None:
-        held_out = [record for record in train if _number_ends_in(record, arguments.holdout_last_digit)]
-        train = [record for record in train if not _number_ends_in(record, arguments.holdout_last_digit)]
-        validation = held_out if validation is None and held_out else validation
-    if train and validation is None and arguments.train_val_split is not None:
-        if not 0 < arguments.train_val_split < 1:
-            raise ValueError(f"--train_val_split must lie between 0 and 1, got {arguments.train_val_split}")
-        # Always the same images, whatever the subset's seed.
-        chosen = set(select_subset(record_ids(train), fraction=arguments.train_val_split, seed=0))
-        pairs = list(zip(record_ids(train), train))
-        validation = [record for name, record in pairs if name in chosen]
-        train = [record for name, record in pairs if name not in chosen]
-    if validation is not None and arguments.max_eval_samples is not None:
-        validation = validation[: arguments.max_eval_samples]
-    return train, validation
+    groups, validation = read_sources(arguments)
+    return _all_records(groups), _one_or_several(validation)
 
 
-def _read_validation(arguments: DataArguments) -> list[TextRecord] | None:
-    if arguments.validation_image_dir is not None:
-        if arguments.validation_gt_dir is None:
-            raise ValueError("--validation_image_dir and --validation_gt_dir belong together: give both")
-        height_and_width = arguments.frame_size
-        frame_size = (height_and_width[0], height_and_width[1]) if height_and_width else None
-        return read_icdar2015(
-            arguments.validation_image_dir,
-            arguments.validation_gt_dir,
-            record_size=frame_size,
-            options=_read_options(arguments),
-        )
-    if arguments.validation_dir is not None:
-        format = arguments.validation_format or arguments.train_format
-        return _read(format, arguments.validation_dir, arguments.validation_split, arguments)
-    if arguments.validation_split is None:
+def _all_records(groups: Sequence[SourceRecords]) -> list[TextRecord] | None:
+    if any(group.records is None for group in groups):
         return None
-    if arguments.dataset_name:
-        return _hub_records(arguments, arguments.validation_split)
-    if arguments.train_dir:
-        return _read(arguments.train_format, arguments.train_dir, arguments.validation_split, arguments)
-    return None
+    return [record for group in groups for record in group.records or ()]
+
+
+def _one_or_several(
+    validation: dict[str, list[TextRecord]],
+) -> list[TextRecord] | dict[str, list[TextRecord]] | None:
+    return (next(iter(validation.values()), None)) if len(validation) < 2 else validation
+
+
+def _choose_of_sources(
+    groups: list[SourceRecords], arguments: DataArguments, output_dir: str | os.PathLike | None
+) -> list[SourceRecords]:
+    """The sources with the records to train on; those are left out of which there are none."""
+    for group in groups:
+        group.records = (group.records or [])[: arguments.max_train_samples]
+    chosen = choose_subset(_all_records(groups) or [], replace(arguments, max_train_samples=None), output_dir)
+    remaining = []
+    for group in groups:
+        own = set(map(id, group.records or ()))
+        group.records = [record for record in chosen if id(record) in own]
+        if group.records:
+            remaining.append(group)
+        else:
+            logger.warning("The subset has no image of the source %s, which is left out.", group.source.name)
+    return remaining
 
 
 def choose_subset(
@@ -447,30 +389,8 @@ def choose_subset(
 # ---------------------------------------------------------------------------------------- training samples
 
 
-def build_train_dataset(
-    records: Sequence[TextRecord] | None,
-    arguments: DataArguments,
-    config: TCMConfig,
-    processor: TCMImageProcessor,
-    seed: int = 0,
-    total_batch_size: int = 1,
-) -> TextDetectionDataset | StreamingTextDetectionDataset:
-    """
-    Sets up augmentation, rendered words and training maps.
-
-    Args:
-        records (`Sequence[TextRecord]`, *optional*): the images; `None` where they are streamed.
-        arguments ([`DataArguments`]): the settings.
-        config (`TCMConfig`): of the model.
-        processor ([`TCMImageProcessor`]): its statistics normalize the images.
-        seed (`int`, *optional*, defaults to 0): seed of every random choice.
-        total_batch_size (`int`, *optional*, defaults to 1):
-            Samples between two steps of the optimizer; an epoch is filled up to a multiple of it.
-
-    Returns:
-        [`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]
-    """
-    augmentation = _build(
+def _augmentation(arguments: DataArguments) -> TextAugmentation:
+    return _build(
         TextAugmentation,
         "augmentation_settings",
         arguments.augmentation_settings,
@@ -479,28 +399,96 @@ def build_train_dataset(
         rotation=arguments.rotation,
         flip=arguments.flip,
     )
-    builder = target_builder(config, arguments.target_settings)
-    # The processor's statistics are on 0..1, the dataset's on 0..255.
-    statistics: dict[str, Any] = {
+
+
+def _statistics(processor: TCMImageProcessor) -> dict[str, Any]:
+    """The processor's statistics are on 0..1, a data set's on 0..255."""
+    return {
         "image_mean": tuple(255 * x for x in processor.image_mean),
         "image_std": tuple(255 * x for x in processor.image_std),
     }
-    if records is None:
-        if arguments.synthetic_fraction or arguments.paste_probability:
-            raise ValueError("rendered words cannot be mixed into a stream: leave out --streaming or the words")
-        rows = _load_hub_dataset(arguments, arguments.train_split or "train", True)
-        if arguments.max_train_samples is not None:
-            rows = rows.take(arguments.max_train_samples)
-        return StreamingTextDetectionDataset(
-            rows,
-            builder,
-            augmentation,
-            seed=seed,
-            shuffle_buffer=arguments.shuffle_buffer,
-            image_root=image_roots(str(arguments.dataset_name or arguments.train_dir)),
-            options=_read_options(arguments),
-            **statistics,
+
+
+def build_train_stream(
+    groups: Sequence[SourceRecords],
+    arguments: DataArguments,
+    config: TCMConfig,
+    processor: TCMImageProcessor,
+    seed: int = 0,
+) -> StreamingTextDetectionDataset | MixedTextDetectionStream:
+    """
+    Sets up streams, augmentation and training maps.
+
+    Args:
+        groups (`Sequence[SourceRecords]`): the sources, of which one at least is streamed.
+        arguments ([`DataArguments`]): the settings.
+        config (`TCMConfig`): of the model.
+        processor ([`TCMImageProcessor`]): its statistics normalize the images.
+        seed (`int`, *optional*, defaults to 0): seed of every random choice.
+
+    Raises:
+        ValueError: if rendered words are asked for, or several sources have no weights.
+    """
+    if arguments.synthetic_fraction or arguments.paste_probability:
+        raise ValueError("rendered words cannot be mixed into a stream: leave out --streaming or the words")
+    weights = [group.source.weight for group in groups]
+    if len(groups) > 1 and None in weights:
+        raise ValueError(
+            f"{len(groups)} sources, of which some are streamed, need --train_weights: how many images a stream has is not known"
         )
+    augmentation, builder = _augmentation(arguments), target_builder(config, arguments.target_settings)
+    streams = []
+    for group in groups:
+        rows: Any = None
+        if group.records is None:
+            rows = load_rows(group.source, arguments, streaming=True)
+            rows = rows if arguments.max_train_samples is None else rows.take(arguments.max_train_samples)
+        else:
+            rows = ShuffledRecords(group.records[: arguments.max_train_samples], seed)
+        streams.append(
+            StreamingTextDetectionDataset(
+                rows,
+                builder,
+                augmentation,
+                seed=seed,
+                shuffle_buffer=arguments.shuffle_buffer,
+                image_root=image_roots(group.source.path) if group.records is None else None,
+                options=read_options(arguments),
+                **_statistics(processor),
+            )
+        )
+    if len(streams) == 1:
+        return streams[0]
+    names = [group.source.name for group in groups]
+    return MixedTextDetectionStream(streams, [weight or 0 for weight in weights], names)
+
+
+def build_train_dataset(
+    records: Sequence[TextRecord],
+    arguments: DataArguments,
+    config: TCMConfig,
+    processor: TCMImageProcessor,
+    seed: int = 0,
+    total_batch_size: int = 1,
+    mix: SourceMix | None = None,
+) -> TextDetectionDataset:
+    """
+    Sets up augmentation, rendered words and training maps.
+
+    Args:
+        records (`Sequence[TextRecord]`): the images.
+        arguments ([`DataArguments`]): the settings.
+        config (`TCMConfig`): of the model.
+        processor ([`TCMImageProcessor`]): its statistics normalize the images.
+        seed (`int`, *optional*, defaults to 0): seed of every random choice.
+        total_batch_size (`int`, *optional*, defaults to 1):
+            Samples between two steps of the optimizer; an epoch is filled up to a multiple of it.
+        mix ([`SourceMix`], *optional*): in which order they come, where they are those of several sources.
+
+    Returns:
+        [`TextDetectionDataset`]
+    """
+    augmentation, builder = _augmentation(arguments), target_builder(config, arguments.target_settings)
     logger.info("%d images with %d words", len(records), sum(len(record.polygons) for record in records))
     if records and all(all(record.ignore) for record in records):
         logger.warning("No image has a readable word (all are marked `ignore`, or there is none): nothing to learn.")
@@ -536,7 +524,8 @@ def build_train_dataset(
         length=length,
         seed=seed,
         keep_images=keep,
-        **statistics,
+        mix=mix,
+        **_statistics(processor),
     )
     if keep:
         dataset.preload()

@@ -62,7 +62,14 @@ from .ema import (
     load_training_weights,
     save_training_weights,
 )
-from .evaluation import build_evaluator, detect_records, evaluate_records, score_records
+from .evaluation import (
+    build_evaluator,
+    check_metric,
+    detect_records,
+    evaluate_records,
+    mean_figures,
+    score_records,
+)
 from .optimizer import (
     IMAGE_ENCODER_MULTIPLIER,
     IMAGE_ENCODER_PREFIX,
@@ -130,6 +137,8 @@ def build_train_dataloader(
     if isinstance(dataset, torch.utils.data.IterableDataset):
         # It shares out its rows among processes and workers itself.
         dataset.set_processes(accelerator.process_index, accelerator.num_processes)
+        if hasattr(dataset, "check_workers"):
+            dataset.check_workers(settings.get("num_workers", 0))
         loader: DataLoader = DataLoader(dataset, batch_size=batch_size, **settings)
         return prepare_data_loader(
             loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
@@ -267,7 +276,8 @@ class TCMTrainer(Trainer):
     def create_optimizer(self, model=None):
         if self.optimizer is None:
             plain = self.model if model is None else model
-            multipliers = json.loads(self.args.lr_multipliers) if self.args.lr_multipliers else {}
+            given = self.args.lr_multipliers or {}
+            multipliers = json.loads(given) if isinstance(given, str) else dict(given)
             factor = self.args.image_encoder_lr_multiplier
             multipliers.setdefault(IMAGE_ENCODER_PREFIX, IMAGE_ENCODER_MULTIPLIER if factor is None else factor)
             groups = parameter_groups(plain, self.args.learning_rate, self.args.weight_decay, multipliers)
@@ -354,11 +364,9 @@ class TCMTrainer(Trainer):
             records = self.eval_dataset.get(records, records)
         records = self._to_measure_on(records)
         if isinstance(records, dict):
-            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{key}") for key, part in records.items()]
-            means = {}
-            for name in ("hmean", "precision", "recall"):
-                values = [part[f"{metric_key_prefix}_{key}_{name}"] for key, part in zip(records, parts)]
-                means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
+            prefixes = [f"{metric_key_prefix}_{key}" for key in records]
+            parts = [self.evaluate(part, ignore_keys, prefix) for part, prefix in zip(records.values(), prefixes)]
+            means = mean_figures(parts, prefixes, metric_key_prefix)
             self.log(means)
             return {name: value for part in (*parts, means) for name, value in part.items()}
         start = time.time()
@@ -452,13 +460,8 @@ class TCMTrainer(Trainer):
         metric = self.args.metric_for_best_model
         if metric is None or str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy)) == "no":
             return
-        sets = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
-        figures = ["hmean", "precision", "recall"]
-        known = [*figures, *(f"{key}_{name}" for key in sets for name in figures)]
-        if metric.removeprefix("eval_") not in known and self.compute_metrics is None:
-            raise ValueError(
-                f"`metric_for_best_model` is {metric!r}, which is not measured; there are {', '.join(known)}"
-            )
+        if self.compute_metrics is None:
+            check_metric(metric, self.eval_dataset if isinstance(self.eval_dataset, dict) else ())
 
     def hyperparameter_search(
         self,
