@@ -1,12 +1,14 @@
 # Copyright 2026 The tcm_hf authors. Licensed under the Apache License, Version 2.0.
 """Writes hand-made data sets in every format that is read, and MATLAB files without MATLAB."""
 
+import csv
+import io
 import json
 import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from PIL import Image
@@ -56,6 +58,14 @@ CURVES = [
     Picture("img1", [Word(curve(20, 30), "ROUND"), Word(curve(300, 200), "###", True)]),
     Picture("img2", [Word(curve(200, 30), "Shop & Co")]),
 ]
+
+
+def without_texts(pictures):
+    """Images whose ignored words come last, as formats without transcription have them by their classes."""
+    return [
+        Picture(p.name, [Word(w.points, None, w.ignore) for w in sorted(p.words, key=lambda w: w.ignore)])
+        for p in pictures
+    ]
 
 
 def lines_of(picture, line):
@@ -209,6 +219,148 @@ def hub_line(picture):
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
+# Labeling tools -----------------------------------------------------------------------------------------------------
+
+
+def yolo_lines(picture):
+    """Segments, with the class 1 for ignored ones."""
+    width, height = SIZE
+    return lines_of(
+        picture, lambda w: f"{int(w.ignore)} " + " ".join(f"{x / width!r} {y / height!r}" for x, y in w.points)
+    )
+
+
+def csv_table(pictures):
+    """One line an instance, and one for an image without any."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["image", "polygon", "text", "ignore", "language", "image_width", "image_height"])
+    for p in pictures:
+        for w in p.words:
+            polygon = " ".join(map(repr, flat(w.points)))
+            writer.writerow([f"{p.name}.jpg", polygon, w.text or "", int(w.ignore), w.language or "", *SIZE])
+        if not p.words:
+            writer.writerow([f"{p.name}.jpg", "", "", "", "", *SIZE])
+    return file.getvalue()
+
+
+def cvat_xml(pictures, name="{}.jpg"):
+    images = ""
+    for number, p in enumerate(pictures):
+        shapes = ""
+        for w in p.words:
+            points = ";".join(f"{x!r},{y!r}" for x, y in w.points)
+            shapes += (
+                f'<polygon label="text" source="manual" occluded="0" points="{points}" z_order="0">'
+                f'<attribute name="text">{escape(w.text or "")}</attribute>'
+                f'<attribute name="ignore">{"true" if w.ignore else "false"}</attribute></polygon>\n'
+            )
+        file_name = quoteattr(name.format(p.name))
+        images += f'<image id="{number}" name={file_name} width="640" height="480">\n{shapes}</image>\n'
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta><task><name>a</name></task></meta>'
+        f"\n{images}</annotations>\n"
+    )
+
+
+def label_studio_json(pictures, name="/data/upload/1/0a1b2c3d-{}.jpg"):
+    """Polygons in percent, with their labels and texts as entries of the same id."""
+    tasks = []
+    for number, p in enumerate(pictures, start=1):
+        result = []
+        for index, w in enumerate(p.words):
+            value = {"points": [[x * 100 / SIZE[0], y * 100 / SIZE[1]] for x, y in w.points], "closed": True}
+            common = {"id": f"r{index}", "to_name": "image", "original_width": 640, "original_height": 480}
+            common["image_rotation"] = 0
+            names = ["Text", "ignore"] if w.ignore else ["Text"]
+            result.append({**common, "from_name": "poly", "type": "polygon", "value": value})
+            result.append({**common, "from_name": "label", "type": "labels", "value": {**value, "labels": names}})
+            if w.text is not None:
+                text = {**value, "text": [w.text]}
+                result.append({**common, "from_name": "transcription", "type": "textarea", "value": text})
+        annotation = {"id": number, "was_cancelled": False, "ground_truth": False, "result": result}
+        tasks.append(
+            {"id": number, "data": {"ocr": name.format(p.name)}, "annotations": [annotation], "predictions": []}
+        )
+    return tasks
+
+
+def via_regions(picture):
+    for w in picture.words:
+        xs, ys = zip(*w.points)
+        shape = {"name": "polygon", "all_points_x": list(xs), "all_points_y": list(ys)}
+        yield shape, {"text": w.text or "", "flags": {"ignore": True} if w.ignore else {}}
+
+
+def via_json(pictures, name="{}.jpg"):
+    metadata = {}
+    for p in pictures:
+        regions = [{"shape_attributes": shape, "region_attributes": more} for shape, more in via_regions(p)]
+        file = name.format(p.name)
+        metadata[f"{file}1234"] = {"filename": file, "size": 1234, "regions": regions, "file_attributes": {}}
+    return {"_via_settings": {}, "_via_img_metadata": metadata, "_via_attributes": {"region": {}, "file": {}}}
+
+
+def via_csv(pictures):
+    file = io.StringIO()
+    writer = csv.writer(file)
+    names = [
+        "file_size",
+        "file_attributes",
+        "region_count",
+        "region_id",
+        "region_shape_attributes",
+        "region_attributes",
+    ]
+    writer.writerow(["filename", *names])
+    for p in pictures:
+        regions = list(via_regions(p)) or [({}, {})]
+        for number, (shape, attributes) in enumerate(regions):
+            texts = [json.dumps(each, ensure_ascii=False) for each in (shape, attributes)]
+            writer.writerow([f"{p.name}.jpg", 1234, "{}", len(p.words), number, *texts])
+    return file.getvalue()
+
+
+def voc_xml(picture, name="{}.jpg"):
+    objects = ""
+    for w in picture.words:
+        xs, ys = zip(*w.points)
+        points = "".join(f"<x{k}>{x!r}</x{k}><y{k}>{y!r}</y{k}>" for k, (x, y) in enumerate(w.points, start=1))
+        objects += (
+            f"<object><name>text</name><difficult>{int(w.ignore)}</difficult><text>{escape(w.text or '')}</text>"
+            f"<bndbox><xmin>{min(xs)!r}</xmin><ymin>{min(ys)!r}</ymin><xmax>{max(xs)!r}</xmax><ymax>{max(ys)!r}</ymax>"
+            f"</bndbox><polygon>{points}</polygon></object>\n"
+        )
+    return (
+        f"<annotation><folder>images</folder><filename>{escape(name.format(picture.name))}</filename>"
+        f"<size><width>640</width><height>480</height><depth>3</depth></size>\n{objects}</annotation>\n"
+    )
+
+
+def supervisely_json(picture):
+    objects = []
+    for w in picture.words:
+        tags = [{"name": "text", "value": w.text}] if w.text else []
+        tags += [{"name": "ignore", "value": None}] if w.ignore else []
+        points = {"exterior": w.points, "interior": []}
+        objects.append(
+            {"classTitle": "text", "geometryType": "polygon", "description": "", "tags": tags, "points": points}
+        )
+    return {"description": "", "tags": [], "size": {"height": 480, "width": 640}, "objects": objects}
+
+
+def doctr_json(pictures, name="{}.jpg"):
+    """Polygons by classes, as for several of them; the form with one list is in the tests of the reader."""
+    content = {}
+    for p in pictures:
+        classes = {
+            "words": [w.points for w in p.words if not w.ignore],
+            "ignore": [w.points for w in p.words if w.ignore],
+        }
+        content[name.format(p.name)] = {"img_dimensions": [480, 640], "img_hash": "0", "polygons": classes}
+    return content
+
+
 # MATLAB 5, written from its published layout -------------------------------------------------------------------------
 
 
@@ -352,6 +504,28 @@ def sample_files(format, pictures=None):
         return {f"{p.name}.json": json.dumps(labelme_json(p)).encode() for p in pictures or QUADS}, pictures or QUADS
     if format == "synthtext":
         return {"gt.mat": synthtext_mat(pictures or SYNTH)}, pictures or SYNTH
+    if format == "yolo":
+        files, pictures = _texts(pictures or without_texts(QUADS), "labels/{}.txt", yolo_lines)
+        return files | {"data.yaml": b"train: images\nval: images\nnames:\n  0: text\n  1: ignore\n"}, pictures
+    if format == "csv":
+        return {"annotations.csv": csv_table(pictures or SCRIPTS).encode()}, pictures or SCRIPTS
+    if format == "cvat":
+        return {"annotations.xml": cvat_xml(pictures or QUADS).encode()}, pictures or QUADS
+    if format == "labelstudio":
+        return _json(pictures or QUADS, "project-1.json", label_studio_json(pictures or QUADS))
+    if format == "via":
+        return _json(pictures or QUADS, "via_project.json", via_json(pictures or QUADS))
+    if format == "via-csv":
+        return {"via_export.csv": via_csv(pictures or QUADS).encode()}, pictures or QUADS
+    if format == "voc":
+        return _texts(pictures or QUADS, "Annotations/{}.xml", voc_xml)
+    if format == "supervisely":
+        return {
+            f"ds/ann/{p.name}.jpg.json": json.dumps(supervisely_json(p)).encode() for p in pictures or QUADS
+        }, pictures or QUADS
+    if format == "doctr":
+        pictures = pictures or without_texts(QUADS)
+        return _json(pictures, "labels.json", doctr_json(pictures))
     if format == "hub":
         return {"metadata.jsonl": "".join(map(hub_line, pictures or QUADS)).encode()}, pictures or QUADS
     raise KeyError(format)
@@ -370,7 +544,7 @@ SAMPLES = (
         "totaltext-mat",
     ),
     *("ctw1500", "ctw1500-test", "art", "lsvt", "cocotext", "textocr", "coco", "mmocr", "paddleocr", "labelme"),
-    *("synthtext", "hub"),
+    *("synthtext", "hub", "yolo", "csv", "cvat", "labelstudio", "via", "via-csv", "voc", "supervisely", "doctr"),
 )
 
 
@@ -391,6 +565,8 @@ def write_sample(format, folder, pictures=None, images=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     if images:
-        prefix = {"textocr": "train_images/", "synthtext": "8/"}.get(format, "")
+        prefix = {"textocr": "train_images/", "synthtext": "8/", "yolo": "images/", "supervisely": "ds/img/"}.get(
+            format, ""
+        )
         save_pictures(folder, [prefix + p.name for p in pictures])
     return pictures

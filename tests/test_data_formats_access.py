@@ -20,7 +20,9 @@ from annotation_samples import (
     cells,
     coco_json,
     ctw1500_xml,
+    cvat_xml,
     hub_line,
+    label_studio_json,
     labelme_json,
     mat_file,
     mat_matrix,
@@ -28,6 +30,8 @@ from annotation_samples import (
     paddle_line,
     save_pictures,
     synthtext_mat,
+    via_json,
+    voc_xml,
     write_sample,
 )
 from PIL import Image
@@ -71,13 +75,26 @@ def with_name(format, name):
         content = coco_json([picture])
         content["images"][0]["file_name"] = name
         return "a.json", json.dumps(content)
+    if format == "csv":
+        return "a.csv", f'image,xmin,ymin,xmax,ymax\n"{name}",1,2,9,9\n'
+    if format == "cvat":
+        return "a.xml", cvat_xml([picture], name.replace("{", "{{").replace("}", "}}"))
+    if format == "labelstudio":
+        return "a.json", json.dumps(label_studio_json([picture], name))
+    if format == "via":
+        return "a.json", json.dumps(via_json([picture], name))
+    if format == "voc":
+        return "a.xml", voc_xml(picture, name)
+    if format == "doctr":
+        return "labels.json", json.dumps({name: {"polygons": [QUADS[0].words[0].points]}})
     assert format == "mmocr"
     content = mmocr_json([picture])
     content["data_list"][0]["img_path"] = name
     return "a.json", json.dumps(content)
 
 
-NAMING = ("hub", "paddleocr", "art", "lsvt", "cocotext", "textocr", "labelme", "coco", "mmocr", "synthtext")
+NAMING = ("hub", "paddleocr", "art", "lsvt", "cocotext", "textocr", "labelme", "coco", "mmocr")
+NAMING += ("csv", "cvat", "labelstudio", "via", "voc", "doctr", "synthtext")
 
 
 @pytest.mark.parametrize("format", NAMING)
@@ -425,6 +442,10 @@ def test_encodings_that_xml_may_not_ask_for(name, tmp_path):
 # What is probably meant otherwise
 
 
+# Integers only, or fractions in every case.
+NO_FRACTIONS = ("totaltext", "td500", "tr400", "yolo", "labelstudio")
+
+
 def warned(read):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -433,7 +454,7 @@ def warned(read):
     return records, [str(warning.message) for warning in caught]
 
 
-@pytest.mark.parametrize("format", [name for name in SAMPLES if name not in ("totaltext", "td500", "tr400")])
+@pytest.mark.parametrize("format", [name for name in SAMPLES if name not in NO_FRACTIONS])
 @pytest.mark.filterwarnings("ignore::tcm_hf.data.formats.AnnotationWarning")
 def test_fractions_are_told_and_read(format, tmp_path):
     from annotation_samples import Picture, Word, sample_files
@@ -548,7 +569,10 @@ QUAD_LINE = "60,60,255,60,255,112,60,112"
         ("icdar2015", "60,60,120,58,180,58,255,60,255,112,180,114,120,114,shop"),
         ("icdar2015", "60,60,120,58,180,58,255,60,255,112,180,114,120,114"),
         ("icdar2015", f"{QUAD_LINE},50,90,shop"),
-        ("icdar2015", f"{QUAD_LINE},50,90"),
+        ("icdar2015", "60,60,150,40,255,60,255,112,150,120"),
+        ("icdar2015", "60,5,60,255,5,60,255,112,60,112"),
+        ("icdar2015", "60,60,255,60,255,112,60,5,112,5"),
+        ("icdar2013", "60,5,60,255,5,112"),
         ("icdar2015", "60,5,60,0,255,5,60,0,255,5,112,0,60,5,112,0,shop"),
         ("icdar2015", "60,5;60,0;255,5;60,0;255,5;112,0;60,5;112,0,shop"),
         ("icdar2013", "60, 60, 255, 112, 60, 112, shop"),
@@ -571,7 +595,8 @@ def test_lines_with_too_many_numbers_are_refused(format, line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["12,50", "1996", "1,000,000", "1,234,567,890", "020 7946 0958 12", "3,5,7 days", "10%"]
+    "text",
+    ["12,50", "410,310", "460,300", "1996", "1,000,000", "1,234,567,890", "020 7946 0958 12", "3,5,7 days", "10%"],
 )
 def test_numbers_that_are_text(text, tmp_path):
     save_pictures(tmp_path, ["1"])

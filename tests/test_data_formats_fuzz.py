@@ -43,6 +43,8 @@ GEOMETRY = {
     "ctw1500": FOURTEEN,
     "ctw1500-test": FOURTEEN,
     "synthtext": QUAD,
+    # Fractions and percents of an image of 640 x 480 pixels.
+    "yolo": st.lists(st.tuples(st.integers(-50, 1200), st.integers(-50, 900)).map(list), min_size=3, max_size=16),
 }
 TEXTS = {
     "totaltext": TEXT.filter(lambda text: not text.replace(",", "").lstrip("+-").isdecimal()),
@@ -55,7 +57,7 @@ TEXTS = {
 }
 # A transcription is the only sign of unreadable text here.
 MARK_ONLY = ("icdar2013", "icdar2015", "mlt2017", "mlt2019", "totaltext", "ctw1500", "ctw1500-test")
-NO_TEXT = ("td500", "tr400")
+NO_TEXT = ("td500", "tr400", "yolo", "doctr")
 
 
 @st.composite
@@ -72,9 +74,13 @@ def pictures(draw, format):
             elif ignore and format == "textocr":
                 text = "."
             language = (
-                draw(st.sampled_from(("Latin", "Korean"))) if format in ("mlt2017", "mlt2019", "cocotext") else None
+                draw(st.sampled_from(("Latin", "Korean")))
+                if format in ("mlt2017", "mlt2019", "cocotext", "csv")
+                else None
             )
             words.append(Word(draw(GEOMETRY.get(format, FLOAT_POINTS)), text, ignore, language))
+        if format == "doctr":  # by classes
+            words.sort(key=lambda word: word.ignore)
         result.append(Picture(name, words))
     return result
 
@@ -82,7 +88,7 @@ def pictures(draw, format):
 @pytest.mark.parametrize("format", SAMPLES)
 def test_what_is_written_is_read(format, tmp_path):
     names = ["7", "12"] if "ctw1500" in format else ["img_7", "img_12"]
-    prefix = {"textocr": "train/", "synthtext": "8/"}.get(format, "")
+    prefix = {"textocr": "train/", "synthtext": "8/", "yolo": "images/", "supervisely": "ds/img/"}.get(format, "")
     save_pictures(tmp_path, [prefix + name for name in names])
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tcm_hf"
 FILES = {file.relative_to(PACKAGE).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 # Distributions whose modules are named otherwise.
-MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2"}
+MODULES = {"pillow": "PIL", "pyyaml": "yaml", "opencv-python-headless": "cv2"}
 
 # What a published checkpoint names; transformers copies these files and all that they import relatively.
 TRAVELLING_ENTRIES = (

@@ -68,7 +68,9 @@ def add_arguments(parser: CommandParser) -> None:
         "--ground-truth", required=True, metavar="DIR_OR_FILE", help="annotations, with or without images"
     )
     parser.add_argument(
-        "--format", metavar="NAME", help="format of the annotations (default: the protocol's benchmark, or hub)"
+        "--format",
+        metavar="NAME",
+        help="format of the annotations, or auto (default: the protocol's benchmark, or hub)",
     )
     parser.add_argument(
         "--protocol",
@@ -172,10 +174,11 @@ def _read_ground_truth(arguments: argparse.Namespace) -> dict:
 
     name = arguments.format or _guess_format(arguments)
     options = source_options(arguments)
-    if arguments.detections is not None and "missing" in find_format(name).options:
+    entry = find_format(name, arguments.ground_truth, arguments.annotations)
+    if arguments.detections is not None and "missing" in entry.options:
         # Annotations are all that is needed; images only for the gallery.
         options.setdefault("missing", "keep")
-    records = list(read_dataset(name, arguments.ground_truth, **options))
+    records = list(read_dataset(entry.name, arguments.ground_truth, **options))
     if not records:
         raise ValueError(f"no annotated image in {arguments.ground_truth!r} ({name}); see --format and --split")
     keys = [image_key(record.name) for record in records]

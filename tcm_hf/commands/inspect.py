@@ -35,7 +35,9 @@ from .source_options import add_source_options, list_formats, source_options
 def add_arguments(parser: CommandParser) -> None:
     """Declares the arguments of `tcm-hf inspect`."""
     list_formats(parser)
-    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below; `hub` for a prepared folder")
+    parser.add_argument(
+        "format", metavar="FORMAT", help="format of SRC, see below, or auto; `hub` for a prepared folder"
+    )
     parser.add_argument("source", metavar="SRC", type=Path, help="folder, annotation file or id of a Hub data set")
     add_source_options(parser)
     add = parser.add_argument_group("what is drawn").add_argument
@@ -69,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--shots must be at least 0 and --size at least 32")
     if arguments.targets is not None:
         detector_of(arguments.targets).part("targets")  # before anything is read
-    entry = find_format(arguments.format)
+    entry = find_format(arguments.format, arguments.source, arguments.annotations)
+    if arguments.format == "auto":
+        print(f"format: {entry.name}")
     errors: list[str] = []
     options = source_options(arguments)
     options["on_error"] = lambda error: errors.append(str(error))

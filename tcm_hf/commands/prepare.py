@@ -34,7 +34,7 @@ from .source_options import add_source_options, list_formats, source_options
 def add_arguments(parser: CommandParser) -> None:
     """Declares the arguments of `tcm-hf prepare`."""
     list_formats(parser)
-    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below")
+    parser.add_argument("format", metavar="FORMAT", help="format of SRC, see below, or auto")
     parser.add_argument("source", metavar="SRC", type=Path, help="folder or annotation file")
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder to make")
     add_source_options(parser)
@@ -74,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: for a wrong command line, source or output; the message says what to change.
     """
-    entry = find_format(arguments.format)
+    entry = find_format(arguments.format, arguments.source, arguments.annotations)
+    if arguments.format == "auto":
+        print(f"format: {entry.name}")
     options = source_options(arguments)
     errors: list[str] = []
     reader_options = dict(options)

@@ -64,7 +64,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
             "--categories",
             action="append",
             metavar="NAME[,NAME]",
-            help="coco, labelme: the categories (labels) that are text; others are left out (default: all are text)",
+            help="coco and labeling tools: the categories (labels) that are text; others are left out (default: all are text)",
         ),
         add(
             "--labels",

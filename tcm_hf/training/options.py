@@ -91,7 +91,7 @@ class DataArguments:
     )
     train_format: list[str] = field(
         default_factory=lambda: ["hub"],
-        metadata={"help": "Format of --train_dir, one for all or one for each; see `tcm-hf prepare`."},
+        metadata={"help": "Format of --train_dir, one for all or one for each; see `tcm-hf prepare`, or auto."},
     )
     dataset_name: list[str] | None = field(
         default=None,

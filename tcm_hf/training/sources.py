@@ -78,7 +78,7 @@ class Source:
     @property
     def is_hub_form(self) -> bool:
         """Whether it is in the Hub's form, which can be streamed."""
-        return find_format(self.format).name == "hub"
+        return find_format(self.format, self.path, self.annotations).name == "hub"
 
 
 @dataclass
@@ -142,7 +142,7 @@ def parse_source(value: str | dict, option: str) -> Source:
     source = Source(**known, reader={name: entry for name, entry in settings.items() if entry is not None})
     if source.frame_size is not None and source.is_hub_form:
         raise ValueError(f"{where}: `frame_size` is not for the Hub's form, whose columns `width` and `height` say it")
-    options = find_format(source.format).options
+    options = find_format(source.format, source.path, source.annotations).options
     for name in source.reader:
         if name not in options and not source.is_hub_form:
             raise ValueError(f"{where}: unknown `{name}`; there are {', '.join(dict.fromkeys([*_KEYS, *options]))}")

@@ -35,6 +35,7 @@ from .lines import (
     read_td500,
 )
 from .paired import Instances
+from .recognition import Contents
 from .records import (
     IGNORE_TRANSCRIPTION,
     IMAGE_SUFFIXES,
@@ -44,8 +45,13 @@ from .records import (
     load_image,
     load_record,
 )
-from .registry import FORMATS, DatasetFormat, find_format, read_dataset, register_format
+from .registry import FORMATS, DatasetFormat, find_format, read_dataset, recognize_format, register_format
 from .synthtext import read_synthtext
+from .tables import read_csv
+from .tool_json import read_doctr, read_label_studio, read_supervisely
+from .via import read_via
+from .xml_sets import read_cvat, read_voc
+from .yolo import parse_yolo, read_yolo
 
 
 __all__ = [
@@ -54,6 +60,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "AnnotationError",
     "AnnotationWarning",
+    "Contents",
     "DatasetFormat",
     "DatasetImage",
     "ImageSource",
@@ -72,23 +79,33 @@ __all__ = [
     "parse_mlt",
     "parse_td500",
     "parse_totaltext",
+    "parse_yolo",
     "read_art",
     "read_coco",
     "read_cocotext",
+    "read_csv",
     "read_ctw1500",
+    "read_cvat",
     "read_dataset",
+    "read_doctr",
     "read_hub",
     "read_icdar2013",
     "read_icdar2015",
     "read_icdar2015_folder",
+    "read_label_studio",
     "read_labelme",
     "read_mlt",
     "read_mmocr",
     "read_paddleocr",
+    "read_supervisely",
     "read_synthtext",
     "read_td500",
     "read_textocr",
     "read_totaltext",
+    "read_via",
+    "read_voc",
+    "read_yolo",
+    "recognize_format",
     "records_from_dataset",
     "register_format",
 ]

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import reprlib
@@ -299,16 +298,19 @@ def json_number(value: Any, where: str) -> float:
 def json_size(mapping: dict, where: str, height: str = "height", width: str = "width") -> tuple[int, int] | None:
     """(height, width) of an object's fields; `None` if either is missing."""
     values = [member(mapping, key, (int, float), where, None) for key in (height, width)]
-    if None in values:
-        return None
-    for value in values:
+    return None if None in values else checked_size(*values, where)
+
+
+def checked_size(height: float, width: float, where: str) -> tuple[int, int]:
+    """(height, width) as whole numbers; an `AnnotationError` if they are no size of an image."""
+    for value in (height, width):
         if not (1 <= value <= MAX_COORDINATE and value == int(value)):
             raise AnnotationError(f"{where}: {shortened(value)} is no size of an image in pixels; correct it")
-    if math.prod(values) > MAX_FRAME_PIXELS:
+    if height * width > MAX_FRAME_PIXELS:
         raise AnnotationError(
-            f"{where}: {values[1]} x {values[0]} are more than {MAX_FRAME_PIXELS} pixels, too many for an image; correct it"
+            f"{where}: {width} x {height} are more than {MAX_FRAME_PIXELS} pixels, too many for an image; correct it"
         )
-    return int(values[0]), int(values[1])
+    return int(height), int(width)
 
 
 def json_outline(value: Any, where: str) -> np.ndarray:
@@ -456,32 +458,22 @@ class ImageIndex:
             FileNotFoundError: if there is none and `missing` is `"error"`.
             AnnotationError: if several images have this name, it is no name of a file, or it leads outside.
         """
-        names = [name.replace("\\", "/")]
-        if self.encoding is not None and not name.isascii():
-            # A file system without encoding has the bytes of the annotation.
-            names.append(_stored_name(names[0], self.encoding))
+        return self.find_any([name], where)
+
+    def find_any(self, names: Sequence[str], where: str, beside: Sequence[Path] = ()) -> Path | None:
+        """The image of the first of some names that there is, where the folders `beside` come first; see [`find`]."""
         outside = False
-        for relative in names:
-            base = relative.rsplit("/", 1)[-1]
-            if not _is_file_name(relative, base):
-                raise AnnotationError(f"{where}: {shortened(name)} is no name of an image file; correct it")
-            for root in self.roots:
-                path = self.folders.join(root, relative)
-                if path is None:
-                    outside = True
-                elif path.is_file():
-                    return self.folders.check(path, where)
-            found = self._named(base)
-            if len(found) > 1:
-                raise AnnotationError(
-                    f"{where}: several images are called {base!r}: {found[0]} and {found[1]}; name the folder "
-                    "(`images=`, --images)"
-                )
-            if found:
-                return found[0]
+        for name in names:
+            path, leads_outside = self._search(name, where, beside)
+            if path is not None:
+                return path
+            outside |= leads_outside
         if self.missing == "skip":
             return None
-        relative = names[0].rsplit("/", 1)[-1] if outside else names[0]
+        name = names[0]
+        relative = name.replace("\\", "/")
+        if outside:
+            relative = relative.rsplit("/", 1)[-1]
         if self.missing == "keep":
             return self.roots[0] / (relative if Path(relative).suffix.lower() in IMAGE_SUFFIXES else f"{relative}.jpg")
         if outside:
@@ -491,6 +483,33 @@ class ImageIndex:
             f"Image not found: {shortened(name)} in {places} (named in {where}); name its folder (`images=`, --images), or "
             "pass missing='skip' (--missing skip) to leave out such images"
         )
+
+    def _search(self, name: str, where: str, beside: Sequence[Path] = ()) -> tuple[Path | None, bool]:
+        """The image of a name, and whether the name leads outside."""
+        names = [name.replace("\\", "/")]
+        if self.encoding is not None and not name.isascii():
+            # A file system without encoding has the bytes of the annotation.
+            names.append(_stored_name(names[0], self.encoding))
+        outside = False
+        for relative in names:
+            base = relative.rsplit("/", 1)[-1]
+            if not _is_file_name(relative, base):
+                raise AnnotationError(f"{where}: {shortened(name)} is no name of an image file; correct it")
+            for root in (*beside, *self.roots):
+                path = self.folders.join(root, relative)
+                if path is None:
+                    outside = True
+                elif path.is_file():
+                    return self.folders.check(path, where), outside
+            found = self._named(base)
+            if len(found) > 1:
+                raise AnnotationError(
+                    f"{where}: several images are called {base!r}: {found[0]} and {found[1]}; name the folder "
+                    "(`images=`, --images)"
+                )
+            if found:
+                return found[0], outside
+        return None, outside
 
     def _named(self, base: str) -> list[Path]:
         """The images of a name, with or without suffix."""

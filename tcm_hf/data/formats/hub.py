@@ -36,6 +36,7 @@ from .files import (
     shortened,
 )
 from .frames import picture_header, scale_fractions
+from .json_sets import box_outline
 from .records import (
     IGNORE_TRANSCRIPTION,
     IMAGE_SUFFIXES,
@@ -48,6 +49,8 @@ from .records import (
 
 
 METADATA_NAME = "metadata.jsonl"
+# Boxes by the convention of the Hub's object detection data sets.
+OBJECTS_COLUMN = "objects"
 PARQUET_BATCH = 64
 OnError = Callable[[AnnotationError], None]
 
@@ -68,6 +71,10 @@ def read_hub(
 ) -> Iterator[TextRecord]:
     """
     Reads the Hub form, from files or from the Hub.
+
+    Where a row has no outlines, but the column `objects` of the Hub's object detection data sets, its `bbox` become
+    outlines: `{"bbox": [[x, y, width, height], ...]}` in pixels, as COCO has them, all of them text whatever their
+    categories; `text` and `ignore` in `objects` count, where there are some.
 
     Args:
         source (`str` or `Path`):
@@ -292,7 +299,7 @@ def records_from_dataset(
     if isinstance(names, dict):
         raise ValueError(f"this is a dict of the splits {', '.join(map(repr, names))}: pass one of them")
     for column in (image_column, polygons_column):
-        if names is not None and column not in names:
+        if names is not None and column not in names and not (column == polygons_column and OBJECTS_COLUMN in names):
             raise ValueError(f"the data set has no column {column!r}, but {', '.join(map(repr, names))}; name it")
     columns = (polygons_column, ignore_column, text_column)
     folders = _picture_folders(dataset, image_root, options)
@@ -356,7 +363,11 @@ def _cache_files(dataset: Any) -> list[dict]:
 def _undecoded(dataset: Any, features: Any, image_column: str, columns: tuple[str, str, str]) -> Any:
     """The columns that are read, without anything that `datasets` would decode, for which it opens files and addresses."""
     epoch = getattr(dataset, "epoch", 0)
-    wanted = [name for name in (image_column, *columns, "language", "width", "height") if name in features]
+    wanted = [
+        name for name in (image_column, *columns, OBJECTS_COLUMN, "language", "width", "height") if name in features
+    ]
+    if columns[0] in wanted and OBJECTS_COLUMN in wanted:
+        wanted.remove(OBJECTS_COLUMN)
     for name in wanted:
         feature = features[name]
         if name == image_column and type(feature).__name__ == "Image":
@@ -486,6 +497,9 @@ def record_from_row(
     """The record of a row; `columns` are those of outlines, flags and transcriptions."""
     row = dict(checked(row, Mapping, where))
     polygons_column, ignore_column, text_column = columns
+    if polygons_column not in row and row.get(OBJECTS_COLUMN) is not None:
+        objects = _objects(row[OBJECTS_COLUMN], f"{where}.{OBJECTS_COLUMN}")
+        row = {**row, polygons_column: objects["bbox"], ignore_column: objects["ignore"], text_column: objects["text"]}
     polygons = [
         json_outline(_as_list(polygon), f"{where}.{polygons_column}[{index}]")
         for index, polygon in enumerate(member(_as_lists(row), polygons_column, list, where))
@@ -511,6 +525,22 @@ def record_from_row(
         None if languages is None else [name or None for name in languages],
         image_name,
     )
+
+
+def _objects(value: Any, where: str) -> dict[str, list | None]:
+    """The boxes of a row as outlines, with their flags and transcriptions: a list for each field, or a list of objects."""
+    value = checked(_as_list(value), (dict, list), where)
+    if isinstance(value, list):
+        entries = [checked(entry, dict, f"{where}[{index}]") for index, entry in enumerate(value)]
+        # An object without a field has none.
+        value = {key: [entry.get(key) for entry in entries] for key in ("bbox", "ignore", "text")}
+        for key in ("ignore", "text"):
+            if all(each is None for each in value[key]):
+                value[key] = None
+        value["ignore"] = value["ignore"] and [flag or False for flag in value["ignore"]]
+    boxes = member(_as_lists(value), "bbox", list, where)
+    outlines = [box_outline(_as_list(box), f"{where}.bbox[{index}]").tolist() for index, box in enumerate(boxes)]
+    return {"bbox": outlines, "ignore": value.get("ignore"), "text": value.get("text")}
 
 
 def _per_outline(

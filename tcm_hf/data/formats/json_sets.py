@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -364,11 +364,22 @@ def _warn_of_categories(content: Any, path: Path, used: Counter) -> None:
     counts = {
         names.get(identifier, str(identifier)): count for identifier, count in used.items() if identifier is not None
     }
-    known = [name for identifier, name in names.items() if identifier in used]
-    if len(counts) > 1 or any(not _TEXT_CATEGORY.search(name) for name in known):
+    warn_of_categories(path, counts, [name for identifier, name in names.items() if identifier in used])
+
+
+def warn_of_categories(place: Path | str, counts: Mapping[str, int], names: Sequence[str] | None = None) -> None:
+    """
+    Warns when what becomes text is probably not all text.
+
+    Args:
+        place (`Path` or `str`): The file or folder, for the message.
+        counts (`Mapping[str, int]`): How many annotations each category has.
+        names (`Sequence[str]`, *optional*): The categories whose names are known; all by default.
+    """
+    if len(counts) > 1 or any(not _TEXT_CATEGORY.search(name) for name in (counts if names is None else names)):
         listed = ", ".join(f"{shortened(name)} ({count})" for name, count in list(counts.items())[:8])
         warn(
-            f"{path}: annotations of all categories are read as text: {listed}; pass categories=[...] "
+            f"{place}: annotations of all categories are read as text: {listed}; pass categories=[...] "
             "(--categories NAME,NAME) with those that are"
         )
 

@@ -48,7 +48,9 @@ def check_points(polygon: np.ndarray, text: str, where: str, line: str, expected
     Refuses a transcription that begins with further points of the outline, or with what decimal commas make of them.
 
     Four numbers and more are points; two or three, and groups of thousands, are when they lie beside the outline, and
-    otherwise text such as `12,50` or `1,000,000,000`.
+    otherwise text such as `12,50` or `1,000,000,000`. Two numbers and nothing else, behind an outline that is a box by
+    itself, are text wherever they lie: a fifth point makes no sense beside four corners, and decimal commas shift
+    numbers so that no box is left.
 
     Args:
         polygon (`np.ndarray`): The outline of shape (n, 2) that the format takes from the line.
@@ -61,11 +63,12 @@ def check_points(polygon: np.ndarray, text: str, where: str, line: str, expected
         AnnotationError: if there are more points.
     """
     numbers = []
-    for field in text[:1000].split("," if "," in line else None):
+    fields = text[:1000].split("," if "," in line else None)
+    for field in fields:
         if not NUMBER.fullmatch(field.strip()):
             break
         numbers.append(float(field))
-    if len(numbers) < 2:
+    if len(numbers) < 2 or (len(numbers) == len(fields) == 2 and _is_box(polygon)):
         return
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     reach = (high - low).max()
@@ -76,6 +79,18 @@ def check_points(polygon: np.ndarray, text: str, where: str, line: str, expected
             f"{where}: more than {expected} numbers: {short_text(line)}; {hint} the format totaltext, and decimals need a "
             "point, not a comma"
         )
+
+
+def _is_box(polygon: np.ndarray) -> bool:
+    """Whether an outline has four corners that are nearly those of a parallelogram: 98% of the words of ICDAR 2015."""
+    if len(polygon) != 4:
+        return False
+    corners = polygon.astype(np.float64)
+    edges = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(edges, -1, axis=0)
+    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
+    convex = bool(np.all(turns > 0) or np.all(turns < 0))
+    return convex and bool(np.linalg.norm(edges[0] + edges[2]) <= 0.25 * np.linalg.norm(edges, axis=1).max())
 
 
 # ICDAR 2013 ---------------------------------------------------------------------------------------------------------

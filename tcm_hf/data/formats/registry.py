@@ -28,8 +28,34 @@ from .hub import read_hub
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
 from .labels import read_labelme, read_paddleocr
 from .lines import read_icdar2013, read_icdar2015_folder, read_mlt, read_td500
-from .records import TextRecord
+from .recognition import (
+    Contents,
+    is_art,
+    is_coco,
+    is_cocotext,
+    is_ctw1500,
+    is_cvat,
+    is_doctr,
+    is_hub,
+    is_label_studio,
+    is_labelme,
+    is_mmocr,
+    is_supervisely,
+    is_table,
+    is_textocr,
+    is_totaltext,
+    is_via,
+    is_via_table,
+    is_voc,
+    recognized,
+)
+from .records import AnnotationError, TextRecord
 from .synthtext import read_synthtext
+from .tables import read_csv
+from .tool_json import read_doctr, read_label_studio, read_supervisely
+from .via import read_via
+from .xml_sets import read_cvat, read_voc
+from .yolo import read_yolo
 
 
 @dataclass(frozen=True)
@@ -44,6 +70,8 @@ class DatasetFormat:
         reader (`Callable`): `reader(source, **options) -> Iterator[TextRecord]`; usable on its own.
         aliases (`tuple[str, ...]`, *optional*): Other names; case, spaces, `-` and `_` never matter.
         languages (`bool`, *optional*, defaults to `False`): Whether it names the language of every instance.
+        recognize (`Callable`, *optional*):
+            Tells from what the files of a data set begin with ([`Contents`]) whether it has this format; `"auto"` asks it.
     """
 
     name: str
@@ -52,6 +80,7 @@ class DatasetFormat:
     reader: Callable[..., Iterator[TextRecord]]
     aliases: tuple[str, ...] = ()
     languages: bool = False
+    recognize: Callable[[Contents], bool] | None = None
 
     @property
     def options(self) -> list[str]:
@@ -73,6 +102,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "commas or spaces between",
             read_icdar2013,
             ("ic13", "icdar13"),
+            recognize=lambda files: files.mostly("icdar2013"),
         ),
         DatasetFormat(
             "icdar2015",
@@ -81,6 +111,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "### for an unreadable word",
             read_icdar2015_folder,
             ("ic15", "icdar15"),
+            recognize=lambda files: files.mostly("icdar2015") and not is_totaltext(files),
         ),
         DatasetFormat(
             "mlt2017",
@@ -89,6 +120,7 @@ FORMATS: dict[str, DatasetFormat] = {
             read_mlt,
             ("icdar2017", "icdar2017mlt", "mlt17", "mlt"),
             True,
+            recognize=lambda files: files.mostly("mlt"),
         ),
         DatasetFormat(
             "mlt2019",
@@ -97,6 +129,7 @@ FORMATS: dict[str, DatasetFormat] = {
             read_mlt,
             ("icdar2019mlt", "mlt19"),
             True,
+            recognize=lambda files: files.mostly("mlt"),
         ),
         DatasetFormat(
             "art",
@@ -105,6 +138,7 @@ FORMATS: dict[str, DatasetFormat] = {
             read_art,
             ("icdar2019art", "art2019"),
             True,
+            recognize=lambda files: files.any_json(is_art),
         ),
         DatasetFormat(
             "lsvt",
@@ -112,6 +146,7 @@ FORMATS: dict[str, DatasetFormat] = {
             f"train_full_labels.json with gt_0.jpg, ...; {_JSON_PICTURES}",
             read_art,
             ("icdar2019lsvt", "lsvt2019"),
+            recognize=lambda files: files.any_json(is_art),
         ),
         DatasetFormat(
             "td500",
@@ -120,6 +155,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "xmin,ymin,xmax,ymax,angle,transcription)",
             read_td500,
             ("msratd500", "msra"),
+            recognize=lambda files: files.mostly("td500"),
         ),
         DatasetFormat(
             "tr400",
@@ -127,6 +163,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "an image with a .gt file of its name: index difficult x y width height angle a line",
             read_td500,
             ("husttr400",),
+            recognize=lambda files: files.mostly("td500"),
         ),
         DatasetFormat(
             "totaltext",
@@ -134,6 +171,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "img1.jpg with poly_gt_img1.txt (x: [[...]], y: [[...]], ...), poly_gt_img1.mat, or gt_img1.txt "
             "(x1,y1,...,transcription a line)",
             read_totaltext,
+            recognize=is_totaltext,
         ),
         DatasetFormat(
             "ctw1500",
@@ -141,6 +179,7 @@ FORMATS: dict[str, DatasetFormat] = {
             "0001.jpg with 0001.xml (training), 1001.jpg with 0001001.txt: x1,y1,...,x14,y14,####transcription a line (test)",
             read_ctw1500,
             ("ctw", "scutctw1500"),
+            recognize=is_ctw1500,
         ),
         DatasetFormat(
             "cocotext",
@@ -149,18 +188,21 @@ FORMATS: dict[str, DatasetFormat] = {
             read_cocotext,
             (),
             True,
+            recognize=lambda files: files.any_json(is_cocotext),
         ),
         DatasetFormat(
             "textocr",
             "TextOCR",
             f"TextOCR_0.1_train.json with train_images; {_JSON_PICTURES}",
             read_textocr,
+            recognize=lambda files: files.any_json(is_textocr),
         ),
         DatasetFormat(
             "synthtext",
             "SynthText in the Wild",
             "gt.mat with the folders 1 to 200 of images beside it or below `images`",
             read_synthtext,
+            recognize=lambda files: files.has_variable("wordBB"),
         ),
         DatasetFormat(
             "paddleocr",
@@ -168,33 +210,103 @@ FORMATS: dict[str, DatasetFormat] = {
             "Label.txt: image, tab, JSON list of transcription and points a line; " + _JSON_PICTURES,
             read_paddleocr,
             ("ppocrlabel", "ppocr", "paddle"),
+            recognize=lambda files: files.mostly("paddleocr"),
         ),
         DatasetFormat(
             "labelme",
             "LabelMe",
             "one .json file an image, with polygons and rectangles; images where imagePath says, in `images`, or inside",
             read_labelme,
+            recognize=lambda files: files.any_json(is_labelme),
         ),
         DatasetFormat(
             "coco",
             "the COCO detection form, with polygons or boxes",
             f"a JSON file of images, annotations and categories; {_JSON_PICTURES}",
             read_coco,
+            recognize=lambda files: files.any_json(is_coco),
         ),
         DatasetFormat(
             "mmocr",
             "the text-detection form of mmocr 1.x",
             f"textdet_train.json with data_list; {_JSON_PICTURES}",
             read_mmocr,
+            recognize=lambda files: files.any_json(is_mmocr),
+        ),
+        DatasetFormat(
+            "yolo",
+            "YOLO: boxes, oriented boxes, segments",
+            "images/train/1.jpg with labels/train/1.txt: class and fractions of the size a line; names of the classes in "
+            "data.yaml, classes.txt or obj.names",
+            read_yolo,
+            ("yolobox", "yoloobb", "yoloseg", "ultralytics", "yolov5", "yolov8"),
+            recognize=lambda files: files.mostly("yolo"),
+        ),
+        DatasetFormat(
+            "csv",
+            "tables of text instances",
+            f"a file whose first line names the columns: image, polygon (or x1, y1, ..., or xmin, ymin, xmax, ymax, or x, y, "
+            f"width, height), text, ignore, label; {_JSON_PICTURES}",
+            read_csv,
+            ("tsv", "table"),
+            True,
+            recognize=is_table,
+        ),
+        DatasetFormat(
+            "cvat",
+            "CVAT for images 1.1",
+            f"annotations.xml: boxes, rotated boxes, polygons; {_JSON_PICTURES}",
+            read_cvat,
+            ("cvatxml", "cvatforimages"),
+            recognize=is_cvat,
+        ),
+        DatasetFormat(
+            "labelstudio",
+            "Label Studio, exported as JSON",
+            f"a JSON list of tasks: polygons and rotated rectangles in percent, text areas; {_JSON_PICTURES}",
+            read_label_studio,
+            recognize=lambda files: files.any_json(is_label_studio),
+        ),
+        DatasetFormat(
+            "via",
+            "VGG Image Annotator 1 and 2",
+            f"a project, or annotations as JSON or CSV; {_JSON_PICTURES}",
+            read_via,
+            ("vgg", "vggimageannotator", "via2"),
+            recognize=lambda files: files.any_json(is_via) or is_via_table(files),
+        ),
+        DatasetFormat(
+            "voc",
+            "Pascal VOC, with rotated boxes and polygons",
+            "one XML file an image with <object> and <bndbox> (or <robndbox>, <polygon>, <quad>), beside the images or in folders "
+            "such as Annotations and JPEGImages",
+            read_voc,
+            ("pascalvoc", "pascal", "labelimg"),
+            recognize=is_voc,
+        ),
+        DatasetFormat(
+            "supervisely",
+            "Supervisely",
+            "ann/1.jpg.json with img/1.jpg, in one folder for each data set",
+            read_supervisely,
+            recognize=lambda files: files.any_json(is_supervisely),
+        ),
+        DatasetFormat(
+            "doctr",
+            "docTR's detection labels",
+            f"labels.json with the folder images; {_JSON_PICTURES}",
+            read_doctr,
+            recognize=lambda files: files.any_json(is_doctr),
         ),
         DatasetFormat(
             "hub",
             "the Hub form: imagefolder or parquet",
-            "a folder with metadata.jsonl (file_name, polygons, ignore, text; also one folder for each split), a folder of "
-            "parquet files, one parquet file, or the id of a data set on the Hub",
+            "a folder with metadata.jsonl (file_name, and polygons, ignore, text, or objects.bbox: x, y, width, height; also "
+            "one folder for each split), a folder of parquet files, one parquet file, or the id of a data set on the Hub",
             read_hub,
             ("imagefolder", "parquet", "datasets"),
             True,
+            recognize=is_hub,
         ),
     )
 }
@@ -239,13 +351,50 @@ def register_format(entry: DatasetFormat, *, exist_ok: bool = False) -> None:
     _NAMES.update(dict.fromkeys(names, entry))
 
 
-def find_format(name: str) -> DatasetFormat:
+def recognize_format(*sources: str | Path) -> DatasetFormat:
+    """
+    The format of a data set, by what its files begin with.
+
+    Args:
+        sources (`str` or `Path`): Folders, or an annotation file; together they are one data set.
+
+    Raises:
+        FileNotFoundError: if a source is missing.
+        ValueError: if the format is none of those known, or could be several; the message names them.
+    """
+    for source in sources:
+        if not Path(source).exists():
+            if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not str(source).startswith("."):
+                return FORMATS["hub"]
+            raise FileNotFoundError(f"{source}: no such folder or file; check the path")
+    contents = Contents(*sources)
+    found = recognized(list(FORMATS.values()), contents)
+    names = " or ".join(entry.name for entry in found)
+    if len(found) > 1:
+        raise ValueError(
+            f"{sources[0]} has files of several formats: name one, {names}, or pass the annotation file itself"
+        )
+    if not found:
+        raise ValueError(
+            f"{sources[0]}: no known format in its files ({contents.described()}); name the one that is meant: {', '.join(FORMATS)}"
+        )
+    return found[0]
+
+
+def find_format(name: str, *sources: str | Path | None) -> DatasetFormat:
     """
     The format of a name or alias.
 
+    Args:
+        name (`str`): The name; `"auto"` recognizes the format by what is in the files.
+        sources (`str` or `Path`, *optional*): The data set, and the folder of its annotations, for `"auto"`.
+
     Raises:
-        ValueError: if there is none.
+        FileNotFoundError: if a source is missing.
+        ValueError: if there is none, or several could be meant.
     """
+    if name == "auto" and sources:
+        return recognize_format(*(source for source in sources if source is not None))
     entry = _NAMES.get(_plain(str(name)))
     if entry is None:
         close = difflib.get_close_matches(_plain(str(name)), _NAMES, n=1)
@@ -259,7 +408,9 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
     Reads a data set in any of the known formats, record by record.
 
     Args:
-        format (`str`): Key or alias of `FORMATS`, such as `"icdar2015"`, `"totaltext"` or `"hub"`.
+        format (`str`):
+            Key or alias of `FORMATS`, such as `"icdar2015"`, `"totaltext"` or `"hub"`, or `"auto"`, which recognizes the
+            format by what is in the files.
         source (`str` or `Path`): Folder or file, as `FORMATS[format].layout` says.
         options: Those of the format's reader, `FORMATS[format].options`. Where a format has them, their meaning is
 
@@ -301,7 +452,7 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
     >>> records[0].texts
     ['Cafe']
     """
-    entry = find_format(format)
+    entry = find_format(format, source, options.get("annotations"))
     parameters = inspect.signature(entry.reader).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     common = {name: options.pop(name) for name in _COMMON if name in options}
@@ -312,4 +463,46 @@ def read_dataset(format: str, source: str | Path, **options) -> Iterator[TextRec
         raise ValueError(f"{entry.name}: `options` must be a `ReadOptions`; or pass its fields by their own names")
     if common:
         options["options"] = ReadOptions(**common)
-    return entry.reader(source, **options)
+    return _with_hints(entry, source, options)
+
+
+def _with_hints(entry: DatasetFormat, source: str | Path, options: dict) -> Iterator[TextRecord]:
+    """The records of a reader; an error before the first one says so when the files look like another format."""
+    fits: list[str] = []
+    state = {"read": False}
+
+    def hinted(error: Exception) -> Exception:
+        if state["read"] or type(error) not in (AnnotationError, FileNotFoundError, ValueError):
+            return error
+        if not fits:
+            fits.append(_fitting(entry, source, options.get("annotations")))
+        return type(error)(f"{error}{fits[0]}") if fits[0] else error
+
+    if options.get("on_error") is not None:
+        report = options["on_error"]
+        options = {**options, "on_error": lambda error: report(hinted(error))}
+    try:
+        records = entry.reader(source, **options)
+    except (ValueError, FileNotFoundError) as error:
+        raise hinted(error) from error.__cause__
+
+    def passed_on() -> Iterator[TextRecord]:
+        try:
+            for record in records:
+                state["read"] = True
+                yield record
+        except (ValueError, FileNotFoundError) as error:
+            raise hinted(error) from error.__cause__
+
+    return passed_on()
+
+
+def _fitting(entry: DatasetFormat, source: str | Path, annotations: str | Path | None) -> str:
+    """What an error of a reader adds: the format that the files have, where it is another one."""
+    try:
+        other = find_format("auto", source, annotations)
+    except (OSError, ValueError):
+        return ""
+    if other.reader is entry.reader or other.recognize is None or not Path(source).exists():
+        return ""
+    return f"; {source} looks like the format {other.name}"
