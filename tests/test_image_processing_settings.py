@@ -214,15 +214,17 @@ def test_max_pixels(monkeypatch):
         ((30000, 500), "text lower than 118 pixels"),
         ((500, 30000), "text lower than 118 pixels"),
         ((10000, 1000), "text lower than 40 pixels"),
-        ((4000, 3000), None),
-        ((8192, 6144), None),
-        ((5000, 2000), None),
+        ((4000, 3000), "text lower than 24 pixels"),
+        ((8192, 6144), "text lower than 49 pixels"),
+        ((5000, 2000), "text lower than 20 pixels"),
+        ((4096, 2048), None),
         ((2000, 100), None),
-        ((1000, 5000), None),
+        ((1000, 5000), "text lower than 20 pixels"),
+        ((1000, 4096), None),
         ((200, 1), None),
     ],
 )
-def test_long_pictures_get_a_warning(size, warned, caplog, monkeypatch, tmp_path):
+def test_images_that_are_reduced_much_get_a_warning(size, warned, caplog, monkeypatch, tmp_path):
     path = tmp_path / "long.png"
     black_picture(*size).save(path, compress_level=1)
     with caplog.at_level(logging.WARNING, logger="tcm_hf"):
@@ -232,7 +234,13 @@ def test_long_pictures_get_a_warning(size, warned, caplog, monkeypatch, tmp_path
     assert [record.getMessage() for record in caplog.records] == 2 * messages
     assert len(messages) == (warned is not None)
     for message in messages:
-        assert str(path) in message and warned in message and "longest_edge" in message and "\n" not in message
+        assert (
+            str(path) in message
+            and warned in message
+            and "longest_edge" in message
+            and "--tile" in message
+            and "\n" not in message
+        )
         assert f"{size[0]} x {size[1]} pixels" in message
     caplog.clear()
     TCMImageProcessor()(path, size={"longest_edge": max(size)})

@@ -56,7 +56,7 @@ LAYERS = (
         "image_arrays.py",
         "image_processing_settings.py",
     ),
-    ("modeling_folded.py", "modeling_clip_resnet.py", "decoding_*.py", "post_processing.py"),
+    ("modeling_folded.py", "modeling_clip_resnet.py", "decoding_*.py", "post_processing.py", "tiling.py"),
     ("modeling_clip_vit.py", "modeling_tcm_prompts.py", "modeling_tcm_*.py"),
     ("modeling_clip_folded.py", "modeling_tcm_db_folded.py"),
     ("modeling_tcm.py", "image_processing_tcm.py"),

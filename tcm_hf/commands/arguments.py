@@ -92,6 +92,27 @@ def size(text: str) -> dict[str, int]:
     return {"shortest_edge": edges[0], "longest_edge": edges[1] if len(edges) == 2 else 2 * edges[0]}
 
 
+def tile(text: str) -> bool | tuple[int, int]:
+    """
+    Size of tiles in pixels: `N` or `HEIGHT,WIDTH`, or `auto` for the largest that are not reduced.
+
+    Returns:
+        `bool` or `tuple[int, int]`: `True`, or height and width.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is none of these.
+    """
+    if text == "auto":
+        return True
+    try:
+        sides = [positive_int(side) for side in text.split(",")]
+    except argparse.ArgumentTypeError:
+        sides = []
+    if not 1 <= len(sides) <= 2:
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor N nor HEIGHT,WIDTH in whole pixels")
+    return sides[0], sides[-1]
+
+
 def _number(text: str) -> float:
     try:
         return float(text)

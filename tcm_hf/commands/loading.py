@@ -21,7 +21,7 @@ from typing import Any
 
 from ..checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from ..output_files import printable
-from .arguments import fraction, nonnegative, positive_int, size
+from .arguments import fraction, nonnegative, positive_int, size, tile
 from .errors import UsageError, one_line
 from .parser import advanced
 
@@ -50,14 +50,25 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
             help="run the code that comes with the model; only if you trust it",
         )
     )
-    add = parser.add_argument_group("detecting").add_argument
+    detecting = parser.add_argument_group("detecting")
+    add = detecting.add_argument
     add("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
     add("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
-    add(
+    either = detecting.add_mutually_exclusive_group().add_argument
+    either(
         "--size",
         type=size,
         metavar="N|SHORTEST,LONGEST",
         help="images are made smaller until their edges fit; a single N stands for N,2N (default: the model's)",
+    )
+    either(
+        "--tile",
+        type=tile,
+        nargs="?",
+        const="auto",
+        metavar="N|HEIGHT,WIDTH",
+        help="read images that would be reduced in overlapping tiles at full resolution, for small text in large images; "
+        "with a size, all images that are larger (default: the largest that the model does not reduce)",
     )
     advanced(
         add("--upscale", action="store_true", help="also enlarge images that are smaller than the size"),
@@ -126,6 +137,7 @@ def load_pipeline(arguments: argparse.Namespace):
         "mask_threshold": arguments.mask_threshold,
         "unclip_ratio": arguments.unclip_ratio,
         "size": arguments.size,
+        "tile": arguments.tile,
         "do_upscale": arguments.upscale or None,
         "max_pixels": getattr(arguments, "max_pixels", None),
         "reading_order": arguments.reading_order or None,

@@ -15,6 +15,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 
 def advanced(*actions: argparse.Action) -> None:
@@ -43,12 +44,25 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         if self.delegate is None:
-            return super().parse_known_args(args, namespace)
+            return super().parse_known_args(self._with_values(list(args)), namespace)
         words = list(args)
         asked = [word for word in words if word in ("-h", "--help", "--help-all")]
         namespace, _ = super().parse_known_args(asked[:1], namespace)
         namespace.words = words
         return namespace, []
+
+    def _with_values(self, words: list[str]) -> list[str]:
+        """
+        The words of the command line, where an option whose value may be left out takes the next word only if it is one:
+        argparse would take the first input of `--tile a.jpg` for the size of the tiles.
+        """
+        optional = {name: action for action in self._actions if action.nargs == "?" for name in action.option_strings}
+        for index, word in enumerate(words[:-1]):
+            if word == "--":
+                break
+            if word in optional and not _accepts(optional[word].type, words[index + 1]):
+                words[index] = f"{word}={optional[word].const}"
+        return words
 
     def format_full_help(self) -> str:
         """The help with every option."""
@@ -69,6 +83,14 @@ class CommandParser(argparse.ArgumentParser):
         """The usage without the advanced options."""
         with _Hidden(self):
             return super().format_usage()
+
+
+def _accepts(kind: Any, word: str) -> bool:
+    try:
+        kind(word)
+    except argparse.ArgumentTypeError:
+        return False
+    return True
 
 
 class _Hidden:

@@ -43,12 +43,19 @@ from .sharing import ProcessorSharingMixin
 
 logger = logging.getLogger(__name__)
 
-# See `TCMImageProcessor.reduction_warning`.
+# See `TCMImageProcessor.reduction_warning`. Longer ones, as panoramas and receipts, have no large text instead.
 LONG_PICTURE = 4
-MIN_SCALE_OF_LONG_PICTURES = 1 / 3
+MIN_SCALE = 1 / 2
+READABLE_HEIGHT = 8  # pixels
 
 
 _LOGGED_SIZES: set = set()
+# Attributes of an image processor that are not saved.
+_NO_SETTINGS = ("config_source", "has_warned_of_reduction")
+
+
+def _is_long(height: int, width: int) -> bool:
+    return max(height, width) > LONG_PICTURE * min(height, width)
 
 
 def _log_size_once(before, after, size, do_upscale) -> None:
@@ -192,6 +199,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     target_settings = None
     #: Where the configuration of its model is: directory or Hub id, and arguments for the Hub.
     config_source: tuple[str, dict[str, Any]] | None = None
+    has_warned_of_reduction = False
 
     def __init__(self, **kwargs):
         check_backend(kwargs.pop("backend", None), kwargs.pop("use_fast", None))
@@ -242,7 +250,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings, as they are saved."""
-        return {key: value for key, value in super().to_dict().items() if key != "config_source"}
+        return {key: value for key, value in super().to_dict().items() if key not in _NO_SETTINGS}
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
@@ -356,10 +364,9 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
 
     def reduction_warning(self, height: int, width: int, size: dict[str, int] | None = None) -> str | None:
         """
-        Tells when a long image is reduced so much that its text most likely gets lost.
+        Tells when an image is reduced so much that its small text gets lost: detectors need about 8 pixels of height.
 
-        That is when it is more than 4 times as long as wide and less than a third of it is left: text of 24 pixels is
-        lower than 8 then, less than detectors can read. Images of other shapes have larger text when they are larger.
+        That is when less than half of its height and width is left, so that text of 16 pixels is lower than 8 then.
 
         Args:
             height, width, size: see [`~TCMImageProcessor.get_resized_size`].
@@ -369,13 +376,26 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         """
         new_height, new_width = self.get_resized_size(height, width, size)
         scale = min(new_height / height, new_width / width)
-        if scale >= MIN_SCALE_OF_LONG_PICTURES or max(height, width) <= LONG_PICTURE * min(height, width):
+        if scale >= MIN_SCALE:
             return None
         return (
             f"{width} x {height} pixels (width x height) are reduced to {new_width} x {new_height} to fit "
-            f"size={dict(self.size if size is None else size)}, and text lower than {math.ceil(8 / scale)} pixels most likely "
-            "gets lost; cut the image into pieces, or pass a larger longest_edge (--size SHORTEST,LONGEST)"
+            f"size={dict(self.size if size is None else size)}, and text lower than {math.ceil(READABLE_HEIGHT / scale)} pixels "
+            "most likely gets lost; pass tile=True (--tile) to read the image in tiles at full resolution, or a larger size "
+            "(--size SHORTEST,LONGEST)"
         )
+
+    def _warn_of_reduction(self, name: str, image_size: tuple[int, int], size) -> None:
+        """Logs [`~TCMImageProcessor.reduction_warning`]; of images that are not long, of which a folder may be full, once."""
+        warning = self.reduction_warning(*image_size, size)
+        if warning is None:
+            return
+        if not _is_long(*image_size):
+            if self.has_warned_of_reduction:
+                return
+            self.has_warned_of_reduction = True
+            warning += "; other images like it get no message"
+        logger.warning("%s: %s", name, warning)
 
     def _validate_preprocess_kwargs(  # type: ignore[override]  # by name
         self, do_center_crop=None, size_divisor=None, **kwargs
@@ -457,8 +477,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             height, width = self.get_resized_size(*original_size, size, do_upscale, settings["max_upscale"])
             check_resized_pixels(image.size, (width, height), max_pixels, name)
             _log_size_once(image.size, (width, height), size, do_upscale)
-            if warning := self.reduction_warning(*original_size, size):
-                logger.warning("%s: %s", name, warning)
+            self._warn_of_reduction(name, original_size, size)
             if (width, height) != image.size:
                 image = resize(image, (width, height), settings["resample"], settings["resize_backend"])
         return _Picture(np.atleast_3d(np.asarray(image)), unit_range, original_size)

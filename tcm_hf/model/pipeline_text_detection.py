@@ -16,18 +16,26 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
+from .polygons import bounding_box, outline_in_shape
+from .polygons import reading_order as sort_in_reading_order
 from .post_processing import describe_texts
 from .sharing import SharingMixin
+from .tiling import Tile, check_tile, merge_tiles, tile_grid
 
 
 _UNSET = object()
+# Tiles that go through the network together: accelerators need several to be busy, processors only lose time with them.
+_TILES_AT_ONCE = {"cpu": 1}
+_TILES_AT_ONCE_ELSEWHERE = 4
 
 
 @dataclass(slots=True)
@@ -36,6 +44,15 @@ class _Numbered:
 
     index: int | None
     source: Any
+
+
+@dataclass(slots=True)
+class _TiledImage:
+    """An image whose tiles are cut, prepared, and decoded one after another, so that memory is that of a few tiles."""
+
+    image: Any
+    tiles: list[Tile]
+    arguments: dict[str, Any]  # of the image processor
 
 
 def _numbered(sources: Iterable) -> Iterator[_Numbered]:
@@ -89,7 +106,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         return getattr(self.model, "card_source", None)
 
     def _sanitize_parameters(
-        self, timeout=_UNSET, max_pixels=None, size=None, do_upscale=None, reading_order=None, **decoding
+        self, timeout=_UNSET, max_pixels=None, size=None, do_upscale=None, reading_order=None, tile=None, **decoding
     ):
         if self.image_processor is None:
             raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
@@ -97,13 +114,17 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         postprocess_params = {"reading_order": reading_order, **decoding}
         # Unknown names and wrong values are reported here, before any image is read.
         self.image_processor.decoding_arguments(**decoding)
+        if tile is not None:
+            preprocess_params["tile"] = check_tile(tile)
+            if preprocess_params["tile"] and size is not None:
+                raise ValueError("tiles have the image's own resolution: pass either tile or size, not both")
         given = [
             {key: value for key, value in params.items() if value is not None}
-            for params in (preprocess_params, postprocess_params)
+            for params in (preprocess_params, postprocess_params, decoding)
         ]
         if timeout is not _UNSET:  # `None` has a meaning of its own: no limit
             given[0]["timeout"] = timeout
-        return given[0], {}, given[1]
+        return given[0], given[2], given[1]
 
     def __call__(  # type: ignore[override]  # nothing else comes by position
         self, inputs: Any, **kwargs
@@ -124,6 +145,11 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                 Whether to sort the texts as they are read.
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
                 Size that images are resized to for detection, see [`TCMImageProcessor`].
+            tile (`bool`, `int` or `tuple[int, int]`, *optional*, defaults to `False`):
+                Whether to cut images into overlapping tiles that keep their full resolution, for small text in large images;
+                memory is that of a tile, beside the image itself. `True` cuts images that would be reduced, into
+                the largest square tiles that are not; `(height, width)` in pixels cuts all that are larger. Regions that
+                seams cut are joined, see [`~tiling.merge_tiles`]. Not together with `size`.
             timeout (`float`, *optional*, defaults to 60.0):
                 Seconds that the download of one image may take in all, `None` for no limit.
             max_pixels (`int`, *optional*, defaults to that of the image processor, 50331648):
@@ -171,10 +197,15 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         if hasattr(self.model.config, "custom_pipelines"):
             del self.model.config.custom_pipelines
 
-    def preprocess(self, inputs, timeout=60.0, max_pixels=None, **size_arguments) -> dict[str, Any]:  # type: ignore[override]  # by name
+    def preprocess(  # type: ignore[override]  # by name
+        self, inputs, timeout=60.0, max_pixels=None, tile=False, **size_arguments
+    ) -> dict[str, Any]:
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
         max_pixels = self.image_processor.max_pixels if max_pixels is None else max_pixels
         image = load_rgb_image(picture.source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
+        if tile:
+            arguments = {**size_arguments, "max_pixels": max_pixels}
+            return {"target_sizes": [(image.height, image.width)], "tiled": [self._cut(image, tile, arguments)]}
         # Without padding, which depends on the other images of the batch; the model itself needs none.
         features = self.image_processor(image, do_pad=False, max_pixels=max_pixels, **size_arguments)
         # Lists, because transformers' collate function can only concatenate tensors of one size.
@@ -183,9 +214,60 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             "target_sizes": [(image.height, image.width)],
         }
 
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]  # no parameters
+    def _cut(self, image, tile: tuple[int, int] | bool, arguments: dict[str, Any]) -> _TiledImage:
+        """The tiles of an image, and what the image processor is to do with each."""
+        height, width = image.height, image.width
+        limits = dict(arguments.get("size") or self.image_processor.size)
+        resized_size = partial(
+            self.image_processor.get_resized_size, size=limits, do_upscale=arguments.get("do_upscale")
+        )
+        resized = resized_size(height, width)
+        reduced = resized[0] < height or resized[1] < width
+        if isinstance(tile, bool):
+            tile = (min(*limits.values(), height), min(*limits.values(), width)) if reduced else (height, width)
+        tiles = tile_grid(height, width, tile)
+        if len(tiles) > 1 or reduced:
+            # All have one size, in which the image processor may enlarge them, but not reduce or stretch them.
+            left, top, right, bottom = tiles[0].box
+            size = resized_size(bottom - top, right - left)
+            if set(limits) == {"height", "width"} or size[0] < bottom - top or size[1] < right - left:
+                size = (bottom - top, right - left)
+            arguments = {**arguments, "size": dict(zip(("height", "width"), size))}
+        return _TiledImage(image, tiles, arguments)
+
+    def _forward(self, model_inputs: dict[str, Any], **decoding) -> dict[str, Any]:  # type: ignore[override]  # by name
         if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per image
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
+        if "tiled" in model_inputs:
+            found = [self._detect_in_tiles(tiled, decoding) for tiled in model_inputs["tiled"]]
+            return {"target_sizes": torch.tensor(model_inputs["target_sizes"]), "regions": found}
+        return self._forward_batch(model_inputs)
+
+    def _detect_in_tiles(self, tiled: _TiledImage, decoding: dict[str, Any]) -> tuple[list, list]:
+        """The polygons and scores of an image, from its tiles."""
+        # Tiles give whole outlines: only those can be joined.
+        shape = {"shape": "polygon"} if "shape" in self.image_processor.decoding_arguments() else {}
+        at_once = _TILES_AT_ONCE.get(self.device.type, _TILES_AT_ONCE_ELSEWHERE)
+        regions = []
+        for start in range(0, len(tiled.tiles), at_once):
+            parts = [tiled.image.crop(tile.box) for tile in tiled.tiles[start : start + at_once]]
+            features = self.image_processor(parts, do_pad=False, **tiled.arguments)
+            outputs = self._forward_batch(
+                {
+                    "pixel_values": [
+                        torch.from_numpy(pixels).to(self.device, self.dtype) for pixels in features["pixel_values"]
+                    ],
+                    "target_sizes": [(part.height, part.width) for part in parts],
+                }
+            )
+            results = self.image_processor.post_process_text_detection(
+                _as_outputs(outputs), outputs["target_sizes"], **{**decoding, **shape}
+            )
+            regions += [(result["polygons"], result["scores"].tolist()) for result in results]
+        polygons, scores = merge_tiles(tiled.tiles, regions, tiled.image.height, tiled.image.width)
+        return polygons, scores.tolist()
+
+    def _forward_batch(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         pictures = model_inputs["pixel_values"]
         pixel_values, pixel_mask = _batch(pictures)
         outputs = self.model(pixel_values=pixel_values, pixel_mask=pixel_mask)
@@ -200,15 +282,31 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters) -> list[dict[str, Any]]:
         (height, width), *_ = model_outputs["target_sizes"].tolist()
-        levels = tuple(value for key, value in model_outputs.items() if key.startswith("logits_"))
-        outputs = {
-            "logits": levels if len(levels) > 1 else levels[0],
-            "image_sizes": model_outputs["image_sizes"],
-        }
-        result = self.image_processor.post_process_text_detection(
-            outputs, model_outputs["target_sizes"], **parameters
-        )[0]
+        if "regions" in model_outputs:
+            regions = model_outputs["regions"]
+            # A batch was taken apart already.
+            polygons, scores = regions[0] if isinstance(regions, list) else regions
+            arguments = {key: value for key, value in parameters.items() if key != "reading_order"}
+            shape = self.image_processor.decoding_arguments(**arguments).get("shape", "polygon")
+            polygons = [outline_in_shape(polygon, shape).clip(0, (width, height)) for polygon in polygons]
+            order = sort_in_reading_order(polygons) if parameters.get("reading_order") else range(len(polygons))
+            result = {
+                "polygons": [polygons[i] for i in order],
+                "scores": np.array([scores[i] for i in order]),
+                "labels": np.zeros(len(polygons), dtype=np.int64),
+                "boxes": np.array([bounding_box(polygons[i]) for i in order]),
+            }
+        else:
+            result = self.image_processor.post_process_text_detection(
+                _as_outputs(model_outputs), model_outputs["target_sizes"], **parameters
+            )[0]
         return describe_texts(result, (height, width), self.model.config.id2label)
+
+
+def _as_outputs(model_outputs: dict[str, Any]) -> dict[str, Any]:
+    """What post-processing takes, from what the pipeline carries along."""
+    levels = tuple(value for key, value in model_outputs.items() if key.startswith("logits_"))
+    return {"logits": levels if len(levels) > 1 else levels[0], "image_sizes": model_outputs["image_sizes"]}
 
 
 def _batch(pictures: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
