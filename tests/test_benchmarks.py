@@ -107,3 +107,17 @@ def test_peers_are_measured_by_one_rule(photos, monkeypatch, capsys, tmp_path):
     # The line overlaps neither word by more than half (40 and 36 of its 80 pixels).
     assert rows["lines"]["recall"] == 0
     assert rows["words"]["recall_by_height"] == {"16-32": [1.0, 2]}
+
+
+def test_rendered_counts_found_words_and_false_regions(monkeypatch, tmp_path, capsys):
+    module = load("rendered")
+    region = {"score": 0.9, "polygon": [[0, 0], [4, 0], [4, 4], [0, 4]]}
+    monkeypatch.setattr(module, "pipeline", lambda task, model: lambda image, **settings: [region, region])
+    arguments = ["rendered.py", "--kinds", "documents", "bent words", "--images", "2", "--text_free", "3"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--size", "160", "240", "--output", str(tmp_path / "out.json")])
+    module.main()
+    kinds = json.loads((tmp_path / "out.json").read_text())["kinds"]
+    assert set(kinds) == {"documents", "bent words", "without text"}
+    assert kinds["documents"]["tcm-small"]["words"] > 0 and kinds["documents"]["tcm-small"]["recall"] == 0
+    assert kinds["without text"]["tcm-small"] == {"regions an image": 2}
+    assert "documents | tcm-small" in capsys.readouterr().out
