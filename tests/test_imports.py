@@ -29,7 +29,7 @@ TRAVELLING_ENTRIES = (
 WINGS = (
     ("_version.py", "output_files.py", "output_folders.py", "checkpoints/", "model/"),
     ("registration.py",),
-    ("targets/", "visualization.py"),
+    ("targets/", "visualization.py", "outputs/"),
     ("conversion/", "data/", "metrics/"),
     ("training/",),
     ("commands/",),

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import DEFAULT
-from ..output_files import check_output_file
 from .arguments import positive, positive_int
 from .drawing_writer import DrawingWriter
 from .errors import UsageError, one_line
+from .format_writer import add_format_options, build_result_writer, build_side_writers, check_place
 from .loading import add_model_options, load_pipeline
 from .parser import advanced
 from .result_writer import DetectionWriter, ResultWriteError, ResultWriter
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
     )
+    add_format_options(add)
     add("--draw", type=Path, metavar="DIR", help="write images with the texts drawn on them here")
     advanced(add("--show-scores", action="store_true", help="write the scores on these drawings"))
     add("--reading-order", action="store_true", help="sort the texts as they are read")
@@ -142,10 +143,10 @@ def run(arguments: argparse.Namespace) -> int:
         if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
             raise UsageError(f"--output {str(arguments.output)!r} is one of the images; name another file")
         try:
-            check_output_file(arguments.output)
+            check_place(arguments)
         except OSError as error:
             raise UsageError(str(error)) from error
-    writer = ResultWriter(arguments.output)
+    writer = build_result_writer(arguments, inputs)
     try:
         with opened(build_writers(arguments, inputs, writer)) as writers:
             return _detect_all(load_pipeline(arguments), inputs, writers, arguments)
@@ -171,7 +172,7 @@ def build_writers(
     writers: list[DetectionWriter] = []
     if arguments.draw:
         writers.append(DrawingWriter(arguments.draw, inputs, arguments.show_scores))
-    return [*writers, results]
+    return [*writers, *build_side_writers(arguments, inputs), results]
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ..output_files import exclusive, make_output_folder
+from ..outputs.names import entry_stem
 from .errors import UsageError, one_line
-from .result_writer import entry_stem
 
 
 class DrawingWriter:

@@ -79,23 +79,6 @@ class DetectionWriter(Protocol):
         """Completes what was written, and gives back locks."""
 
 
-def entry_stem(entry: dict[str, Any]) -> str:
-    """
-    A name for files that are made of an entry, such as `scan_page_3` or `clip_frame_120`: never a path.
-
-    Args:
-        entry (`dict`): see [`DetectionWriter`].
-    """
-    name = str(entry["image"])
-    if name.startswith(("http://", "https://")):
-        name = name.split("?")[0]
-    if "member" in entry:
-        name = str(entry["member"])
-    stem = "stdin" if name == "-" else Path(name.replace("\0", "")).stem
-    facts = [f"_{fact}_{entry[fact]}" for fact in ("page", "row", "frame") if fact in entry]
-    return (stem.strip(".") or "image") + "".join(facts)
-
-
 class ResultWriter:
     """
     Writes a JSON list or, where the name ends in `.jsonl`, JSON Lines: an entry on each line.
@@ -158,16 +141,7 @@ class ResultWriter:
             ResultWriteError: if it cannot be written; the file is then as it was before.
             BrokenPipeError: if the reader of a pipe has gone.
         """
-        # Readable where it is a file; in ASCII for terminals of any encoding and for names that are no UTF-8.
-        text = json.dumps(entry, ensure_ascii=self.output is None)
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError:
-            data = json.dumps(entry).encode("ascii")
-        if self.lines:
-            data += b"\n"
-        else:
-            data = (b",\n" if self.count else b"[\n") + data
+        data = self.encode(entry, image)
         with uninterrupted():
             try:
                 if self.count == 0 and self._place is not None:
@@ -182,6 +156,21 @@ class ResultWriter:
                 where = "stdout" if self.output is None else repr(str(self.output))
                 raise ResultWriteError(f"cannot write to {where} ({error.strerror or error})") from error
             self.count += 1
+
+    @property
+    def closing(self) -> bytes:
+        """What stands behind the last entry."""
+        return b"" if self.lines else _CLOSING
+
+    def encode(self, entry: dict[str, Any], image: Any = None) -> bytes:
+        """The bytes of an entry, with what stands before it."""
+        # Readable where it is a file; in ASCII for terminals of any encoding and for names that are no UTF-8.
+        text = json.dumps(entry, ensure_ascii=self.output is None)
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError:
+            data = json.dumps(entry).encode("ascii")
+        return data + b"\n" if self.lines else (b",\n" if self.count else b"[\n") + data
 
     def _start_file(self, place: str, data: bytes) -> None:
         folder, name = os.path.split(place)
@@ -225,7 +214,7 @@ class ResultWriter:
             _write_all(self._descriptor, data)
             self._broken = False
             return
-        closing = b"" if self.lines else _CLOSING
+        closing = self.closing
         try:
             os.lseek(self._descriptor, self._end, os.SEEK_SET)
             _write_all(self._descriptor, data + closing)
@@ -239,13 +228,13 @@ class ResultWriter:
         self._end += len(data)
 
     def _close(self) -> None:
-        if self.count and not (self.lines or self._rewritable or self._broken):
+        if self.count and not (self._rewritable or self._broken):
             with suppress(OSError):
                 if self._descriptor is None:
-                    sys.stdout.write(_CLOSING.decode())
+                    sys.stdout.write(self.closing.decode())
                     sys.stdout.flush()
                 else:
-                    _write_all(self._descriptor, _CLOSING)
+                    _write_all(self._descriptor, self.closing)
         if self._owned and self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)
