@@ -55,7 +55,7 @@ def add_model_arguments(parser):
     parser.add_argument(
         "--unclip_ratio", type=float, help="how far regions grow back; defaults to the checkpoint's own"
     )
-    parser.add_argument("--shape", default="quad", choices=("polygon", "quad", "box"))
+    parser.add_argument("--shape", default="quad", choices=("auto", "polygon", "quad", "box"))
     parser.add_argument("--allow_outside", action="store_true", help="open images outside of the data set's folder")
     parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16")
     parser.add_argument("--sweep", action="store_true", help="print a table of score thresholds instead")

@@ -80,8 +80,8 @@ def test_whole_pixels_move_no_edge_far(seed):
     blocks = [(*generator.integers(5, 70, 2), 0, 0, 0.9) for _ in range(3)]
     blocks = [(x, y, x + generator.integers(4, 80), y + generator.integers(4, 24), p) for x, y, _, _, p in blocks]
     probabilities = block_map(*blocks)
-    exact, _ = decode_db(probabilities, epsilon_ratio=0)
-    whole, _ = decode_db(probabilities, epsilon_ratio=0, whole_pixels=True)
+    exact, _ = decode_db(probabilities, epsilon_ratio=0, shape="polygon")
+    whole, _ = decode_db(probabilities, epsilon_ratio=0, whole_pixels=True, shape="polygon")
     assert len(exact) == len(whole) > 0
     for polygon in whole:
         assert np.array_equal(polygon, np.rint(polygon)) and signed_area(polygon) > 0
@@ -101,7 +101,7 @@ def test_one_block():
     assert np.allclose(polygons[0], expected, atol=1e-4)
     assert len(polygons) == 1 and polygons[0].dtype == np.float32
     assert scores == pytest.approx([0.8]) and scores.dtype == np.float32
-    (rounded,), _ = decode_db(block_map((40, 30, 100, 40, 0.8)))
+    (rounded,), _ = decode_db(block_map((40, 30, 100, 40, 0.8)), shape="polygon")
     exact = shapely.box(40, 30, 100, 40).buffer(distance, quad_segs=64)
     # Corners are simplified to a quarter of a pixel.
     assert polygon_iou(rounded, shapely.get_coordinates(exact.exterior)[:-1]) > 0.99
@@ -170,8 +170,8 @@ def test_unclip_ratio_zero_returns_the_contour():
 def test_raw_contour(epsilon_ratio):
     image = np.zeros((200, 200), dtype=np.uint8)
     cv2.circle(image, (100, 100), 60, 1, -1)
-    (raw,), _ = decode_db(image, epsilon_ratio=epsilon_ratio, unclip_ratio=0.0)
-    (simple,), _ = decode_db(image, epsilon_ratio=0.02, unclip_ratio=0.0)
+    (raw,), _ = decode_db(image, epsilon_ratio=epsilon_ratio, unclip_ratio=0.0, shape="polygon")
+    (simple,), _ = decode_db(image, epsilon_ratio=0.02, unclip_ratio=0.0, shape="polygon")
     assert len(simple) < 20 < len(raw)
     assert np.abs(np.linalg.norm(raw - 100, axis=1) - 60).max() < 1
 
@@ -265,6 +265,7 @@ def test_seeds_share_out_regions_of_any_shape(random_seed, seed_gap):
     noise = cv2.GaussianBlur(np.random.default_rng(random_seed).random((90, 120), dtype=np.float32), (0, 0), 3)
     probabilities = (noise - noise.min()) / (noise.max() - noise.min())
     raw = {"mask_threshold": 0.4, "score_threshold": 0.0, "epsilon_ratio": 0.0, "unclip_ratio": 0.0, "min_size": 0.0}
+    raw["shape"] = "polygon"
     whole, _ = decode_db(probabilities, **raw)
     parts, _ = decode_db(probabilities, seed_threshold=0.6, seed_share=0.1, seed_gap=seed_gap, **raw)
     assert len(parts) >= len(whole)
@@ -308,7 +309,7 @@ def test_pixels_go_to_the_nearest_seed(random_seed):
         seeds[y : y + size[1], x : x + size[0]] = 1
     probabilities[seeds == 1] = 0.9
     count, labels = cv2.connectedComponents(seeds)
-    raw = {"score_threshold": 0.0, "unclip_ratio": 0.0, "epsilon_ratio": 0.0, "min_size": 0.0}
+    raw = {"score_threshold": 0.0, "unclip_ratio": 0.0, "epsilon_ratio": 0.0, "min_size": 0.0, "shape": "polygon"}
     parts, _ = decode_db(probabilities, seed_threshold=0.7, seed_share=0.0, seed_gap=0.0, **raw)
     assert len(parts) == count - 1
     pixels = np.stack(np.mgrid[:48, :64], axis=-1).reshape(-1, 1, 2)

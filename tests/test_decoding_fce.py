@@ -92,6 +92,7 @@ def test_agrees_with_the_published_post_processing(name, setting, whole_pixels):
         nms_threshold=config["nms_thr"],
         num_points=config["num_reconstr_points"],
         whole_pixels=whole_pixels,
+        shape="polygon",
     )
     assert len(polygons) == len(scores) == len(reference["boundaries"])
     taken = set()
@@ -116,7 +117,7 @@ def test_targets_decode_to_their_polygons():
         ellipse(500, 100, 90, 40, 30),
         band(np.array([320.0, 560.0]), 200, 270, 200, 340),
     ]
-    found, scores = decode_fce(maps_of(polygons, 640, 640), whole_pixels=False)
+    found, scores = decode_fce(maps_of(polygons, 640, 640), whole_pixels=False, shape="polygon")
     assert len(found) == len(polygons) and scores.min() > 0.9
     for polygon in polygons:
         ious = [polygon_iou(polygon, other) for other in found]
@@ -140,12 +141,12 @@ def test_neighbours_on_all_levels_stay_apart():
 def test_one_cell_tells_a_circle():
     levels = empty_maps(256, 256)
     put(levels, 1, 5, 7, {0: 16 + 8j, 1: 40})
-    polygons, scores = decode_fce(levels, alpha=2.0, beta=3.0, num_points=36, whole_pixels=False)
+    polygons, scores = decode_fce(levels, alpha=2.0, beta=3.0, num_points=36, whole_pixels=False, shape="polygon")
     assert len(polygons) == 1 and polygons[0].shape == (36, 2) and polygons[0].dtype == np.float32
     center = np.array([7 * 16 + 16, 5 * 16 + 8])
     assert np.allclose(np.linalg.norm(polygons[0] - center, axis=1), 40, atol=1e-3)
     assert scores.dtype == np.float32 and scores[0] == pytest.approx((1 / (1 + np.exp(-10.0))) ** 5, rel=1e-6)
-    cut, _ = decode_fce(levels, num_points=36)
+    cut, _ = decode_fce(levels, num_points=36, shape="polygon")
     assert np.array_equal(cut[0], np.trunc(cut[0])) and polygon_iou(cut[0], polygons[0]) > 0.97
 
 
@@ -224,7 +225,7 @@ def test_contours_that_cross_themselves_become_valid():
 
 def test_shapes():
     levels = maps_of([np.array([[60.0, 90], [220, 40], [235, 88], [75, 138]])], 640, 640)
-    (polygon,), _ = decode_fce(levels)
+    (polygon,), _ = decode_fce(levels, shape="polygon")
     (rectangle,), _ = decode_fce(levels, shape="quad")
     (box,), _ = decode_fce(levels, shape="box")
     assert polygon.shape == (50, 2) and rectangle.shape == box.shape == (4, 2)

@@ -340,7 +340,7 @@ def expanded(box, ratio=1.5):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", ["polygon", "quad", "box"])
+@pytest.mark.parametrize("shape", ["auto", "polygon", "quad", "box"])
 def test_known_text(shape, dtype):
     box = (20, 24, 50, 34)
     outputs = outputs_with(box, shape=(64, 128), image_sizes=[[50, 100]], dtype=dtype)

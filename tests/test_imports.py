@@ -51,6 +51,7 @@ LAYERS = (
         "modeling_outputs.py",
         "modeling_clip_tower.py",
         "losses.py",
+        "outlines.py",
         "polygons.py",
         "image_loading.py",
         "image_arrays.py",
@@ -161,6 +162,7 @@ def test_modeling_has_no_pictures_and_no_files(name):
 
 WITHOUT_TORCH = (
     "model/decoding_",
+    "model/outlines",
     "model/polygons",
     "model/post_processing",
     "model/image_arrays",

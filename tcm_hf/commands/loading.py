@@ -52,7 +52,12 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
     )
     detecting = parser.add_argument_group("detecting")
     add = detecting.add_argument
-    add("--shape", choices=("polygon", "quad", "box"), help="shape of the texts (default: the model's)")
+    add(
+        "--shape",
+        choices=("auto", "polygon", "quad", "box"),
+        help="auto (4 corners, or the edges of bent text), polygon (raw contour), quad (rotated box) or box (default: the "
+        "model's)",
+    )
     add("--threshold", type=fraction, help="lowest score, 0 to 1 (default: the model's)")
     either = detecting.add_mutually_exclusive_group().add_argument
     either(

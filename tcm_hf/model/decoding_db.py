@@ -16,12 +16,11 @@
 import numpy as np
 
 from .detector_registry import Decoder
+from .outlines import check_shape, outline_in_shape
 from .polygons import (
     ROUND_JOIN_SEGMENTS,
     check_settings,
-    check_shape,
     offset_in_whole_pixels,
-    outline_in_shape,
     polygon_area,
     polygon_perimeter,
     valid_geometry,
@@ -169,7 +168,7 @@ def decode_db(
     seed_threshold: float | None = None,
     seed_share: float = 0.15,
     seed_gap: float = 0.6,
-    shape: str = "polygon",
+    shape: str = "auto",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
     Turns the probability map of the DB detector into text regions.
@@ -203,8 +202,9 @@ def decode_db(
             `seed_threshold` is no seed.
         seed_gap (`float`, *optional*, defaults to 0.6): Parts that are not farther from each other than this many
             thicknesses of the region, at its thickest, are one seed: letters of a word are closer than words.
-        shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
-            or `"box"` (upright rectangle).
+        shape (`str`, *optional*, defaults to `"auto"`): `"auto"` (four corners, or the edges of a bent text, see
+            [`~outlines.neat_outline`]), `"polygon"` (the contour), `"quad"` (minimum-area rectangle at any angle) or
+            `"box"` (upright rectangle).
 
     Returns:
         `tuple[list[np.ndarray], np.ndarray]`: float32 polygons of shape `(n, 2)` in pixels of the map, clockwise from

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from .detector_registry import Decoder
-from .polygons import check_settings, check_shape, outline_in_shape, warn_of_limit
+from .outlines import check_shape, outline_in_shape
+from .polygons import check_settings, warn_of_limit
 
 
 try:
@@ -189,7 +190,7 @@ def decode_fce(
     num_points: int = 50,
     max_candidates: int = 10000,
     whole_pixels: bool = True,
-    shape: str = "polygon",
+    shape: str = "auto",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
     Turns the maps of the FCE detector into text regions.
@@ -211,8 +212,9 @@ def decode_fce(
             there are more.
         whole_pixels (`bool`, *optional*, defaults to `True`): Whether to cut off the decimals of the coordinates, as the
             post-processing of the released models does. `False` is half a pixel more exact, which small text may need.
-        shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
-            or `"box"` (upright rectangle).
+        shape (`str`, *optional*, defaults to `"auto"`): `"auto"` (four corners, or the edges of a bent text, see
+            [`~outlines.neat_outline`]), `"polygon"` (the contour), `"quad"` (minimum-area rectangle at any angle) or
+            `"box"` (upright rectangle).
 
     Returns:
         `tuple[list[np.ndarray], np.ndarray]`: float32 polygons of shape `(n, 2)` in pixels of the model's input,

@@ -16,7 +16,8 @@
 import numpy as np
 
 from .detector_registry import Decoder
-from .polygons import check_settings, check_shape, outline_in_shape, polygon_area, repair_polygon, warn_of_limit
+from .outlines import check_shape, outline_in_shape
+from .polygons import check_settings, polygon_area, repair_polygon, warn_of_limit
 
 
 try:
@@ -120,7 +121,7 @@ def decode_pan(
     max_distance: float = 0.85,
     min_area: int = 16,
     max_candidates: int = 10000,
-    shape: str = "polygon",
+    shape: str = "auto",
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """
     Turns the maps of the PAN detector into text regions.
@@ -138,8 +139,9 @@ def decode_pan(
         min_area (`int`, *optional*, defaults to 16): Regions with fewer pixels of the map are dropped.
         max_candidates (`int`, *optional*, defaults to 10000): At most this many regions, the largest; a warning tells
             when there are more.
-        shape (`str`, *optional*, defaults to `"polygon"`): `"polygon"`, `"quad"` (minimum-area rectangle at any angle)
-            or `"box"` (upright rectangle).
+        shape (`str`, *optional*, defaults to `"auto"`): `"auto"` (four corners, or the edges of a bent text, see
+            [`~outlines.neat_outline`]), `"polygon"` (the contour), `"quad"` (minimum-area rectangle at any angle) or
+            `"box"` (upright rectangle).
 
     Returns:
         `tuple[list[np.ndarray], np.ndarray]`: float32 polygons of shape `(n, 2)` in pixels of the map, clockwise from

@@ -563,9 +563,12 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             epsilon_ratio (`float`, *optional*):
                 Tolerance of the contour's simplification, as a fraction of its length.
             shape (`str`, *optional*):
-                `"polygon"`, `"quad"` (four corners) or `"box"` (upright rectangles). A quad is the smallest rotated
-                rectangle around the text; where it reaches over the border of the image, each corner outside is
-                moved onto the border by itself, so that four corners remain, though not those of a rectangle.
+                `"auto"` (the default of all detectors), `"polygon"`, `"quad"` (four corners) or `"box"` (upright
+                rectangles). With `"auto"` a straight text is a quadrilateral of its contour's area, and a bent one its
+                upper edge and then its lower one from the reading start, in an even number of points, at most 16; see
+                [`~outlines.neat_outline`]. A polygon is the raw contour. A quad is the smallest rotated rectangle around
+                the text; where it reaches over the border of the image, each corner outside is moved onto the border by
+                itself, so that four corners remain, though not those of a rectangle.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
             detector_arguments:

@@ -25,7 +25,8 @@ from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
 from .image_loading import load_rgb_image
-from .polygons import bounding_box, outline_in_shape
+from .outlines import outline_in_image
+from .polygons import bounding_box
 from .polygons import reading_order as sort_in_reading_order
 from .post_processing import describe_texts
 from .sharing import SharingMixin
@@ -140,7 +141,8 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                 - many images: a list, a tuple, an array or tensor with a batch dimension, a generator, a column of a
                   `datasets.Dataset`, or a `KeyDataset`. Sizes and kinds may be mixed.
             threshold, mask_threshold, unclip_ratio, min_size, max_candidates, epsilon_ratio, shape (*optional*):
-                see [`TCMImageProcessor.post_process_text_detection`]; `shape` is `"polygon"`, `"quad"` or `"box"`.
+                see [`TCMImageProcessor.post_process_text_detection`]; `shape` is `"auto"`, `"polygon"`, `"quad"` or
+                `"box"`.
             reading_order (`bool`, *optional*, defaults to `False`):
                 Whether to sort the texts as they are read.
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
@@ -161,7 +163,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             For one image a list of its texts; for a list, a tuple or an array a list of such lists; for a generator
             or a dataset an iterator of such lists. Each text is a `dict` with `score` (`float`), `label` (`str`), `box`
             (`dict` of the integers `xmin`, `ymin`, `xmax`, `ymax`: the smallest that hold the polygon) and `polygon`
-            (list of `[x, y]` floats, clockwise from the top left), in pixels of the upright image and inside of it.
+            (list of `[x, y]` floats, clockwise from the reading start), in pixels of the upright image and inside of it.
 
         Raises:
             ValueError, OSError: if an image cannot be read, see [`~image_loading.load_rgb_image`]. The message names its
@@ -288,7 +290,7 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             polygons, scores = regions[0] if isinstance(regions, list) else regions
             arguments = {key: value for key, value in parameters.items() if key != "reading_order"}
             shape = self.image_processor.decoding_arguments(**arguments).get("shape", "polygon")
-            polygons = [outline_in_shape(polygon, shape).clip(0, (width, height)) for polygon in polygons]
+            polygons = [outline_in_image(polygon, shape, width, height) for polygon in polygons]
             order = sort_in_reading_order(polygons) if parameters.get("reading_order") else range(len(polygons))
             result = {
                 "polygons": [polygons[i] for i in order],

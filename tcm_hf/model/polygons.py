@@ -32,9 +32,6 @@ ROUND_JOIN_SEGMENTS = 8
 # Of annotations, in pixels: no image is that large, and lines that are sampled over more would take all memory.
 MAX_COORDINATE = 10_000_000
 
-# Shapes in which decoders describe a text.
-SHAPES = ("polygon", "quad", "box")
-
 
 def as_polygon(points, max_coordinate: float | None = None) -> np.ndarray:
     """
@@ -223,11 +220,20 @@ def polygon_iou(a, b) -> float:
     return min(float(intersection / union), 1.0) if union > 0 else 0.0
 
 
-def _start_at_top_left(quad: np.ndarray) -> np.ndarray:
-    """Rotates the order of a clockwise quad so that its points lie closest to those of its bounding box."""
-    xmin, ymin, xmax, ymax = bounding_box(quad)
-    corners = ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax))
+def start_at_top_left(quad: np.ndarray) -> np.ndarray:
+    """
+    Rotates the order of a clockwise quad so that its points lie closest to those of its bounding box.
+
+    Args:
+        quad (`np.ndarray` of shape `(4, 2)`): Corners in pixels.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(4, 2)`.
+    """
     points = quad.tolist()  # four points are quicker as plain numbers
+    x, y = zip(*points)
+    xmin, ymin, xmax, ymax = min(x), min(y), max(x), max(y)
+    corners = ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax))
 
     def cost(shift: int) -> tuple[float, float, float]:
         moved = points[shift:] + points[:shift]
@@ -267,7 +273,7 @@ def minimum_area_quad(polygon) -> np.ndarray:
     best = int(np.argmin((u1 - u0) * (v1 - v0)))
     u0, u1, v0, v1 = u0[best], u1[best], v0[best], v1[best]
     sides = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
-    return _start_at_top_left(hull[0] + sides @ np.stack([along[best], across[best]]))
+    return start_at_top_left(hull[0] + sides @ np.stack([along[best], across[best]]))
 
 
 def warn_of_limit(max_candidates: int) -> None:
@@ -289,32 +295,6 @@ def check_settings(max_candidates: int, **numbers: float) -> None:
             raise ValueError(f"`{name}` must be a finite number, got {value!r}")
 
 
-def check_shape(shape: str) -> None:
-    """Raises a `ValueError` if `shape` is none of `SHAPES`."""
-    if shape not in SHAPES:
-        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
-
-
-def outline_in_shape(polygon, shape: str) -> np.ndarray:
-    """
-    A region's outline in the shape that is asked for.
-
-    Args:
-        polygon (array-like of shape `(n, 2)`): Outline in pixels.
-        shape (`str`): `"polygon"` (as it is), `"quad"` (minimum-area rectangle at any angle) or `"box"` (upright
-            rectangle).
-
-    Returns:
-        `np.ndarray`: outline of shape `(n, 2)` or `(4, 2)`, clockwise from the top-left.
-    """
-    if shape == "quad":
-        return minimum_area_quad(polygon)
-    if shape == "box":
-        xmin, ymin, xmax, ymax = bounding_box(polygon)
-        return np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
-    return order_clockwise(polygon)
-
-
 def order_clockwise(polygon) -> np.ndarray:
     """
     Orders the points clockwise as seen on screen, from the top-left or reading start.
@@ -332,7 +312,7 @@ def order_clockwise(polygon) -> np.ndarray:
     if signed_area(polygon) < 0:
         polygon = polygon[::-1]
     if len(polygon) == 4:
-        return _start_at_top_left(polygon)
+        return start_at_top_left(polygon)
     start = int(np.argmin(((polygon - minimum_area_quad(polygon)[0]) ** 2).sum(axis=1)))
     return np.concatenate([polygon[start:], polygon[:start]])
 

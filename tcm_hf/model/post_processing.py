@@ -22,7 +22,8 @@ import numpy as np
 
 from .detector_registry import Decoder
 from .image_processing_settings import check_number
-from .polygons import bounding_box, check_shape, clip_polygon, order_clockwise, polygon_area
+from .outlines import check_shape, order_outline, outline_in_image
+from .polygons import bounding_box, clip_polygon, order_clockwise, polygon_area
 from .polygons import reading_order as sort_in_reading_order
 
 
@@ -163,25 +164,11 @@ def _as_sizes(sizes: Any, batch_size: int, name: str) -> list[tuple[int, int]] |
 
 def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
     """Scales polygons to the original image, cuts them at its border and collects one image's result."""
-    height, width = target
     kept, kept_scores = [], []
     for polygon, score in zip(polygons, scores):
-        polygon = np.asarray(polygon, dtype=np.float64) * scale
-        inside = (polygon >= 0).all() and (polygon <= (width, height)).all()
-        # Decoders give points in order; cuts and uneven scales can change what that is.
-        ordered = inside and scale[0] == scale[1]
-        if inside:
-            parts = [polygon]
-        elif shape in ("quad", "box"):
-            # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
-            parts = [np.clip(polygon, 0, (width, height))]
-        else:
-            parts = clip_polygon(polygon, width, height)
-        for part in parts:
-            part = np.clip(part, 0, (width, height))
-            if polygon_area(part) > 0:
-                kept.append((part if ordered else order_clockwise(part)).astype(np.float32))
-                kept_scores.append(float(score))
+        for part in _in_image(np.asarray(polygon, dtype=np.float64) * scale, scale, target, shape):
+            kept.append(part.astype(np.float32))
+            kept_scores.append(float(score))
     order = list(range(len(kept)))
     if reading_order and kept:
         order = sort_in_reading_order(kept)
@@ -191,6 +178,27 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
         "labels": np.zeros(len(kept), dtype=np.int64),
         "boxes": np.array([bounding_box(kept[i]) for i in order], dtype=np.float32).reshape(-1, 4),
     }
+
+
+def _in_image(polygon: np.ndarray, scale: np.ndarray, size: tuple[int, int], shape: str | None) -> list[np.ndarray]:
+    """What lies in an image of that height and width, in order and in its shape: nothing, one part or several."""
+    height, width = size
+    (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
+    order = order_outline if shape == "auto" else order_clockwise
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        if polygon_area(polygon) == 0:
+            return []
+        # Decoders give points in order; uneven scales can change what that is.
+        return [polygon if scale[0] == scale[1] else order(polygon)]
+    if shape in ("quad", "box"):
+        # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
+        parts = [np.clip(polygon, 0, (width, height))]
+    else:
+        parts = clip_polygon(polygon, width, height)
+    if shape == "auto":
+        # The cut made corners of its own: what is left gets an outline again.
+        parts = [outline_in_image(part, "auto", width, height) for part in parts]
+    return [order(part) for part in parts if polygon_area(part) > 0]
 
 
 def describe_texts(

@@ -91,7 +91,9 @@ class TCMTrainingArguments(TrainingArguments):
     protocol: str = field(default="icdar2015", metadata={"help": "Protocol of the evaluation during training."})
     eval_shape: str | None = field(
         default=None,
-        metadata={"help": "polygon, quad or box; by default quad where the annotation has four points throughout."},
+        metadata={
+            "help": "auto, polygon, quad or box; by default quad where the annotation has four points throughout, else polygon."
+        },
     )
 
     def __post_init__(self):

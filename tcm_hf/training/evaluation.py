@@ -187,7 +187,8 @@ def evaluate_records(
         records (`Sequence[TextRecord]`): the annotated images.
         protocol (`str`, *optional*, defaults to `"icdar2015"`): see [`build_evaluator`].
         shape (`str`, *optional*):
-            `"polygon"`, `"quad"` or `"box"`; by default quads where all annotated outlines have four points.
+            `"auto"`, `"polygon"`, `"quad"` or `"box"`; by default quads where all annotated outlines have four
+            points, and otherwise polygons.
         accelerator (`accelerate.Accelerator`, *optional*): shares the images among its processes.
         num_workers (`int`, *optional*, defaults to 0): processes that read images.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.

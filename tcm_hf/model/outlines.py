@@ -1,0 +1,378 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The shapes in which decoders describe a text: its raw contour, a neat outline, a rotated or an upright rectangle.
+
+A neat outline is what people draw: a straight word has four corners, a bent one its upper edge and then its lower one.
+"""
+
+import math
+
+import numpy as np
+
+from .polygons import (
+    as_polygon,
+    bounding_box,
+    minimum_area_quad,
+    order_clockwise,
+    polygon_area,
+    polygon_iou,
+    start_at_top_left,
+)
+
+
+try:
+    import cv2
+    import shapely
+except ImportError as error:  # pragma: no cover
+    raise ImportError(
+        "tcm_hf needs OpenCV and shapely for outlines; `pip install opencv-python-headless shapely`"
+    ) from error
+
+
+# Shapes in which decoders describe a text.
+SHAPES = ("auto", "polygon", "quad", "box")
+
+# Most points of a neat outline.
+MAX_POINTS = 16
+# Contours that fill less of their convex hull may be bent; a round blob fills 0.98, a word bent by a tenth of its
+# height 0.95.
+STRAIGHT_CONVEXITY = 0.96
+# How far the middle line of a bent word leaves a straight one, in thicknesses, and how many thicknesses it is long.
+# Both were chosen on validation photos and rendered bent words; letters that stick out move the middle line by less.
+LEAST_BEND = 0.1
+LEAST_LENGTH = 2.0
+# How far the edges of an outline may be from those of the contour, in thicknesses, before they get another point.
+EDGE_TOLERANCE = 0.05
+# A quadrilateral takes the place of a rectangle around a contour where it is smaller by this share.
+PERSPECTIVE_GAIN = 0.03
+# Contours that share less with a rectangle or a ribbon are neither: they keep their own form, in few points.
+LEAST_OVERLAP = 0.6
+
+# Points of a contour among which the ends of a bent word are looked for, and points of each of its edges.
+RING_POINTS = 64
+EDGE_POINTS = 24
+
+
+def _opposite_points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    For every pair of points of a ring that may be the two ends of a word, eight points on one side between them and those
+    opposite on the other side, as positions; and the pairs, each as the first end and the steps to the second one.
+    """
+    first, steps = (
+        grid.reshape(-1, 1) for grid in np.mgrid[0:RING_POINTS, RING_POINTS * 3 // 8 : RING_POINTS // 2 + 1]
+    )
+    share = np.arange(1, 9) / 9
+    one = (first + np.rint(steps * share).astype(int)) % RING_POINTS
+    other = (first - np.rint((RING_POINTS - steps) * share).astype(int)) % RING_POINTS
+    return one, other, np.concatenate([first, steps], axis=1)
+
+
+def _hat_functions(count: int) -> np.ndarray:
+    """Weights of `count` vertices at equal distances in each of `EDGE_POINTS` points of the line through them."""
+    place = np.linspace(0, count - 1, EDGE_POINTS)[:, None]
+    return np.maximum(0, 1 - np.abs(place - np.arange(count)))
+
+
+ONE_SIDE, OTHER_SIDE, END_PAIRS = _opposite_points()
+# By the number of vertices: the line through them, and those whose line fits best to points.
+LINES = {count: _hat_functions(count) for count in range(2, MAX_POINTS // 2 + 1)}
+FITS = {count: np.linalg.pinv(line) for count, line in LINES.items()}
+# Where the sides of a quadrilateral are fitted: away from the corners, which are round, as a share of the side's length.
+MIDDLE_OF_SIDE = np.linspace(-0.3, 0.3, 7)
+
+
+def check_shape(shape: str) -> None:
+    """Raises a `ValueError` if `shape` is none of `SHAPES`."""
+    if shape not in SHAPES:
+        raise ValueError(f"`shape` must be one of {SHAPES}, got {shape!r}")
+
+
+def outline_in_shape(polygon, shape: str) -> np.ndarray:
+    """
+    A region's outline in the shape that is asked for.
+
+    Args:
+        polygon (array-like of shape `(n, 2)`): Outline in pixels.
+        shape (`str`): `"auto"` (see [`neat_outline`]), `"polygon"` (as it is), `"quad"` (minimum-area rectangle at any
+            angle) or `"box"` (upright rectangle).
+
+    Returns:
+        `np.ndarray`: outline of shape `(n, 2)` or `(4, 2)`, clockwise from the top-left.
+    """
+    if shape == "auto":
+        return neat_outline(polygon)
+    if shape == "quad":
+        return minimum_area_quad(polygon)
+    if shape == "box":
+        xmin, ymin, xmax, ymax = bounding_box(polygon)
+        return np.array([[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]])
+    return order_clockwise(polygon)
+
+
+def outline_in_image(polygon, shape: str, width: float, height: float) -> np.ndarray:
+    """
+    The outline of a region that lies in an image, moved onto the image's border where it reaches beyond.
+
+    Args:
+        polygon (array-like of shape `(n, 2)`): Outline in pixels, inside of the image.
+        shape (`str`): See [`outline_in_shape`].
+        width (`float`): Width of the image in pixels.
+        height (`float`): Height of the image in pixels.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(m, 2)`, with as many points as the shape promises.
+    """
+    outline = np.clip(outline_in_shape(polygon, shape), 0, (width, height))
+    if shape == "auto" and len(outline) > 4 and not shapely.is_valid(shapely.Polygon(outline)):
+        # Bent edges can fold up on the border; the corners of a rectangle do not.
+        outline = np.clip(minimum_area_quad(polygon), 0, (width, height))
+    return outline
+
+
+def neat_outline(polygon) -> np.ndarray:
+    """
+    The outline of a text in few points.
+
+    A straight text is a quadrilateral of the same area: a rectangle at any angle, or, where the contour is narrower at
+    one end or slanted, one that follows it. A bent text is its upper edge and then its lower one, with as many points
+    each as its bend needs. A region that is neither, such as several words that grew together, keeps its contour,
+    simplified.
+
+    Args:
+        polygon (array-like of shape `(n, 2)`): Contour in pixels that does not cross itself.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(m, 2)`, clockwise on screen, m even and from 4 to 16. Four corners start at
+        the top-left one. The edges of a bent text start at its left end where it is wider than high, and otherwise at its
+        upper end: first the edge that is the upper one in this direction, to the other end, then the lower one back.
+    """
+    polygon = as_polygon(polygon)
+    origin = polygon[0]
+    # Small numbers, since OpenCV calculates in single precision.
+    polygon = polygon - origin
+    contour = polygon.astype(np.float32)
+    area = cv2.contourArea(contour, oriented=True)
+    if area < 0:
+        area, polygon, contour = -area, polygon[::-1], contour[::-1].copy()
+    hull = cv2.convexHull(contour)
+    rectangle = cv2.minAreaRect(hull)
+    whole = rectangle[1][0] * rectangle[1][1]
+    if not area > 1e-6 * whole:
+        return minimum_area_quad(polygon) + origin
+    if area < STRAIGHT_CONVEXITY * cv2.contourArea(hull):
+        outline = _bent_outline(polygon, area / whole)
+        if outline is not None:
+            return order_outline(outline) + origin
+    quad = cv2.boxPoints(rectangle).astype(np.float64)
+    if area < (1 - PERSPECTIVE_GAIN) * whole:
+        fitted = _fitted_quad(hull[:, 0].astype(np.float64), quad)
+        if fitted is not None and polygon_area(fitted) < (1 - PERSPECTIVE_GAIN) * whole:
+            quad, whole = fitted, polygon_area(fitted)
+    if area < LEAST_OVERLAP * whole:
+        outline = _simplified(contour)
+        if outline is not None:
+            return order_outline(outline) + origin
+    if cv2.contourArea(quad.astype(np.float32), oriented=True) < 0:
+        quad = quad[::-1]
+    return start_at_top_left(_shrunk_to(quad, area)) + origin
+
+
+def order_outline(outline: np.ndarray) -> np.ndarray:
+    """
+    Lets a neat outline start where reading does, see [`neat_outline`]: needed after it was scaled unevenly.
+
+    Args:
+        outline (`np.ndarray` of shape `(n, 2)`): Clockwise; four corners, or the edges of a bent text from one of its ends.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(n, 2)`, the same points.
+    """
+    outline = np.asarray(outline, dtype=np.float64)
+    count = len(outline)
+    if count == 4:
+        return start_at_top_left(outline)
+    across, down = outline[count // 2 - 1] + outline[count // 2] - outline[0] - outline[-1]
+    backwards = across < 0 if abs(across) >= abs(down) else down < 0
+    return np.roll(outline, -(count // 2), axis=0) if backwards else outline
+
+
+def _fitted_quad(hull: np.ndarray, rectangle: np.ndarray) -> np.ndarray | None:
+    """
+    A quadrilateral around a convex contour whose sides have the directions of the middles of the contour's sides; `None`
+    where it is none. The directions of the rectangle tell which sides these are.
+    """
+    along, across = rectangle[1] - rectangle[0], rectangle[2] - rectangle[1]
+    lengths = np.array([math.hypot(*along), math.hypot(*across)])
+    axes = np.stack([along, across], axis=1) / lengths
+    center = rectangle.mean(axis=0)
+    points = (hull - center) @ axes
+    sides = []
+    for axis in (0, 1):
+        u, v = points[:, axis], points[:, 1 - axis]
+        # Between its first and its last point a convex contour has two chains, each a function of the position between.
+        order = (np.arange(len(u)) + int(u.argmin())) % len(u)
+        last = int(u[order].argmax())
+        place = MIDDLE_OF_SIDE * lengths[axis]
+        for chain in (order[: last + 1], np.append(order[last:], order[0])[::-1]):
+            heights = np.interp(place, u[chain], v[chain])
+            slope = float(place @ heights) / float(place @ place)
+            # As far out as the contour reaches in this direction.
+            offsets = v - slope * u
+            sides.append((float(offsets.max() if heights.sum() > 0 else offsets.min()), slope))
+    corners = []
+    # Sides 0 and 1 are v = offset + slope * u, sides 2 and 3 are u = offset + slope * v.
+    for (offset, slope), (other_offset, other_slope) in (
+        (sides[i], sides[j]) for i, j in ((0, 2), (0, 3), (1, 3), (1, 2))
+    ):
+        v = (offset + slope * other_offset) / max(1 - slope * other_slope, 0.1)
+        corners.append((other_offset + other_slope * v, v))
+    quad = np.array(corners) @ axes.T + center
+    return quad if cv2.isContourConvex(quad.astype(np.float32)) else None
+
+
+def _shrunk_to(quad: np.ndarray, area: float) -> np.ndarray:
+    """Moves the sides of a convex, clockwise quadrilateral inwards, all by one distance, until it has an area."""
+    points = [complex(*point) for point in quad.tolist()]
+    sides = [points[(i + 1) % 4] - points[i] for i in range(4)]
+    perimeter = sum(abs(side) for side in sides)
+    directions = [side / abs(side) for side in sides]
+    # Turns at the corners, from the side before to the side after; of each, the tangent of the half.
+    turns = [directions[i] / directions[i - 1] for i in range(4)]
+    tangents = [turn.imag / (1 + turn.real) for turn in turns]
+    whole = 0.5 * sum((points[i - 1].conjugate() * points[i]).imag for i in range(4))
+    # With its sides moved by x, the area is whole - perimeter * x + x * x * sum(tangents).
+    factor = sum(tangents)
+    root = max(perimeter * perimeter - 4 * factor * max(whole - area, 0.0), 0.0)
+    distance = (perimeter - math.sqrt(root)) / (2 * factor)
+    moved = [points[i] + distance * directions[i] * (tangents[i] + 1j) for i in range(4)]
+    return np.array([(point.real, point.imag) for point in moved])
+
+
+def _bent_outline(polygon: np.ndarray, least_overlap: float) -> np.ndarray | None:
+    """
+    Upper and lower edge of a bent text of even thickness; `None` where a clockwise contour is none, or where the outline
+    shares no more than `least_overlap` with it.
+    """
+    contour = polygon[:, 0] + 1j * polygon[:, 1]
+    sides = _sides(contour)
+    if sides is None:
+        return None
+    one, other, thickness, caps = sides
+    starts = _corners(one, other, caps[0])
+    stops = _corners(one[::-1], other[::-1], caps[1])
+    one, other = (np.concatenate([[starts[i]], edge, [stops[i]]]) for i, edge in ((0, one), (1, other)))
+    # Corners reach as far as the contour, which is round there: the ends move inwards until the areas are the same.
+    excess = _area(np.concatenate([one, other[::-1]])) - _area(contour)
+    for end, next_to_it in ((0, 1), (-1, -2)):
+        inwards = (one[next_to_it] + other[next_to_it] - one[end] - other[end]) / 2
+        if excess > 0 and abs(inwards) > 0:
+            inwards *= min(excess / (2 * thickness) / abs(inwards), 0.8)
+            one[end] += inwards
+            other[end] += inwards
+    one, other = (_at_equal_distances(edge) for edge in (one, other))
+    for count in range(3, MAX_POINTS // 2 + 1):
+        edges = [FITS[count] @ edge for edge in (one, other)]
+        errors = [np.abs(LINES[count] @ fit - edge).max() for fit, edge in zip(edges, (one, other))]
+        if max(errors) <= EDGE_TOLERANCE * thickness:
+            break
+    points = np.concatenate([edges[0], edges[1][::-1]])
+    outline = np.stack([points.real, points.imag], axis=1)
+    if not shapely.is_valid(shapely.Polygon(outline)):
+        return None
+    return outline if polygon_iou(outline, polygon) > max(least_overlap, LEAST_OVERLAP) else None
+
+
+def _sides(contour: np.ndarray):
+    """
+    The two long sides of a bent contour without its round ends, from one end to the other (`EDGE_POINTS` complex numbers
+    each, the first side clockwise), the thickness between them, and points around each end; `None` where it is not bent.
+    """
+    closed = np.append(contour, contour[0])
+    travelled = np.append(0.0, np.abs(np.diff(closed)).cumsum())
+    length = travelled[-1]
+
+    def at(distances: np.ndarray) -> np.ndarray:
+        return np.interp(distances % length, travelled, closed)
+
+    # The ends are where the sides between them are closest to each other.
+    ring = at(np.arange(RING_POINTS) * (length / RING_POINTS))
+    distances = np.abs(ring[ONE_SIDE] - ring[OTHER_SIDE])
+    best = int(np.square(distances).sum(axis=1).argmin())
+    thickness = float(np.median(distances[best]))
+    start, one = END_PAIRS[best] * (length / RING_POINTS)
+    other = length - one
+    if length < 2 * LEAST_LENGTH * thickness:
+        return None
+    # A round end of half the thickness as its radius begins 0.79 thicknesses beside its tip.
+    trim = min(0.75 * thickness, 0.3 * one)
+    sides = (
+        at(start + np.linspace(trim, one - trim, EDGE_POINTS)),
+        at(start - np.linspace(trim, other - trim, EDGE_POINTS)),
+    )
+    middle = (sides[0] + sides[1]) / 2
+    if np.abs(LINES[2] @ (FITS[2] @ middle) - middle).max() < LEAST_BEND * thickness:
+        return None
+    around = np.linspace(-trim, trim, 9)
+    return *sides, thickness, (at(start + around), at(start + one + around))
+
+
+def _corners(one: np.ndarray, other: np.ndarray, cap: np.ndarray) -> tuple[complex, complex]:
+    """The corners before the first points of two edges: these go on as they are bent, as far as the end reaches."""
+    one, other = FITS[5] @ one, FITS[5] @ other
+    middle = (one + other) / 2
+    step, before = middle[0] - middle[1], middle[1] - middle[2]
+    length = max(abs(step), 1e-9)
+    ahead = step / length
+    turn = float(np.angle(step * before.conjugate())) / length
+    reach = 0.0
+    for _ in range(2):
+        # From the middle of one chord of an arc to the middle of the next.
+        way = ahead * np.exp(1j * min(max(turn * (length + reach) / 2, -0.6), 0.6))
+        reach = max(float(((cap - middle[0]) * way.conjugate()).real.max()), 0.0)
+    direction = ahead * np.exp(1j * min(max(turn * (length / 2 + reach), -0.8), 0.8))
+    across = one[0] - other[0]
+    growth = (abs(across) - abs(one[1] - other[1])) / length * reach
+    width = abs(across) + min(max(growth, -0.3 * abs(across)), 0.3 * abs(across))
+    half = 0.5j * direction * width
+    if (half * across.conjugate()).real < 0:
+        half = -half
+    center = middle[0] + way * reach
+    return center + half, center - half
+
+
+def _at_equal_distances(edge: np.ndarray) -> np.ndarray:
+    travelled = np.append(0.0, np.abs(np.diff(edge)).cumsum())
+    return np.interp(np.linspace(0, travelled[-1], EDGE_POINTS), travelled, edge)
+
+
+def _area(points: np.ndarray) -> float:
+    return 0.5 * float((np.roll(points, 1).conjugate() * points).imag.sum())
+
+
+def _simplified(contour: np.ndarray) -> np.ndarray | None:
+    """A contour with an even number of its points, at most `MAX_POINTS`; `None` where these cross themselves."""
+    points, tolerance = contour[:, None], 0.002 * cv2.arcLength(contour, True)
+    while len(points) > MAX_POINTS:
+        points = cv2.approxPolyDP(contour[:, None], tolerance, True)
+        tolerance *= 1.25
+    points = points[:, 0].astype(np.float64)
+    if len(points) < 3:
+        return None
+    if len(points) % 2:
+        # One more in the middle of the longest side.
+        following = np.roll(points, -1, axis=0)
+        longest = int(np.hypot(*(following - points).T).argmax())
+        points = np.insert(points, longest + 1, (points[longest] + following[longest]) / 2, axis=0)
+    return order_clockwise(points) if shapely.is_valid(shapely.Polygon(points)) else None
