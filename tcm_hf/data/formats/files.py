@@ -297,8 +297,8 @@ def json_number(value: Any, where: str) -> float:
 
 def json_size(mapping: dict, where: str, height: str = "height", width: str = "width") -> tuple[int, int] | None:
     """(height, width) of an object's fields; `None` if either is missing."""
-    values = [member(mapping, key, (int, float), where, None) for key in (height, width)]
-    return None if None in values else checked_size(*values, where)
+    sides = [member(mapping, key, (int, float), where, None) for key in (height, width)]
+    return None if None in sides else checked_size(sides[0], sides[1], where)
 
 
 def checked_size(height: float, width: float, where: str) -> tuple[int, int]:

@@ -254,7 +254,8 @@ class _Geometry:
         for height, width in pairs:
             fields = [row.get(name, "").strip() for name in (height, width)]
             if all(fields):
-                return checked_size(*parse_numbers(fields, where, ",".join(fields)), where=where)
+                sides = parse_numbers(fields, where, ",".join(fields))
+                return checked_size(sides[0], sides[1], where)
         return None
 
 

@@ -347,7 +347,7 @@ def read_supervisely(
 
 
 def _supervisely_tags(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    tags = {}
+    tags: dict[str, Any] = {}
     for index, tag in enumerate(member(entry, "tags", list, where, [])):
         if isinstance(tag, str):  # older projects have names only
             tags[tag] = None
@@ -460,5 +460,5 @@ def _doctr_sizes(entry: Mapping[str, Any], where: str) -> list[tuple[int, int] |
     where = f"{where}.img_dimensions"
     if len(dimensions) < 2:
         raise AnnotationError(f"{where}: expected [height, width], got {shortened(dimensions)}; correct it")
-    height, width = checked_size(*(json_number(value, where) for value in dimensions[:2]), where)
+    height, width = checked_size(json_number(dimensions[0], where), json_number(dimensions[1], where), where)
     return [(height, width), (width, height)]

@@ -112,14 +112,19 @@ def read_cvat(
             attributes = {each.get("name", ""): each.text or "" for each in shape.iter("attribute")}
             ignore = labels.ignores(shape.get("label"), attributes=attributes)
             instances.add(_cvat_outline(shape, place), text_of(attributes), ignore)
-        sizes = [image_element.get(key) for key in ("height", "width")]
-        size = None if None in sizes else checked_size(*parse_numbers(sizes, where), where)  # type: ignore[arg-type]
+        sizes = [image_element.get(key, "") for key in ("height", "width")]
+        size = _size(sizes, where) if all(sizes) else None
         image = pictures.find(name, where)
         if image is None:
             return None
         return instances.record(image, orientation, None, size, where, normalized=options.normalized)
 
     return then(build_records(root.findall("image"), build, on_error, options), lambda: labels.warn(path))
+
+
+def _size(fields: Sequence[str], where: str) -> tuple[int, int]:
+    height, width = parse_numbers(fields, where)
+    return checked_size(height, width, where)
 
 
 def _cvat_outline(shape: Element, where: str) -> np.ndarray:
