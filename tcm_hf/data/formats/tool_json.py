@@ -114,7 +114,7 @@ def read_label_studio(
             empty.append(where)
             return None
         instances, size = _label_studio_instances(regions, labels)
-        image = pictures.find_any(_label_studio_names(item[1], image_key, where), where)
+        image = pictures.find_any(label_studio_names(item[1], image_key, where), where)
         if image is None:
             return None
         return instances.record(image, orientation, None, size, where)
@@ -231,7 +231,7 @@ def _percent_outline(
     return np.stack([corner, corner + right, corner + right + down, corner + down])
 
 
-def _label_studio_names(task: Mapping[str, Any], image_key: str | None, where: str) -> list[str]:
+def label_studio_names(task: Mapping[str, Any], image_key: str | None, where: str) -> list[str]:
     """The names that a task's image may have, the likeliest first."""
     data = member(task, "data", dict, where)
     if image_key is not None:
