@@ -16,6 +16,7 @@ import tcm_hf
 from tcm_hf import TCMForTextDetection, cli
 from tcm_hf.commands import train as command
 from tcm_hf.training import ModelArguments, TCMTrainingArguments
+from tcm_hf.training.options import LoopArguments, OptionError
 from tcm_hf.training.setup import load_model
 
 
@@ -100,3 +101,50 @@ def test_a_checkpoint_of_the_package_by_name():
     model = load_model(ModelArguments(model_name_or_path="tcm-tiny"))
     new = load_model(ModelArguments(config_name="tcm-tiny"))
     assert model.num_parameters() == new.num_parameters()
+
+
+def parsed(*words):
+    return command._parse(command._option_parser(TCMTrainingArguments, prog="tcm-hf train"), [*map(str, words)])
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_the_command_line_overrides_a_file(tmp_path, suffix):
+    text = {
+        "json": '{"output_dir": "file", "max_steps": 7, "scale": [0.5, 1.5], "synthetic_settings": {"curved": 0.3}, "seed": null}',
+        "yaml": "output_dir: file\nmax_steps: 7\nscale: [0.5, 1.5]\nsynthetic_settings: {curved: 0.3}\nlearning_rate: 1e-3\n",
+    }
+    path = tmp_path / f"mine.{suffix}"
+    path.write_text(text[suffix])
+    _, data, training = parsed(path, "--max_steps", 9, "--use_cpu")
+    assert (training.output_dir, training.max_steps, training.use_cpu, training.seed) == ("file", 9, True, 42)
+    assert data.scale == [0.5, 1.5] and data.synthetic_settings == {"curved": 0.3}
+    assert training.learning_rate == (1e-3 if suffix == "yaml" else 1e-4)
+    # What is not said anywhere is the default, not what another call left behind.
+    assert parsed("--output_dir", "out", "--use_cpu")[1].scale == [0.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.json", '{"max_step": 3}', "a.json: unknown option 'max_step'; did you mean 'max_steps'?"),
+        ("a.json", "[1]", "must be an object of options"),
+        ("a.json", "{", "is no JSON"),
+        ("a.yaml", "a: [", "is no YAML"),
+        ("a.yaml", "eval_strategy: no", r"'eval_strategy' cannot be false; there are no, steps.*in quotes"),
+        ("a.yaml", "max_steps: few", "'max_steps' cannot be 'few'"),
+        ("a.json", '{"scale": ["a", 1]}', "'scale' cannot be 'a'"),
+    ],
+)
+def test_files_of_options_that_cannot_be_meant(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(OptionError, match=message):
+        parsed(tmp_path / name, "--output_dir", "out", "--use_cpu")
+
+
+def test_a_required_option_may_stand_in_the_file(tmp_path, capsys):
+    parser = command._option_parser(LoopArguments, prog="train")
+    (tmp_path / "a.json").write_text('{"output_dir": "out"}')
+    assert command._parse(parser, [str(tmp_path / "a.json")])[2].output_dir == "out"
+    with pytest.raises(SystemExit):
+        command._parse(parser, ["--seed", "3"])
+    assert "the following arguments are required: --output_dir" in capsys.readouterr().err

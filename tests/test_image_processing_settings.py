@@ -27,7 +27,7 @@ from tiny_model import black_picture, white_pipeline
 from transformers import AutoImageProcessor
 
 from tcm_hf import DEFAULT_CHECKPOINT, TCMImageProcessor
-from tcm_hf.conversion.convert import PRESETS, _image_processor
+from tcm_hf.conversion.convert import PRESETS, preset_image_processor
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (370, 530, 3), dtype=np.uint8)
@@ -149,7 +149,7 @@ def test_official_pixels():
             continue
         detector, preset = presets[case["pipeline"]]
         assert preset in PRESETS[detector]
-        processor = _image_processor(detector, preset)
+        processor = preset_image_processor(detector, preset)
         batch = processor(picture, return_tensors="np")
         values, mask = batch["pixel_values"][0], batch["pixel_mask"][0]
         assert list(values.shape) == case["tensor_shape"]
@@ -167,7 +167,7 @@ def test_official_pixels():
 def test_presets_have_the_official_resize():
     for detector, presets in PRESETS.items():
         for preset in presets:
-            assert _image_processor(detector, preset).resize_backend == "opencv"
+            assert preset_image_processor(detector, preset).resize_backend == "opencv"
     assert (
         TCMImageProcessor().resize_backend
         == TCMImageProcessor.from_pretrained(DEFAULT_CHECKPOINT).resize_backend

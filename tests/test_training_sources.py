@@ -192,6 +192,13 @@ def test_frames_and_digits_are_those_of_every_source(folders):
     assert [len(group.records) for group in groups] == [3, 2] and [len(part) for part in held_out.values()] == [2, 1]
 
 
+def test_formats_are_recognized(folders):
+    arguments = DataArguments(data_root=str(folders), train_dir=["first", "second_hub"], train_format="auto")
+    assert [source.format for source in train_sources(arguments)] == ["icdar2015", "hub"]
+    groups, _ = read_sources(arguments)
+    assert [len(group.records) for group in groups] == [5, 3]
+
+
 def test_validation_sets_are_sources_too(folders):
     pairs = {
         f"validation_{kind}_dir": [str(folders / "second" / folder)]

@@ -159,7 +159,7 @@ def convert_checkpoint(
     weights, files = read_weights(source, allow_pickle=allow_pickle, revision=revision)
     layout = detect_layout(weights)
     config = infer_config(weights, layout, config_fields)
-    processor = _image_processor(config.detector, preset)
+    processor = preset_image_processor(config.detector, preset)
     try:
         with torch.device("meta"):
             model = TCMForTextDetection(config).eval()
@@ -224,7 +224,21 @@ def _check_output(output: Path, source: str | os.PathLike, overwrite: bool) -> N
         raise FileExistsError(f"{output} holds the source, so it is not overwritten; give another directory.")
 
 
-def _image_processor(detector: str, preset: str | None) -> TCMImageProcessor:
+def preset_image_processor(detector: str, preset: str | None, **changes) -> TCMImageProcessor:
+    """
+    The image processor of a converted model.
+
+    Args:
+        detector (`str`): The model's detector.
+        preset (`str`, *optional*): Whose test size and thresholds it has; by default this package's.
+        changes: Settings that differ from the preset's.
+
+    Returns:
+        [`TCMImageProcessor`]
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
     rules = conversion_rules(detector)
     settings = {}
     if preset is not None:
@@ -237,7 +251,7 @@ def _image_processor(detector: str, preset: str | None) -> TCMImageProcessor:
         detector=detector,
         image_mean=[value / 255 for value in mean],
         image_std=[value / 255 for value in IMAGE_STD],
-        **settings,
+        **{**settings, **changes},
     )
 
 

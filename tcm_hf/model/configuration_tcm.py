@@ -258,6 +258,8 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             Dropout of the two decoders.
         visual_prompt_scale_init (`float`, *optional*, defaults to 1e-3):
             Initial value of the scalar that scales the visual prompt.
+        context_init_std (`float`, *optional*, defaults to `initializer_range`):
+            Standard deviation of the first context vectors; they are cut off at twice of it. The papers' models have 1.
         context_scale_init (`float`, *optional*, defaults to 1e-3):
             Initial value of the per-channel scale of the context decoder's output.
         temperature (`float`, *optional*, defaults to 0.07):
@@ -315,6 +317,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
     decoder_ffn_dim: int = 1024
     decoder_dropout: float | int = 0.1
     visual_prompt_scale_init: float | int = 1e-3
+    context_init_std: float | int | None = None
     context_scale_init: float | int = 1e-3
     temperature: float | int = 0.07
     scale_score_map: bool = False
@@ -525,6 +528,8 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             raise ValueError(
                 f"`decoder_dropout` has to be a share of at least 0 and below 1, got {self.decoder_dropout}."
             )
+        if self.context_init_std is not None and not 0 < self.context_init_std < float("inf"):
+            raise ValueError(f"`context_init_std` has to be a positive number, got {self.context_init_std}.")
         if self.prompt_generator_act not in ACT2FN:
             raise ValueError(
                 f"Unknown `prompt_generator_act` {self.prompt_generator_act!r}; known activations: {sorted(ACT2FN)}."

@@ -217,7 +217,11 @@ class TCMPreTrainedModel(SharingMixin, PreTrainedModel):
         if isinstance(module, TCMTextTower):
             init.copy_(module.prompt_token_ids, torch.tensor([self.config.prompt_token_ids], dtype=torch.long))
             if module.context_vectors is not None:
-                init.normal_(module.context_vectors, std=self.config.initializer_range)
+                std = self.config.context_init_std
+                if std is None:
+                    init.normal_(module.context_vectors, std=self.config.initializer_range)
+                else:
+                    init.trunc_normal_(module.context_vectors, std=std, a=-2 * std, b=2 * std)
         elif isinstance(module, TCMModel):
             if module.visual_prompt_scale is not None:
                 init.constant_(module.visual_prompt_scale, self.config.visual_prompt_scale_init)

@@ -22,6 +22,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..model.modeling_fused_convolution import computes_in_bfloat16
+from .optimizer import OPTIMIZERS
 
 
 def bf16_is_supported(use_cpu: bool = False) -> bool:
@@ -43,7 +44,10 @@ class TCMTrainingArguments(TrainingArguments):
     weight_decay: float = field(default=1e-4, metadata={"help": "Weight decay of matrices and convolutions."})
     lr_scheduler_type: str = field(
         default="polynomial",
-        metadata={"help": "Schedule: polynomial (power 0.9), cosine or another of transformers'."},
+        metadata={
+            "help": "Schedule: polynomial (power 0.9; by epochs with --lr_scheduler_kwargs '{\"by_epoch\": true}'), cosine or "
+            "another of transformers'."
+        },
     )
     bf16: bool | None = field(  # type: ignore[assignment]  # a bool after `__post_init__`
         default=None, metadata={"help": "Compute in bfloat16; by default where the hardware has it."}
@@ -55,7 +59,10 @@ class TCMTrainingArguments(TrainingArguments):
     )
     metric_for_best_model: str | None = field(
         default=None,
-        metadata={"help": "Figure that chooses the best checkpoint: hmean (default), precision or recall."},
+        metadata={
+            "help": "Figure that chooses the best checkpoint: hmean (default), precision or recall; of several sets the mean, "
+            "or NAME_hmean."
+        },
     )
     load_best_model_at_end: bool | None = field(  # type: ignore[assignment]  # a bool after `__post_init__`
         default=None,
@@ -72,6 +79,17 @@ class TCMTrainingArguments(TrainingArguments):
         metadata={
             "help": 'More learning-rate multipliers, JSON such as {"detector": 2, "model.prompt_generator": 5}.'
         },
+    )
+    no_decay: str | None = field(
+        default=None,
+        metadata={
+            "help": "Regular expression of the names of parameters without weight decay; by default vectors and scalars "
+            "have none."
+        },
+    )
+    optimizer: str | None = field(
+        default=None,
+        metadata={"help": "adam or ranger, which --optim does not know; --weight_decay and --learning_rate apply."},
     )
     ema_decay: float = field(
         default=0.999, metadata={"help": "Decay of the averaged weights that are evaluated and saved; 0 turns it off."}
@@ -97,6 +115,10 @@ class TCMTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.optimizer is not None and self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"--optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}; see --optim too"
+            )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # said aloud, bfloat16 is allowed there
         if self.bf16 is None:

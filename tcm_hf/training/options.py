@@ -57,6 +57,12 @@ class ModelArguments:
     image_processor_name: str | None = field(
         default=None, metadata={"help": "Image processor to use instead of the checkpoint's: a directory or a Hub id."}
     )
+    preset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Image size and thresholds of a benchmark, as the papers have them: ic15, td500, ctw1500 or totaltext."
+        },
+    )
     detector: str | None = field(
         default=None,
         metadata={

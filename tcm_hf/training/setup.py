@@ -234,6 +234,12 @@ def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMCo
         if len(data.image_size) > 2:
             raise ValueError(f"--image_size takes one or two numbers, got {data.image_size}")
         changes["size"] = dict(zip(("shortest_edge", "longest_edge"), data.image_size))
+    if arguments.preset is not None:
+        from ..conversion.convert import preset_image_processor
+
+        if arguments.image_processor_name is not None:
+            raise ValueError("--preset and --image_processor_name exclude each other: leave one out")
+        return preset_image_processor(config.detector, arguments.preset, **changes)
     source = arguments.image_processor_name or arguments.model_name_or_path
     if source is None:
         return TCMImageProcessor(detector=config.detector, **changes)

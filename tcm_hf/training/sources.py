@@ -78,7 +78,7 @@ class Source:
     @property
     def is_hub_form(self) -> bool:
         """Whether it is in the Hub's form, which can be streamed."""
-        return find_format(self.format, self.path, self.annotations).name == "hub"
+        return self.format != "auto" and find_format(self.format).name == "hub"
 
 
 @dataclass
@@ -131,7 +131,7 @@ def parse_source(value: str | dict, option: str) -> Source:
         raise ValueError(f"--{option}: {value} is no JSON object ({error})") from error
     known = {name: settings.pop(name) for name in _KEYS if settings.get(name) is not None}
     where = f"--{option} {known.get('path', value)}"
-    kinds = {"weight": (int, float), "streaming": bool, "frame_size": (list, tuple)}
+    kinds: dict[str, Any] = {"weight": (int, float), "streaming": bool, "frame_size": (list, tuple)}
     for name, entry in known.items():
         if not isinstance(entry, kinds.get(name, str)) or (name == "weight" and isinstance(entry, bool)):
             raise ValueError(f"{where}: `{name}` cannot be {json.dumps(entry)}")
@@ -142,7 +142,8 @@ def parse_source(value: str | dict, option: str) -> Source:
     source = Source(**known, reader={name: entry for name, entry in settings.items() if entry is not None})
     if source.frame_size is not None and source.is_hub_form:
         raise ValueError(f"{where}: `frame_size` is not for the Hub's form, whose columns `width` and `height` say it")
-    options = find_format(source.format, source.path, source.annotations).options
+    # What is to be recognized is known where it lies, below `--data_root`; its reader refuses unknown options too.
+    options = find_format(source.format).options if source.format != "auto" else list(source.reader)
     for name in source.reader:
         if name not in options and not source.is_hub_form:
             raise ValueError(f"{where}: unknown `{name}`; there are {', '.join(dict.fromkeys([*_KEYS, *options]))}")
@@ -211,21 +212,24 @@ def _sources(arguments: DataArguments, kind: str) -> list[Source]:
         )
     sources += [Source(path, format) for path, format in zip(folders, formats)]
     if not kind:
-        name = arguments.dataset_config_name
-        sources += [Source(path, config_name=name, library=True) for path in listed(arguments.dataset_name)]
+        configuration = arguments.dataset_config_name
+        sources += [Source(path, config_name=configuration, library=True) for path in listed(arguments.dataset_name)]
     sources += _pairs(arguments, kind)
     return _named([_completed(source, arguments, kind) for source in sources])
 
 
 def _completed(source: Source, arguments: DataArguments, kind: str) -> Source:
     """With what the options say of all sources."""
+    source = _placed(source, arguments.data_root)
+    if source.format == "auto":  # from here on it has the name of what it is
+        source = replace(source, format=find_format("auto", source.path, source.reader.get("annotations")).name)
     split = source.split or (arguments.validation_split if kind else arguments.train_split)
     if split is None and source.is_hub_form and not kind:
         split = "train"
     frame = source.frame_size
     if frame is None and arguments.frame_size and not source.is_hub_form:
         frame = _frame_size(arguments.frame_size, "--frame_size")
-    return replace(_placed(source, arguments.data_root), split=split, frame_size=frame)
+    return replace(source, split=split, frame_size=frame)
 
 
 def _pairs(arguments: DataArguments, kind: str) -> list[Source]:

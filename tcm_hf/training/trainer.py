@@ -24,14 +24,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import safe_open
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, speed_metrics
@@ -70,9 +68,11 @@ from .evaluation import (
     mean_figures,
     score_records,
 )
+from .loader import EpochSampler, build_train_dataloader
 from .optimizer import (
     IMAGE_ENCODER_MULTIPLIER,
     IMAGE_ENCODER_PREFIX,
+    OPTIMIZERS,
     build_scheduler,
     parameter_groups,
     polynomial_lr,
@@ -80,71 +80,6 @@ from .optimizer import (
 
 
 logger = logging.getLogger(__name__)
-
-
-# ---------------------------------------------------------------------------------------- data order
-
-
-class EpochSampler(Sampler):
-    """
-    Order of the samples as a function of the seed and of the data set's epoch only.
-
-    Args:
-        dataset ([`TextDetectionDataset`]): has an `epoch` and `set_epoch`.
-        seed (`int`, *optional*, defaults to 0): another seed gives another order.
-    """
-
-    def __init__(self, dataset: TrainingSamples, seed: int = 0):
-        self.dataset = dataset
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        # The -1 keeps it apart from the samples' own (seed, epoch, index).
-        rng = np.random.default_rng([self.seed, self.dataset.epoch, len(self.dataset), 2**32 - 1])
-        yield from rng.permutation(len(self.dataset)).tolist()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, of the data set too."""
-        self.dataset.set_epoch(epoch)
-
-
-def build_train_dataloader(
-    dataset: TrainingSamples | TrainingStream, accelerator, batch_size: int, seed: int = 0, **settings
-) -> DataLoader:
-    """
-    The loader of training batches, prepared for accelerate; [`TCMTrainer`] uses it too.
-
-    Args:
-        dataset ([`TextDetectionDataset`] or [`StreamingTextDetectionDataset`]): the samples.
-        accelerator (`accelerate.Accelerator`): tells the processes apart.
-        batch_size (`int`): samples of one process's batch.
-        seed (`int`, *optional*, defaults to 0): seed of the order.
-        settings: further arguments of `torch.utils.data.DataLoader`, for example `num_workers`.
-
-    Returns:
-        `DataLoader`: process r of n has the r-th part of every joint batch of n times `batch_size` samples. Call
-        `set_epoch` before each epoch.
-    """
-    from accelerate.data_loader import prepare_data_loader
-
-    from ..data.collate import text_detection_collate
-
-    # A generator of its own: starting an epoch takes a number from it, which would otherwise be the model's next one.
-    settings = {"collate_fn": text_detection_collate, "generator": torch.Generator().manual_seed(seed), **settings}
-    if isinstance(dataset, torch.utils.data.IterableDataset):
-        # It shares out its rows among processes and workers itself.
-        dataset.set_processes(accelerator.process_index, accelerator.num_processes)
-        if hasattr(dataset, "check_workers"):
-            dataset.check_workers(settings.get("num_workers", 0))
-        loader: DataLoader = DataLoader(dataset, batch_size=batch_size, **settings)
-        return prepare_data_loader(
-            loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
-        )
-    loader = DataLoader(dataset, batch_size=batch_size, sampler=EpochSampler(dataset, seed), **settings)
-    return accelerator.prepare_data_loader(loader)
 
 
 # ---------------------------------------------------------------------------------------- the Trainer
@@ -276,13 +211,16 @@ class TCMTrainer(Trainer):
     def create_optimizer(self, model=None):
         if self.optimizer is None:
             plain = self.model if model is None else model
-            given = self.args.lr_multipliers or {}
+            given: str | dict = self.args.lr_multipliers or {}
             multipliers = json.loads(given) if isinstance(given, str) else dict(given)
             factor = self.args.image_encoder_lr_multiplier
             multipliers.setdefault(IMAGE_ENCODER_PREFIX, IMAGE_ENCODER_MULTIPLIER if factor is None else factor)
-            groups = parameter_groups(plain, self.args.learning_rate, self.args.weight_decay, multipliers)
-            chosen = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, plain)
-            optimizer_class, settings = chosen
+            args = self.args
+            groups = parameter_groups(plain, args.learning_rate, args.weight_decay, multipliers, args.no_decay)
+            chosen = self.optimizer_cls_and_kwargs
+            if chosen is None and args.optimizer is not None:
+                chosen = OPTIMIZERS[args.optimizer], {"lr": args.learning_rate}
+            optimizer_class, settings = chosen or self.get_optimizer_cls_and_kwargs(args, plain)
             self.optimizer = optimizer_class(groups, **settings)
         return super().create_optimizer(model)
 
@@ -291,6 +229,9 @@ class TCMTrainer(Trainer):
             optimizer = self.optimizer if optimizer is None else optimizer
             settings = self.args.lr_scheduler_kwargs or {}
             assert optimizer is not None and isinstance(settings, dict), "made, and parsed, before"
+            settings = dict(settings)
+            if settings.pop("by_epoch", False):
+                settings["steps_per_epoch"] = self._steps_per_epoch()
             self.lr_scheduler = build_scheduler(  # type: ignore[assignment]  # the Trainer names one of many classes
                 optimizer,
                 self.args.lr_scheduler_type,
@@ -300,6 +241,12 @@ class TCMTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _steps_per_epoch(self) -> int:
+        if self.train_dataset is None or isinstance(self.train_dataset, torch.utils.data.IterableDataset):
+            raise ValueError("`by_epoch` of the schedule needs epochs, which a stream does not have")
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return math.ceil(len(self.train_dataset) / batch)
 
     # ------------------------------------------------------------------ data and loss
 
