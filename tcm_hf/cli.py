@@ -42,6 +42,8 @@ COMMANDS = {
     "inspect": "draw samples of a dataset and their training targets",
     "synthesize": "render images with text for pre-training",
     "evaluate": "measure detections by a benchmark's protocol",
+    "explain": "show what a model sees in an image",
+    "demo": "try a model on a page in the browser",
 }
 
 

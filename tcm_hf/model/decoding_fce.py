@@ -269,9 +269,29 @@ def decode_fce(
     return polygons, np.array(kept_scores, dtype=np.float32)
 
 
+def fce_text_map(level_maps: Sequence[np.ndarray]) -> np.ndarray:
+    """
+    The text probability of every cell of the finest level: the highest of the three levels, each of which finds texts
+    of other sizes.
+
+    Args:
+        level_maps (three array-likes): As in [`decode_fce`].
+
+    Returns:
+        `np.ndarray`: of shape `(height, width)` of the finest level, float32, in 0..1.
+    """
+    levels = [_text_scores(maps, alpha=1.0, beta=0.0) for maps in _check_maps(level_maps)]
+    height, width = levels[0].shape
+    # A cell of a coarser level lies over whole cells of the finest one.
+    factors = [stride // STRIDES[0] for stride in STRIDES]
+    enlarged = [level.repeat(factor, 0).repeat(factor, 1) for level, factor in zip(levels, factors)]
+    return np.maximum.reduce([level[:height, :width] for level in enlarged])
+
+
 DECODER = Decoder(
     decode_fce,
     activation="none",
     stride=STRIDES,
     least={"alpha": 0.0, "beta": 0.0, "num_points": 3, "max_candidates": 1},
+    text_map=fce_text_map,
 )

@@ -199,6 +199,23 @@ def decode_pan(
     return [polygons[i] for i in best_first], np.array([scores[i] for i in best_first], dtype=np.float32)
 
 
+def pan_text_map(maps) -> np.ndarray:
+    """
+    The text probability of every pixel.
+
+    Args:
+        maps (array-like of shape `(2 + embedding channels, height, width)`): As in [`decode_pan`].
+
+    Returns:
+        `np.ndarray`: of shape `(height, width)`, float32, in 0..1.
+    """
+    return _sigmoid(_check_maps(maps)[0])
+
+
 DECODER = Decoder(
-    decode_pan, activation="none", stride=4, least={"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1}
+    decode_pan,
+    activation="none",
+    stride=4,
+    least={"max_distance": 0.0, "min_area": 0.0, "max_candidates": 1},
+    text_map=pan_text_map,
 )

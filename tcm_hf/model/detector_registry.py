@@ -173,6 +173,9 @@ class Decoder:
         least (`dict[str, float]`, *optional*):
             Least values of arguments; one that is an `int` stands for an argument of whole numbers. Arguments whose name
             ends with `threshold` or `share` lie in 0..1 anyway.
+        text_map (`Callable`, *optional*):
+            `text_map(map) -> np.ndarray`, the text probability (height, width) in 0..1 in the maps that `function` gets, for
+            those who look at it. By default the map itself, where it is a single one of one channel.
 
     Raises:
         ValueError: if the activation is unknown or a stride is not positive.
@@ -183,6 +186,7 @@ class Decoder:
     activation: str = "sigmoid"
     stride: int | tuple[int, ...] = 1
     least: Mapping[str, float] = field(default_factory=dict)
+    text_map: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in ("sigmoid", "none"):
