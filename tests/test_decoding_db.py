@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcm_hf.model.decoding_db import DECODER, decode_db
-from tcm_hf.model.polygons import bounding_box, minimum_area_quad, polygon_iou, signed_area
+from tcm_hf.model.outlines import outline_in_shape
+from tcm_hf.model.polygons import (
+    bounding_box,
+    minimum_area_quad,
+    polygon_area,
+    polygon_iou,
+    polygon_perimeter,
+    signed_area,
+    valid_geometry,
+)
 from tcm_hf.targets import build_db_targets
 
 
@@ -418,3 +427,45 @@ def test_settings_that_are_no_numbers(name, value):
 def test_negative_epsilon_ratio():
     with pytest.raises(ValueError, match="`epsilon_ratio` must not be negative"):
         decode_db(np.ones((8, 8)), epsilon_ratio=-0.1)
+
+
+def one_by_one(probabilities, shape, mask_threshold=0.4, score_threshold=0.5, unclip_ratio=1.5, min_size=3.0):
+    """What `decode_db` does, region by region and in double precision."""
+    binary = (probabilities > mask_threshold).astype(np.uint8)
+    contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    found = []
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if len(contours) else ()):
+        contour = cv2.approxPolyDP(contour, 0.002 * cv2.arcLength(contour, True), True)[:, 0]
+        if parent >= 0 or len(contour) < 3 or polygon_area(contour) == 0:
+            continue
+        inside = cv2.fillPoly(np.zeros_like(binary), [contour], 1) > 0
+        score = probabilities[inside].mean(dtype=np.float64)
+        distance = polygon_area(contour) * unclip_ratio / polygon_perimeter(contour)
+        geometry = valid_geometry(contour).buffer(distance, quad_segs=8)
+        region = max(shapely.get_parts(geometry), key=lambda part: part.area)
+        filled = shapely.Polygon(region.exterior)
+        if score < score_threshold or filled.area - region.area > 0.01 * filled.area:
+            continue
+        points = shapely.get_coordinates(region.exterior)[:-1]
+        if min(cv2.minAreaRect(points.astype(np.float32))[1]) < min_size:
+            continue
+        if shape == "polygon":
+            points = cv2.approxPolyDP(points.astype(np.float32)[:, None], 0.25, True)[:, 0]
+        found.append((outline_in_shape(points, shape), score))
+    found.sort(key=lambda item: -item[1])
+    return [outline for outline, _ in found], np.array([score for _, score in found], dtype=np.float32)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(1.5, 5), st.sampled_from(["auto", "polygon", "quad", "box"]))
+def test_all_at_once_is_as_one_by_one(seed, blur, shape):
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).random((90, 120), dtype=np.float32), (0, 0), blur)
+    probabilities = (noise - noise.min()) / (noise.max() - noise.min())
+    for changes in ({}, {"score_threshold": 0.0, "unclip_ratio": 0.3}, {"min_size": 9.0, "unclip_ratio": 0.8}):
+        polygons, scores = decode_db(probabilities, **{"mask_threshold": 0.4, "shape": shape, **changes})
+        expected, expected_scores = one_by_one(probabilities, shape, **changes)
+        assert np.array_equal(scores, expected_scores) and len(polygons) == len(expected)
+        for polygon, other in zip(polygons, expected):
+            # Where two rectangles around a region are as small, the last digit decides on the start.
+            starts = range(len(polygon)) if len(polygon) == len(other) else ()
+            assert min(np.abs(np.roll(polygon, start, axis=0) - other).max() for start in starts) < 2e-3

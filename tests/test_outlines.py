@@ -13,7 +13,7 @@ from tcm_hf.model.decoding_fce import DECODER as FCE_DECODER
 from tcm_hf.model.decoding_pan import DECODER as PAN_DECODER
 from tcm_hf.model.detector_registry import Decoder
 from tcm_hf.model.outlines import MAX_POINTS, neat_outline, order_outline, outline_in_shape
-from tcm_hf.model.polygons import polygon_area, polygon_iou, signed_area
+from tcm_hf.model.polygons import polygon_area, polygon_iou, quads_at_top_left, signed_area, start_at_top_left
 from tcm_hf.model.post_processing import decode_outputs
 
 
@@ -167,7 +167,7 @@ def test_hostile_contours_keep_every_promise(seed, blur):
         if len(contour) >= 3 and cv2.contourArea(contour) > 8:
             polygon = points_of(shapely.Polygon(contour[:, 0]).buffer(0.6))
             # A cluster that winds through the whole map cannot be told in 16 points.
-            check(neat_outline(polygon), polygon, 0.25)
+            check(neat_outline(polygon), polygon, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -229,3 +229,15 @@ def test_every_decoder_has_it_by_default():
     assert outline.shape == (4, 2) and outline.dtype == np.float32
     with pytest.raises(ValueError, match="shape"):
         decode_db(probabilities, shape="rectangle")
+
+
+@light
+@given(st.integers(0, 2**32 - 1))
+def test_many_quads_are_ordered_as_single_ones(seed):
+    rng = np.random.default_rng(seed)
+    quads = np.array(
+        [turned(np.array([[0, 0], [9, 0], [9, 9], [0, 9]]) * rng.uniform(1, 4, 2), 15 * i) for i in range(24)]
+    )
+    starts = rng.integers(0, 4, len(quads))
+    quads = np.array([np.roll(quad, start, axis=0) for quad, start in zip(quads, starts)])
+    assert np.array_equal(quads_at_top_left(quads), [start_at_top_left(quad) for quad in quads])

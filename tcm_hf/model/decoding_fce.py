@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .detector_registry import Decoder
-from .outlines import check_shape, outline_in_shape
+from .outlines import check_shape, outlines_in_shape
 from .polygons import check_settings, warn_of_limit
 
 
@@ -263,9 +263,9 @@ def decode_fce(
         polygon = _main_part(contours[index])
         if polygon is None:
             continue
-        polygon = outline_in_shape(polygon, shape)
-        polygons.append(polygon.astype(np.float32))
+        polygons.append(polygon)
         kept_scores.append(scores[index])
+    polygons = [outline.astype(np.float32) for outline in outlines_in_shape(polygons, shape)]
     return polygons, np.array(kept_scores, dtype=np.float32)
 
 

@@ -16,7 +16,7 @@
 import numpy as np
 
 from .detector_registry import Decoder
-from .outlines import check_shape, outline_in_shape
+from .outlines import check_shape, outlines_in_shape
 from .polygons import check_settings, polygon_area, repair_polygon, warn_of_limit
 
 
@@ -191,10 +191,10 @@ def decode_pan(
         polygon = _outline(rows[pixels], columns[pixels])
         if polygon is None:
             continue
-        polygon = outline_in_shape(polygon, shape)
-        polygons.append(polygon.astype(np.float32))
+        polygons.append(polygon)
         scores.append(means[region])
 
+    polygons = [outline.astype(np.float32) for outline in outlines_in_shape(polygons, shape)]
     best_first = np.argsort(-np.array(scores, dtype=np.float64), kind="stable")
     return [polygons[i] for i in best_first], np.array([scores[i] for i in best_first], dtype=np.float32)
 

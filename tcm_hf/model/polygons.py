@@ -15,6 +15,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -92,6 +93,31 @@ def bounding_box(polygon) -> tuple[float, float, float, float]:
     polygon = as_polygon(polygon)
     (xmin, ymin), (xmax, ymax) = polygon.min(axis=0), polygon.max(axis=0)
     return float(xmin), float(ymin), float(xmax), float(ymax)
+
+
+def measure_polygons(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Areas, perimeters and bounding boxes of many polygons at once.
+
+    Args:
+        polygons (`Sequence[np.ndarray]`): At least one array of shape `(n, 2)`, points in pixels.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`: float64 arrays of shape `(N,)`, `(N,)` and `(N, 4)`, with the values of
+        [`polygon_area`], [`polygon_perimeter`] and [`bounding_box`].
+    """
+    counts = np.array([len(polygon) for polygon in polygons])
+    starts = counts.cumsum() - counts
+    points = np.concatenate(polygons).astype(np.float64)
+    boxes = np.concatenate([np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)], axis=1)
+    following = np.arange(1, len(points) + 1)
+    following[starts + counts - 1] = starts
+    (x, y), (next_x, next_y) = points.T, points[following].T
+    perimeters = np.add.reduceat(np.sqrt((next_x - x) ** 2 + (next_y - y) ** 2), starts)
+    # Differences to the first point: large offsets would otherwise cost digits.
+    first_x, first_y = np.repeat(points[starts], counts, axis=0).T
+    areas = np.add.reduceat((x - first_x) * (next_y - first_y) - (next_x - first_x) * (y - first_y), starts)
+    return np.abs(areas) / 2, perimeters, boxes
 
 
 def _exteriors(geometry) -> list[np.ndarray]:
@@ -243,6 +269,30 @@ def start_at_top_left(quad: np.ndarray) -> np.ndarray:
 
     shift = min(range(4), key=cost)
     return np.array(points[shift:] + points[:shift])
+
+
+def quads_at_top_left(quads: np.ndarray) -> np.ndarray:
+    """
+    [`start_at_top_left`] of many quads at once.
+
+    Args:
+        quads (`np.ndarray` of shape `(n, 4, 2)`): Corners in pixels, clockwise.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(n, 4, 2)`.
+    """
+    low, high = quads.min(axis=1), quads.max(axis=1)
+    corners = np.stack([low, np.stack([high[:, 0], low[:, 1]], 1), high, np.stack([low[:, 0], high[:, 1]], 1)], axis=1)
+    cost = np.stack(
+        [((np.roll(quads, -shift, axis=1) - corners) ** 2).sum(axis=(1, 2)) for shift in range(4)], axis=1
+    ).round(6)
+    # Of equal ones the highest start, and then the one most to the left.
+    best = np.ones(cost.shape, dtype=bool)
+    for values in (cost, quads[:, :, 1], quads[:, :, 0]):
+        values = np.where(best, values, np.inf)
+        best = values == values.min(axis=1, keepdims=True)
+    order = (best.argmax(axis=1)[:, None] + np.arange(4)) % 4
+    return np.take_along_axis(quads, order[:, :, None], axis=1)
 
 
 def minimum_area_quad(polygon) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from .detector_registry import Decoder
 from .image_processing_settings import check_number
 from .outlines import check_shape, order_outline, outline_in_image
-from .polygons import bounding_box, clip_polygon, order_clockwise, polygon_area
+from .polygons import clip_polygon, measure_polygons, order_clockwise, polygon_area, quads_at_top_left
 from .polygons import reading_order as sort_in_reading_order
 
 
@@ -164,32 +164,42 @@ def _as_sizes(sizes: Any, batch_size: int, name: str) -> list[tuple[int, int]] |
 
 def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> dict[str, Any]:
     """Scales polygons to the original image, cuts them at its border and collects one image's result."""
+    height, width = target
+    scaled = [np.asarray(polygon, dtype=np.float64) * scale for polygon in polygons]
+    areas, _, boxes = measure_polygons(scaled) if scaled else (np.zeros(0), None, np.zeros((0, 4)))
+    inside = (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= (width, height)).all(axis=1)
+    if scale[0] != scale[1]:
+        # Decoders give points in order; uneven scales can change what that is.
+        _order(scaled, np.flatnonzero(inside).tolist(), shape)
     kept, kept_scores = [], []
-    for polygon, score in zip(polygons, scores):
-        for part in _in_image(np.asarray(polygon, dtype=np.float64) * scale, scale, target, shape):
+    for polygon, score, area, is_inside in zip(scaled, scores, areas, inside):
+        for part in ([polygon] if area > 0 else []) if is_inside else _cut(polygon, width, height, shape):
             kept.append(part.astype(np.float32))
             kept_scores.append(float(score))
     order = list(range(len(kept)))
     if reading_order and kept:
         order = sort_in_reading_order(kept)
+    boxes = measure_polygons(kept)[2] if kept else np.zeros((0, 4))
     return {
         "polygons": [kept[i] for i in order],
         "scores": np.array([kept_scores[i] for i in order], dtype=np.float32),
         "labels": np.zeros(len(kept), dtype=np.int64),
-        "boxes": np.array([bounding_box(kept[i]) for i in order], dtype=np.float32).reshape(-1, 4),
+        "boxes": boxes[order].astype(np.float32),
     }
 
 
-def _in_image(polygon: np.ndarray, scale: np.ndarray, size: tuple[int, int], shape: str | None) -> list[np.ndarray]:
-    """What lies in an image of that height and width, in order and in its shape: nothing, one part or several."""
-    height, width = size
-    (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
-    order = order_outline if shape == "auto" else order_clockwise
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        if polygon_area(polygon) == 0:
-            return []
-        # Decoders give points in order; uneven scales can change what that is.
-        return [polygon if scale[0] == scale[1] else order(polygon)]
+def _order(polygons: list[np.ndarray], indices: list[int], shape: str | None) -> None:
+    """Lets some of the polygons start where reading does, in place."""
+    quads = [i for i in indices if len(polygons[i]) == 4 and shape is not None]
+    if quads:
+        for i, quad in zip(quads, quads_at_top_left(np.stack([polygons[i] for i in quads]))):
+            polygons[i] = quad
+    for i in set(indices) - set(quads):
+        polygons[i] = order_outline(polygons[i]) if shape == "auto" else order_clockwise(polygons[i])
+
+
+def _cut(polygon: np.ndarray, width: int, height: int, shape: str | None) -> list[np.ndarray]:
+    """What of a polygon that crosses the border of an image lies inside, in its shape: nothing, one part or several."""
     if shape in ("quad", "box"):
         # Cutting would give more than four corners; moving them onto the border keeps the shape's promise.
         parts = [np.clip(polygon, 0, (width, height))]
@@ -198,7 +208,8 @@ def _in_image(polygon: np.ndarray, scale: np.ndarray, size: tuple[int, int], sha
     if shape == "auto":
         # The cut made corners of its own: what is left gets an outline again.
         parts = [outline_in_image(part, "auto", width, height) for part in parts]
-    return [order(part) for part in parts if polygon_area(part) > 0]
+    parts = [part for part in parts if polygon_area(part) > 0]
+    return [order_outline(part) if shape == "auto" else order_clockwise(part) for part in parts]
 
 
 def describe_texts(
