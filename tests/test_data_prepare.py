@@ -219,6 +219,18 @@ def test_pictures_in_memory_are_written(tmp_path):
     assert read[1].texts == ["?a"] and read[1].size == (6, 8)
 
 
+def test_several_sources_and_one_folder(tmp_path, capsys):
+    first, second = (write_icdar(tmp_path / name, {f"img_{name}": ""}) for name in ("a", "b"))
+    assert run("icdar2015", first, tmp_path / "out") == 0
+    assert "also has" not in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match=rf"from {first}: sources are not put together; training takes several"):
+        run("icdar2015", second, tmp_path / "out")
+    before = files(tmp_path / "out" / "train")
+    assert run("icdar2015", second, tmp_path / "out", "--output-split", "test") == 0
+    assert "also has the splits train, which earlier runs wrote" in capsys.readouterr().out
+    assert files(tmp_path / "out" / "train") == before
+
+
 def test_other_folders_are_left_alone(tmp_path):
     source = write_icdar(tmp_path / "s", {"img_1": ""})
     target = tmp_path / "out" / "train"

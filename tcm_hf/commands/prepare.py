@@ -14,7 +14,8 @@
 """
 Writes a benchmark as a folder that datasets.load_dataset('imagefolder', data_dir=OUT) loads: images and metadata.jsonl
 (polygons, ignore, text, width, height), with report.json. A run that was killed goes on where it was; a second one on
-the same OUT is refused while it writes. Nothing is downloaded.
+the same OUT is refused while it writes. One folder, or one split of it, is made of one source: several sources get a folder
+each, and `tcm-hf train --train_dir A B` trains on them together. Nothing is downloaded.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from ..data.formats import AnnotationError, find_format, read_dataset
 from ..data.formats.records import noted_warnings
 from ..data.parquet_shards import SHARD_MEGABYTES, write_parquet
-from ..data.prepare import format_report, prepare_held_folder
+from ..data.prepare import REPORT_NAME, format_report, prepare_held_folder
 from ..model.image_loading import count_passed_over
 from ..output_files import exclusive
 from .parser import CommandParser, advanced
@@ -121,6 +122,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(format_report(report))
         load = f"datasets.load_dataset('imagefolder', data_dir={str(arguments.output)!r})"
         print(f"written to {root}; load it with {load}")
+        others = [
+            path.parent.name for path in sorted(arguments.output.glob(f"*/{REPORT_NAME}")) if path.parent != root
+        ]
+        if others:
+            print(
+                f"{arguments.output} also has the splits {', '.join(others)}, which earlier runs wrote and this one left alone"
+            )
         if arguments.placing == "link":
             print("its images are links that lead outside of it: commands that read it need --allow-outside")
         if arguments.parquet is not None:

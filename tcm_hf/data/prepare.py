@@ -292,11 +292,20 @@ def _finished_report(root: Path, settings: dict) -> dict | None:
         if report.get("settings") == settings:
             return {**report, "already_complete": True}
         raise FileExistsError(
-            f"{root} holds a data set made with other settings; choose another folder, or --overwrite"
+            f"{root} holds a data set made {_difference(report.get('settings'), settings)}; choose another folder, or "
+            "--overwrite, which removes that one"
         )
     if any(path.name != LOCK_NAME for path in root.iterdir()):
         raise FileExistsError(f"{root} is not empty and no unfinished run; choose another folder")
     return None
+
+
+def _difference(earlier: object, settings: dict) -> str:
+    """What an earlier run in the same folder was, that the settings are not."""
+    source = earlier.get("source") if isinstance(earlier, dict) else None
+    if source is None or source == settings.get("source"):
+        return "with other settings"
+    return f"with other settings, from {source}: sources are not put together; training takes several folders"
 
 
 def _json_object(text: str | bytes, where: object) -> dict:
@@ -320,9 +329,9 @@ def _start_journal(journal: Path, settings: dict) -> None:
             head = file.readline()
         if head:
             if _json_object(head, journal).get("settings") != settings:
+                made = _difference(_json_object(head, journal).get("settings"), settings)
                 raise ValueError(
-                    f"{journal.parent} holds an unfinished run with other settings; repeat these, or start again with "
-                    "--overwrite"
+                    f"{journal.parent} holds an unfinished run {made}; repeat these, or start again with --overwrite"
                 )
             return
         # A run that was killed here, or that overwrites: what is there is of no run that goes on.
