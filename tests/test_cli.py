@@ -26,8 +26,9 @@ from safetensors.torch import save_file
 from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
 from tcm_hf import cli
-from tcm_hf.commands import detect
-from tcm_hf.model import image_loading
+from tcm_hf.commands import detect, detection_loop
+from tcm_hf.commands.result_writer import ResultWriter
+from tcm_hf.inputs import InputImage
 from tcm_hf.output_files import exclusive
 
 
@@ -115,24 +116,23 @@ def test_output_file_is_complete_at_any_time(run, photos, monkeypatch, name):
     os.umask(umask)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
     target.write_text("older result")
-    rounded, seen = detect._rounded, []
+    write, seen = ResultWriter.write, []
 
-    def watched(detection):
-        # What is there while the second image with text is in work: the older result, or all that is done.
+    def watched(writer, entry, image=None):
+        # What is there before each result: the older ones, or all that is done.
         seen.append(target.read_text() if len(seen) == 0 else len(read_results(target)))
-        if len(seen) == 3:
-            raise RuntimeError("a mistake of ours")
-        return rounded(detection)
+        if len(seen) == 4:
+            raise BrokenPipeError
+        write(writer, entry, image)
 
-    monkeypatch.setattr(detect, "_rounded", watched)
+    monkeypatch.setattr(ResultWriter, "write", watched)
     photo = photos / "a" / "photo.png"
-    with pytest.raises(RuntimeError):
-        run(photo, photos / "a" / "blank.JPG", photos / "b", "--output", target)
-    assert seen == ["older result", 2, 3]
+    assert run(photo, photos / "a" / "blank.JPG", photos / "b", "--output", target)[0] == 1
+    assert seen == ["older result", 1, 2, 3]
     assert len(read_results(target)) == 3 and os.listdir(target.parent) == [name]
     # Nothing was found yet: what was there stays.
     target.write_text("older result")
-    monkeypatch.setattr(detect, "_detect_batch", broken)
+    monkeypatch.setattr(detection_loop, "detect_images", broken)
     with pytest.raises(ZeroDivisionError):
         run(photos / "a", "--output", target)
     assert target.read_text() == "older result" and os.listdir(target.parent) == [name]
@@ -488,8 +488,11 @@ def test_checkpoints_with_damaged_files(photos, tmp_path, capsys, name, text):
     assert lines[0].startswith(f"tcm-hf detect: error: cannot load model {str(checkpoint)!r}: ") and name in lines[0]
 
 
-def test_progress_bar_only_for_many(run, photos):
-    assert run(photos / "a")[2] == ""
+def test_progress_bar_on_terminals_only(run, photos, monkeypatch):
+    assert run(photos / "a", photos / "b")[2] == ""
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
+    assert run(photos / "a")[2] == ""  # too short for one
+    monkeypatch.setattr(detect, "SECONDS_BEFORE_PROGRESS", 0)
     assert "4/4" in run(photos / "a", photos / "b")[2]
 
 
@@ -498,18 +501,22 @@ def test_pictures_are_not_kept(run, photos, monkeypatch):
     for index in range(30):
         paths.append(photos / f"{index}.png")
         black_picture(50, 40).save(paths[-1])
-    references, most, load = [], [], image_loading.load_rgb_image
+    references, most, load = [], [], InputImage.load
 
-    def counted(source, **kwargs):
-        image = load(source, **kwargs)
-        if isinstance(source, str):
-            references.append(weakref.ref(image))
-            most.append(sum(reference() is not None for reference in references))
+    def counted(item):
+        image = load(item)
+        references.append(weakref.ref(image))
+        most.append(sum(reference() is not None for reference in references))
         return image
 
-    monkeypatch.setattr(image_loading, "load_rgb_image", counted)
-    assert run(*paths, "--batch-size", 3, "--draw", photos / "drawings")[0] == 0
-    assert len(most) == 30 and max(most) <= 5
+    monkeypatch.setattr(InputImage, "load", counted)
+    # Those of four batches may wait; with little memory, one in each thread.
+    for limit, expected in ((detection_loop.WAITING_BYTES, 16), (1, 4)):
+        monkeypatch.setattr(detection_loop, "WAITING_BYTES", limit)
+        assert run(*paths, "--batch-size", 3, "--draw", photos / "drawings")[0] == 0
+        assert len(most) == 30 and max(most) <= expected
+        references.clear()
+        most.clear()
 
 
 def test_large_photo_needs_little_memory(tmp_path):

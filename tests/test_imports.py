@@ -31,7 +31,7 @@ WINGS = (
     ("registration.py",),
     ("targets/", "visualization.py", "outputs/", "explanation/"),
     ("conversion/", "data/", "metrics/"),
-    ("training/",),
+    ("training/", "inputs/"),
     ("commands/",),
     ("cli.py",),
     ("__main__.py",),
@@ -201,6 +201,7 @@ print(*(name for name in sys.modules if name.startswith("tcm_hf.")))
     [
         ("tcm_hf", ("commands", "data", "training", "conversion", "metrics", "targets", "cli")),
         ("tcm_hf.data", ("commands", "training", "conversion", "metrics", "cli")),
+        ("tcm_hf.inputs", ("commands", "training", "conversion", "metrics", "targets", "cli")),
         ("tcm_hf.metrics", ("commands", "training", "conversion", "data", "targets", "cli")),
         ("tcm_hf.training.setup", ("commands", "conversion", "cli")),
         ("tcm_hf.conversion.convert", ("commands", "training", "data", "metrics", "targets", "cli")),

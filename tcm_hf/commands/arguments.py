@@ -73,6 +73,18 @@ def positive_int(text: str) -> int:
     return value
 
 
+def nonnegative_int(text: str) -> int:
+    """
+    A whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return int(text)
+
+
 def size(text: str) -> dict[str, int]:
     """
     Edges to which images are made to fit, in pixels: `N`, which stands for `N,2N`, or `SHORTEST,LONGEST`.

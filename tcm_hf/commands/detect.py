@@ -13,33 +13,38 @@
 # limitations under the License.
 
 """
-Finds text in images and writes it as JSON: a list with one entry for each image, with its path, width, height
-and detections (score, label, box and polygon in pixels of the upright image), or with an error where it could
-not be read. Results are written image by image; the file is complete JSON at any time.
+Finds text in images, pages of PDFs and frames of videos, and writes it as JSON: a list with one entry for each of them,
+with its path, page or frame, width, height and detections (score, label, box and polygon in pixels of the upright
+image), or with an error where it could not be read. Results are written image by image; the file is complete JSON at
+any time.
 """
 
 import argparse
-import glob
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import DEFAULT
-from .arguments import positive, positive_int
+from .arguments import nonnegative_int, positive, positive_int
 from .drawing_writer import DrawingWriter
 from .errors import UsageError, one_line
-from .format_writer import add_format_options, build_result_writer, build_side_writers, check_place
+from .format_writer import add_format_options, build_result_writer, build_side_writers, check_place, result_format
 from .loading import add_model_options, load_pipeline
 from .parser import advanced
 from .result_writer import DetectionWriter, ResultWriteError, ResultWriter
 
 
-# Below this many images a progress bar is only noise.
-MIN_IMAGES_FOR_PROGRESS = 4
+if TYPE_CHECKING:
+    from ..inputs import InputOptions
+
+
+SECONDS_BEFORE_PROGRESS = 1.0
+DEFAULT_WORKERS = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
         nargs="+",
-        metavar="IMAGE|DIR|GLOB",
-        help="files, addresses (http, https), directories, quoted patterns",
+        metavar="INPUT",
+        help="images, PDFs, videos, zip and tar files, parquet files; folders of them, quoted patterns, lists of paths "
+        "(.txt), addresses (http, https), data sets on the Hub (hf://datasets/OWNER/NAME), or - for standard input",
     )
+    _add_input_options(parser)
     add_model_options(parser, f" (default: {DEFAULT})")
     add = parser.add_argument_group("results").add_argument
     add(
@@ -59,11 +66,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the JSON here instead of to stdout; JSON Lines, an entry on each line, where it ends in .jsonl",
     )
     add_format_options(add)
+    add(
+        "--resume", action="store_true", help="go on with the .jsonl file of --output: what is in it is not done again"
+    )
     add("--draw", type=Path, metavar="DIR", help="write images with the texts drawn on them here")
     advanced(add("--show-scores", action="store_true", help="write the scores on these drawings"))
     add("--reading-order", action="store_true", help="sort the texts as they are read")
+    add = parser.add_argument_group("speed").add_argument
+    add(
+        "--workers",
+        type=nonnegative_int,
+        default=DEFAULT_WORKERS,
+        metavar="N",
+        help="threads that decode images and read out results beside the model; 0 does one thing after the other "
+        f"(default: {DEFAULT_WORKERS})",
+    )
     add = parser.add_argument_group("limits").add_argument
     advanced(
+        add(
+            "--max-frames",
+            type=positive_int,
+            metavar="N",
+            help="most pages or frames that are taken out of one file (default: 100000)",
+        ),
         add(
             "--max-pixels",
             type=positive_int,
@@ -81,47 +106,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find_images(inputs: list[str]) -> dict[str, str | None]:
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("inputs").add_argument
+    add("--dpi", type=positive, metavar="N", help="pixels an inch that pages of PDFs are rendered with (default: 200)")
+    add(
+        "--every",
+        metavar="N|SECONDSs",
+        help="frames of a video: every n-th one, or one every so many seconds, as in 2s or 0.5s (default: 1, all)",
+    )
+    add("--all-frames", action="store_true", help="all frames of TIFF, GIF, WebP and other images, not only the first")
+    advanced(
+        add(
+            "--recursive",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="search folders below folders, too (default: yes)",
+        ),
+        add(
+            "--image-column",
+            metavar="NAME",
+            help="column of images in parquet files and data sets, suffix of the images in webdataset shards (default: found)",
+        ),
+        add("--split", metavar="NAME", help="split of data sets on the Hub, where there are several"),
+    )
+
+
+def find_images(inputs: list[str], recursive: bool = True, left_out: Container[str] = ()) -> dict[str, str | None]:
     """
-    Lists the images that the inputs of a command stand for.
-
-    Args:
-        inputs (`list[str]`): files, web addresses, directories (their images, without those of subdirectories) and
-            patterns such as `"photos/**/*.jpg"`.
-
-    Returns:
-        `dict[str, str | None]`: each path once, in the order of the inputs, sorted by name inside of directories and
-        patterns, with `None`. Files that do not exist are listed too, so that reading them reports the error. A
-        directory that holds no image or cannot be listed, and a pattern that matches nothing, come with the reason.
+    Lists the files that the inputs of a command stand for, see [`~tcm_hf.inputs.find_inputs`].
 
     Raises:
-        UsageError: if no input stands for an image.
+        UsageError: if no input stands for a file.
     """
-    from ..model.image_loading import IMAGE_SUFFIXES
+    from ..inputs import find_inputs
 
-    found: dict[str, str | None] = {}
-    for text in inputs:
-        if text.startswith(("http://", "https://")):
-            matches = [text]
-        elif os.path.isdir(text):
-            try:
-                entries = sorted(os.path.join(text, name) for name in os.listdir(text))
-            except OSError as error:
-                found[text] = f"cannot list directory {text!r} ({error.strerror}); check its permissions"
-                continue
-            matches = [
-                path for path in entries if Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
-            ]
-            if not matches:
-                pattern = os.path.join(text, "**", "*.jpg")
-                found[text] = f"no images in directory {text!r}; for those of its subdirectories pass {pattern!r}"
-        elif not os.path.exists(text) and glob.has_magic(text):
-            matches = [path for path in sorted(glob.glob(text, recursive=True)) if os.path.isfile(path)]
-            if not matches:
-                found[text] = f"no file matches {text!r}"
-        else:
-            matches = [text]
-        found.update(dict.fromkeys(matches))
+    found = find_inputs(inputs, recursive, left_out)
     if None not in found.values():
         raise UsageError("; ".join(filter(None, found.values())))
     return found
@@ -137,7 +156,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: for inputs, outputs or a model that cannot be used.
     """
-    inputs = find_images(arguments.inputs)
+    if arguments.resume and (arguments.output is None or result_format(arguments) != "jsonl"):
+        raise UsageError("--resume goes on with a file of JSON Lines; name it by --output FILE.jsonl")
+    options = input_options(arguments)
+    # Drawings are no inputs of the next run.
+    left_out = {os.path.realpath(place) for place in (arguments.draw,) if place is not None and place.is_dir()}
+    inputs = find_images(arguments.inputs, arguments.recursive, left_out)
     # The places for the results first: the model takes long to load, and the images longer.
     if arguments.output is not None:
         if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
@@ -146,10 +170,10 @@ def run(arguments: argparse.Namespace) -> int:
             check_place(arguments)
         except OSError as error:
             raise UsageError(str(error)) from error
-    writer = build_result_writer(arguments, inputs)
+    writer = build_result_writer(arguments, inputs, resume=arguments.resume)
     try:
         with opened(build_writers(arguments, inputs, writer)) as writers:
-            return _detect_all(load_pipeline(arguments), inputs, writers, arguments)
+            return _detect_all(load_pipeline(arguments), inputs, options, writers, arguments)
     except (ResultWriteError, BlockingIOError) as error:
         print(f"tcm-hf detect: error: {one_line(error)}{_so_far(writer, inputs)}", file=sys.stderr)
         return 1
@@ -189,81 +213,90 @@ def _so_far(writer: ResultWriter, inputs: dict) -> str:
     """What there is of the results when a run ends early, for its last message."""
     if not writer.count:
         return ""
-    return f"; the first {writer.count} of {len(inputs)} results are in {repr(str(writer.output)) if writer.output else 'stdout'}"
+    from ..inputs.sources import kind_by_name
+
+    # Files of many images tell only while they are read how many these are.
+    of = f" of {len(inputs)}" if all(kind_by_name(path) == "image" for path in inputs) else ""
+    return f"; the first {writer.count}{of} results are in {repr(str(writer.output)) if writer.output else 'stdout'}"
+
+
+def input_options(arguments: argparse.Namespace) -> "InputOptions":
+    """
+    How the command line wants inputs to be read.
+
+    Raises:
+        UsageError: if a value cannot be meant.
+    """
+    from ..inputs import InputOptions
+
+    names = ("dpi", "all_frames", "every", "image_column", "split", "max_frames", "max_pixels", "timeout")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    try:
+        return InputOptions(**given)
+    except ValueError as error:
+        raise UsageError(f"--{error}".replace("_", "-", 1)) from error
 
 
 def _detect_all(
     pipe,
     inputs: dict[str, str | None],
+    options: "InputOptions",
     writers: list[DetectionWriter],
     arguments: argparse.Namespace,
 ) -> int:
     from tqdm import tqdm
 
-    from ..model import image_loading
+    from ..inputs.items import place_key
+    from ..inputs.sources import expand_inputs
+    from .detection_loop import LoopOptions, detect_images
 
     failures = 0
-    limits = {"timeout": arguments.timeout, "max_pixels": arguments.max_pixels or pipe.image_processor.max_pixels}
-    waiting: list[tuple[dict, Any]] = []  # results to come, with their images; `None` where one could not be read
+    results: Any = writers[-1]
+    if arguments.max_pixels is None:
+        options = replace(options, max_pixels=pipe.image_processor.max_pixels)
+    keep = any(writer.needs_image for writer in writers)
+    loop = LoopOptions(arguments.batch_size, arguments.workers, keep)
 
-    def report(error: str) -> str:
+    def report(error: str) -> None:
         nonlocal failures
         failures += 1
         bar.write(f"tcm-hf detect: error: {error}", file=sys.stderr)
-        return error
 
-    def finish() -> None:
-        """Detects in the images that wait, and writes their results."""
-        records, pictures = [record for record, _ in waiting], [picture for _, picture in waiting]
-        waiting.clear()
-        found = iter(_detect_batch(pipe, [picture for picture in pictures if picture is not None]))
-        for record, picture in zip(records, pictures):
-            detections = None if picture is None else next(found)
-            if isinstance(detections, str):
-                path = record["image"]
-                record = {"image": path, "error": report(f"{path!r}: {detections}")}
-            elif detections is not None:
-                record["detections"] = [_rounded(detection) for detection in detections]
-            for writer in writers:
-                try:
-                    writer.write(record, picture)
-                except (ResultWriteError, BrokenPipeError):
-                    raise
-                except Exception as error:
-                    report(one_line(error))
-            bar.update()
-
-    bar = tqdm(total=len(inputs), unit="image", file=sys.stderr, disable=len(inputs) < MIN_IMAGES_FOR_PROGRESS)
-    with bar, _warnings_beside(bar):
-        for path, problem in inputs.items():
+    def write(entry: dict[str, Any], image: Any) -> None:
+        if "error" in entry:
+            report(entry["error"])
+        for writer in writers:
             try:
-                if problem is not None:
-                    raise OSError(problem)
-                picture = image_loading.load_rgb_image(path, **limits)
-            except (OSError, ValueError) as error:
-                waiting.append(({"image": path, "error": report(one_line(error))}, None))
+                writer.write(entry, image)
+            except (ResultWriteError, BrokenPipeError):
+                raise
+            except Exception as error:
+                report(one_line(error))
+
+    # A run of seconds needs no bar, and a log no thousands of them.
+    bar = tqdm(
+        total=len(inputs),
+        unit="image",
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        delay=SECONDS_BEFORE_PROGRESS,
+    )
+    items = expand_inputs(inputs, options, results.has if arguments.resume else None)
+    with bar, _warnings_beside(bar), closing(detect_images(pipe, items, loop)) as detected:
+        for item, entry, image in detected:
+            if item.siblings is not None:
+                bar.total = (bar.total or 0) + item.siblings - 1
+            if item.is_done:
+                entry = results.earlier_entry(place_key(item.name, item.facts))
+                failures += "error" in entry
+                for writer in writers:
+                    writer.skip(entry)
+                if not bar.disable:
+                    bar.initial += 1  # no work of this run, by whose speed the time that is left is estimated
             else:
-                waiting.append(({"image": path, "width": picture.width, "height": picture.height}, picture))
-                del picture
-            # Nothing that is known waits for an image that is not read yet.
-            if sum(picture is not None for _, picture in waiting) in (0, arguments.batch_size):
-                finish()
-        finish()
+                write(entry, image)
+            bar.update()
     return 1 if failures else 0
-
-
-def _detect_batch(pipe, pictures: list) -> list:
-    """The detections of each image, or the reason (`str`) why there are none: one image does not cost the others."""
-    if not pictures:
-        return []
-    pipe.call_count = 0  # transformers' advice to pass a dataset is not for a command that writes as it goes
-    try:
-        return pipe(pictures, batch_size=len(pictures))
-    except Exception as error:  # of the model, such as too little memory, as of the images
-        reason = one_line(error)
-    if len(pictures) == 1:
-        return [reason]
-    return [_detect_batch(pipe, [picture])[0] for picture in pictures]
 
 
 @contextmanager
@@ -280,9 +313,3 @@ def _warnings_beside(bar) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-def _rounded(detection: dict) -> dict:
-    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
-    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
-    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}

@@ -89,16 +89,19 @@ class ResultWriter:
 
     Args:
         output (`Path`, *optional*): the file; stdout by default. Its folder is made when it does not exist.
+        resume (`bool`, *optional*, defaults to `False`):
+            Whether to go on with a file of JSON Lines, if there is one: what is in it stays, but for half a last line.
 
     Raises:
         BlockingIOError: on opening, if another run writes to the file.
+        ResultWriteError: on opening, if the file to go on with holds something else.
         OSError: on opening, if the file cannot be made.
     """
 
     needs_image = False
 
-    def __init__(self, output: Path | None):
-        self.output = output
+    def __init__(self, output: Path | None, resume: bool = False):
+        self.output, self.resume = output, resume
         self.lines = output is not None and output.suffix.lower() == ".jsonl"
         self.count = 0
         self._place: str | None = None
@@ -109,6 +112,7 @@ class ResultWriter:
         self._owned = False  # whether the descriptor is to be closed
         self._rewritable = self._broken = False
         self._end = 0  # where the complete entries end, without the list's closing
+        self._earlier: dict[str, int] = {}  # where the entries of an earlier run begin
 
     def __enter__(self) -> "ResultWriter":
         self.open()
@@ -118,9 +122,15 @@ class ResultWriter:
         self.close()
 
     def open(self) -> None:
-        """Takes the lock of the file."""
+        """Takes the lock of the file, and reads what an earlier run has written if it is to go on with that."""
         if self._lock is not None:
             self._lock.__enter__()
+        try:
+            if self.resume and self._place is not None and os.path.exists(self._place):
+                self._reopen(self._place)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Ends a list that is written to a pipe, and gives the lock back."""
@@ -144,10 +154,10 @@ class ResultWriter:
         data = self.encode(entry, image)
         with uninterrupted():
             try:
-                if self.count == 0 and self._place is not None:
+                if self.count == 0 and self._place is not None and self._descriptor is None:
                     self._start_file(self._place, data)
                 else:
-                    if self.count == 0:
+                    if self.count == 0 and self._descriptor is None:
                         self._open_stream()
                     self._append(data)
             except BrokenPipeError:
@@ -171,6 +181,41 @@ class ResultWriter:
         except UnicodeEncodeError:
             data = json.dumps(entry).encode("ascii")
         return data + b"\n" if self.lines else (b",\n" if self.count else b"[\n") + data
+
+    def has(self, key: str) -> bool:
+        """Whether an earlier run has written the entry of a [`~tcm_hf.inputs.items.place_key`]."""
+        return key in self._earlier
+
+    def earlier_entry(self, key: str) -> dict[str, Any]:
+        """The entry that an earlier run has written."""
+        assert self._place is not None
+        with open(self._place, "rb") as file:
+            file.seek(self._earlier[key])
+            return json.loads(file.readline())
+
+    def _reopen(self, place: str) -> None:
+        from ..inputs.items import place_key
+
+        self._descriptor, self._owned, self._rewritable = os.open(place, os.O_RDWR), True, True
+        with open(place, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                is_whole = line.endswith(b"\n")
+                try:
+                    if line.strip():
+                        entry = json.loads(line)
+                        self._earlier.setdefault(place_key(entry["image"], entry), self._end)
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                    if not is_whole:
+                        break  # the write of the last line was cut short
+                    raise ResultWriteError(
+                        f"cannot resume: line {number} of {str(self.output)!r} is no result of tcm-hf detect; name another file"
+                    ) from error
+                self._end += len(line)
+                if not is_whole:
+                    os.lseek(self._descriptor, self._end, os.SEEK_SET)
+                    _write_all(self._descriptor, b"\n")
+                    self._end += 1
+        os.ftruncate(self._descriptor, self._end)
 
     def _start_file(self, place: str, data: bytes) -> None:
         folder, name = os.path.split(place)

@@ -90,6 +90,7 @@ def load_rgb_image(
     input_data_format: str | None = None,
     timeout: float | None = 60.0,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    name: str | None = None,
 ) -> Image.Image:
     """
     Reads an image as an upright RGB image of 8 bits per channel.
@@ -113,6 +114,8 @@ def load_rgb_image(
         max_pixels (`int`, *optional*, defaults to 50331648):
             Largest width times height, by the header, before anything is decoded; `None` for no limit but Pillow's own
             (`PIL.Image.MAX_IMAGE_PIXELS`). With a limit, no side may be longer than 1,048,576 pixels.
+        name (`str`, *optional*):
+            What messages call it; by default its path or address, or its place in the list.
 
     Returns:
         `PIL.Image.Image`: in mode RGB, decoded.
@@ -123,10 +126,10 @@ def load_rgb_image(
             damaged or too large, or its values are not those of an image.
         TypeError: if the source is of another type.
     """
+    name = describe_source(source, index) if name is None else name
     image, _ = load_any_image(
-        source, index=index, input_data_format=input_data_format, timeout=timeout, max_pixels=max_pixels
+        source, input_data_format=input_data_format, timeout=timeout, max_pixels=max_pixels, name=name
     )
-    name = describe_source(source, index)
     rgb = convert_to_rgb(image, name=name)
     if rgb is not source and isinstance(source, str | os.PathLike) and len(name) <= 202:
         # As Pillow does when it opens a file itself, so that later messages name it, too.
@@ -141,6 +144,7 @@ def load_any_image(
     input_data_format: str | None = None,
     timeout: float | None = 60.0,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    name: str | None = None,
 ) -> tuple[Image.Image, bool]:
     """
     Like [`load_rgb_image`], but keeps the channels of the image.
@@ -149,7 +153,7 @@ def load_any_image(
         `tuple[PIL.Image.Image, bool]`: the upright image with 8 bits per channel, and whether it came as an array of
         floats in 0..1.
     """
-    name = describe_source(source, index)
+    name = describe_source(source, index) if name is None else name
     is_tensor = hasattr(source, "detach") and hasattr(source, "cpu")  # of torch, without importing it
     if not (
         is_tensor
@@ -169,7 +173,7 @@ def load_any_image(
         if isinstance(source, Image.Image):
             image = _decode(source, name, max_pixels)
         else:
-            with open_image(_fetch(source, name, timeout), name=name, max_pixels=max_pixels) as file:
+            with open_image(fetch_source(source, name, timeout), name=name, max_pixels=max_pixels) as file:
                 image = _decode(file, name, max_pixels)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             image, _ = _array_to_image(np.asarray(image), name, None, "channels_last", None)
@@ -405,8 +409,19 @@ def _too_many_bytes(name: str, limit: int) -> ImageReadError:
     return ImageReadError(f"{name} has more than {limit / 2**20:g} MiB; make it smaller, or pass it decoded")
 
 
-def _fetch(source, name: str, timeout: float | None):
-    """The path, content or file object that a source stands for: an address is downloaded, base64 text decoded."""
+def fetch_source(source, name: str, timeout: float | None = 60.0):
+    """
+    The path, content or file object that a source stands for: an address is downloaded, base64 text decoded.
+
+    Args:
+        source (`str`, `os.PathLike`, `bytes` or file object): See [`load_rgb_image`].
+        name (`str`): for messages.
+        timeout (`float`, *optional*, defaults to 60.0): Seconds that a download may take in all, `None` for no limit.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImageReadError: if it cannot be downloaded.
+    """
     if isinstance(source, os.PathLike):
         source = os.fsdecode(source)
     if not isinstance(source, str):

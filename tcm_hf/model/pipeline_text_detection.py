@@ -139,7 +139,8 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                 - one image: a path, an `http(s)://` address, bytes of an image file, a `PIL.Image.Image`, a NumPy
                   array or a torch tensor; see [`~image_loading.load_rgb_image`] for how each is read;
                 - many images: a list, a tuple, an array or tensor with a batch dimension, a generator, a column of a
-                  `datasets.Dataset`, or a `KeyDataset`. Sizes and kinds may be mixed.
+                  `datasets.Dataset`, or a `KeyDataset`. Sizes and kinds may be mixed;
+                - what `tcm_hf.iterate_images` yields for PDFs, videos, folders and other files of many images.
             threshold, mask_threshold, unclip_ratio, min_size, max_candidates, epsilon_ratio, shape (*optional*):
                 see [`TCMImageProcessor.post_process_text_detection`]; `shape` is `"auto"`, `"polygon"`, `"quad"` or
                 `"box"`.
@@ -204,7 +205,10 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
     ) -> dict[str, Any]:
         picture = inputs if isinstance(inputs, _Numbered) else _Numbered(None, inputs)
         max_pixels = self.image_processor.max_pixels if max_pixels is None else max_pixels
-        image = load_rgb_image(picture.source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
+        source = picture.source
+        if hasattr(source, "facts"):  # an `InputImage` of `tcm_hf.inputs`, which knows its file and its place in it
+            source = source.load()
+        image = load_rgb_image(source, index=picture.index, timeout=timeout, max_pixels=max_pixels)
         if tile:
             arguments = {**size_arguments, "max_pixels": max_pixels}
             return {"target_sizes": [(image.height, image.width)], "tiled": [self._cut(image, tile, arguments)]}

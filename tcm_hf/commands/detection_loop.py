@@ -1,0 +1,374 @@
+# Copyright 2026 The tcm_hf authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Detection in many images: decoding and post-processing run in threads beside the forward pass, similar sizes form batches."""
+
+import itertools
+import math
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..inputs import InputImage
+from .errors import one_line
+
+
+# Decoded images, and inputs of the model, that may wait for their turn; above it, nothing further is read.
+WAITING_BYTES = 256 * 2**20
+# Images whose inputs of the model round up to the same multiple of this are padded to a common size.
+BUCKET_PIXELS = 64
+# With batches, images are read ahead by this many of them, so that similar sizes meet.
+BATCHES_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """
+    How [`detect_images`] runs.
+
+    Args:
+        batch_size (`int`, *optional*, defaults to 1): Most images in a forward pass.
+        workers (`int`, *optional*, defaults to 1): Threads beside the forward pass; with 0 everything happens in turn.
+        keep_images (`bool`, *optional*, defaults to `False`): Whether the images come with the results.
+    """
+
+    batch_size: int = 1
+    workers: int = 1
+    keep_images: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """An image on its way through the loop."""
+
+    item: InputImage
+    entry: dict[str, Any] = field(default_factory=dict)
+    image: Any = None
+    features: Any = None  # what the pipeline's preprocessing gives
+    outputs: Any = None  # what the forward pass gives
+    bucket: tuple[int, ...] = ()  # empty: goes through the model alone
+    bytes: int = 0
+    is_finished: bool = False
+
+
+def detect_images(
+    pipe: Any, items: Iterator[InputImage], options: LoopOptions | None = None
+) -> Generator[tuple[InputImage, dict[str, Any], Any]]:
+    """
+    Detects text in images, in their order.
+
+    Args:
+        pipe ([`~tcm_hf.TextDetectionPipeline`]): The detector.
+        items (`Iterator[InputImage]`): The images; with workers, another thread iterates over them.
+        options ([`LoopOptions`], *optional*): How it runs.
+
+    Returns:
+        `Iterator[tuple[InputImage, dict, PIL.Image.Image]]`:
+            For each image the image as it came, its entry (see `DetectionWriter`; empty where the image `is_done`), and, where it
+            was read and is to be kept, the decoded image. Whatever goes wrong with one image is the `error` of its entry.
+    """
+    loop = _Loop(pipe, items, options or LoopOptions())
+    try:
+        yield from loop.run()
+    finally:
+        loop.close()
+
+
+class _Loop:
+    """
+    The calling thread runs the model and decides; all state but the queues is its own.
+
+    A reader thread iterates over the inputs, a crew of threads decodes images and reads results out of the model's
+    outputs. They report to the one queue of events that the calling thread waits for.
+    """
+
+    def __init__(self, pipe: Any, items: Iterator[InputImage], options: LoopOptions):
+        self.pipe, self.items, self.options = pipe, items, options
+        ahead = BATCHES_AHEAD * options.batch_size if options.batch_size > 1 else 2
+        self.window = ahead + options.workers  # images in work at a time
+        self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.pending: deque[_Job] = deque()  # all that are in work, in the order of the inputs
+        self.unloaded: deque[_Job] = deque()
+        self.ready: list[_Job] = []  # for the forward pass
+        self.loading = self.granted = self.arrived = self.emitted = self.bytes = 0
+        self.has_ended = self.is_closed = False
+        self.permits = threading.Semaphore(0)
+        self.crew = _Crew(options.workers) if options.workers else None
+        self.reader = threading.Thread(target=self._read, name="tcm_hf inputs", daemon=True)
+
+    def run(self) -> Iterator[tuple[InputImage, dict[str, Any], Any]]:
+        if self.crew is not None:
+            self.reader.start()
+        while True:
+            self._grant()
+            if self.crew is None and not self.has_ended:
+                self._read_here()
+            self._take_events(wait=False)
+            self._load_ahead()
+            if self.pending and self.pending[0].is_finished:
+                job = self.pending.popleft()
+                self.emitted += 1
+                self.bytes -= job.bytes
+                yield job.item, job.entry, job.image
+                continue
+            batch = self._next_batch()
+            if batch:
+                self._forward(batch)
+            elif not self.pending and self.has_ended:
+                return
+            elif self.crew is not None:
+                self._take_events(wait=True)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.permits.release()
+        if self.crew is not None:
+            self.crew.close()
+            if self.reader.is_alive():
+                self.reader.join(2)  # it may be waiting for standard input
+        if not self.reader.is_alive() and isinstance(self.items, Generator):
+            self.items.close()  # and the files that it reads
+
+    # ------------------------------------------------------------------ inputs
+
+    def _grant(self) -> None:
+        """Lets the reader read on, by a few images beyond those that came, while there is room."""
+        while (
+            self.granted - self.arrived < self.options.workers + 1
+            and self.granted - self.emitted < self.window
+            and (self.bytes < WAITING_BYTES or self.granted == self.emitted)
+        ):
+            self.granted += 1
+            self.permits.release()
+
+    def _read(self) -> None:
+        failure = None
+        try:
+            while True:
+                self.permits.acquire()
+                if self.is_closed:
+                    return
+                self.events.put(("item", _Job(next(self.items))))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            failure = error
+        self.events.put(("end", failure))
+
+    def _read_here(self) -> None:
+        while self.permits.acquire(blocking=False):
+            item = next(self.items, None)
+            if item is None:
+                self.events.put(("end", None))
+                return
+            self.events.put(("item", _Job(item)))
+            self._take_events(wait=False)
+            self._load_ahead()
+            if any(job.is_finished for job in self.pending):
+                return  # nothing that is known waits for an image that is not read yet
+
+    def _take_events(self, wait: bool) -> None:
+        while True:
+            try:
+                kind, value = self.events.get(block=wait)
+            except queue.Empty:
+                return
+            wait = False
+            if kind == "end":
+                self.has_ended = True
+                if value is not None:
+                    raise value
+            elif kind == "item":
+                self._arrive(value)
+            elif kind == "loaded":
+                job, size = value
+                self.loading -= 1
+                self.bytes += size - job.bytes
+                job.bytes = size
+                if "error" in job.entry:
+                    job.is_finished = True
+                else:
+                    self.ready.append(job)
+            else:
+                value.is_finished = True
+
+    def _arrive(self, job: _Job) -> None:
+        self.arrived += 1
+        self.pending.append(job)
+        size = getattr(job.item.source, "size", None)
+        if isinstance(size, tuple):  # a frame or a page, which came decoded
+            job.bytes = 3 * math.prod(size)
+            self.bytes += job.bytes
+        if job.item.is_done:
+            job.is_finished = True
+        elif job.item.error is not None:
+            self._fail(job, one_line(job.item.error))
+            job.is_finished = True
+        else:
+            self.unloaded.append(job)
+
+    # ------------------------------------------------------------------ before and after the model
+
+    def _load_ahead(self) -> None:
+        while self.unloaded and (
+            (self.loading < 2 * self.options.workers and self.bytes < WAITING_BYTES)
+            or not (self.loading or self.ready)
+        ):
+            self.loading += 1
+            self._submit(1, self._load, self.unloaded.popleft())
+            if self.crew is None:
+                self._take_events(wait=False)
+
+    def _submit(self, priority: int, task: Callable[[_Job], None], job: _Job) -> None:
+        if self.crew is None:
+            task(job)
+        else:
+            self.crew.submit(priority, lambda: task(job))
+
+    def _load(self, job: _Job) -> None:
+        """Decodes an image and prepares it for the model; in a thread of the crew."""
+        size = 0
+        try:
+            image = job.item.load()
+            job.entry = {**_identity(job.item), "width": image.width, "height": image.height}
+            if self.options.keep_images:
+                job.image = image
+            try:
+                job.features = self.pipe.preprocess(image, **self.pipe._preprocess_params)
+            except Exception as error:
+                self._fail(job, f"{job.item.where}: {one_line(error)}")
+            else:
+                job.bucket, size = _measure(job.features)
+                size += 3 * image.width * image.height if self.options.keep_images else 0
+        except (OSError, ValueError) as error:
+            self._fail(job, one_line(error))
+        except Exception as error:  # decoders raise errors of any kind
+            self._fail(job, f"{job.item.where}: {one_line(error)}")
+        job.item.source = None  # its content is no longer needed
+        self.events.put(("loaded", (job, size)))
+
+    def _read_out(self, job: _Job) -> None:
+        """Turns the model's outputs into detections; in a thread of the crew."""
+        try:
+            detections = self.pipe.postprocess(job.outputs, **self.pipe._postprocess_params)
+            job.entry["detections"] = [_rounded(detection) for detection in detections]
+        except Exception as error:
+            self._fail(job, f"{job.item.where}: {one_line(error)}")
+        job.outputs = None
+        self.events.put(("finished", job))
+
+    def _fail(self, job: _Job, reason: str) -> None:
+        job.entry = {**_identity(job.item), "error": reason}
+        job.image = job.features = None
+
+    # ------------------------------------------------------------------ the model
+
+    def _next_batch(self) -> list[_Job]:
+        """Images for a forward pass: of similar sizes as soon as there are enough, and else when no more can come."""
+        size = self.options.batch_size
+        groups: dict[Any, list[_Job]] = {}
+        for job in self.ready:
+            key = job.bucket or id(job)
+            groups.setdefault(key, []).append(job)
+        chosen = next((g for g in groups.values() if len(g) >= size or not g[0].bucket), [])
+        reading = not self.unloaded and not self.has_ended and self.granted > self.arrived
+        if not chosen and self.ready and not (self.loading or reading):
+            first = min(self.ready, key=self.pending.index)
+            chosen = sorted(
+                (job for job in self.ready if job.bucket),
+                key=lambda job: math.dist(job.bucket, first.bucket),
+            )
+        chosen = chosen[:size]
+        self.ready = [job for job in self.ready if job not in chosen]
+        return chosen
+
+    def _forward(self, jobs: list[_Job]) -> None:
+        if len(jobs) == 1:
+            inputs = jobs[0].features
+        else:
+            inputs = {key: [job.features[key] for job in jobs] for key in jobs[0].features}
+        try:
+            outputs = self.pipe.forward(inputs, **self.pipe._forward_params)
+        except Exception as error:  # of the model, such as too little memory
+            if len(jobs) > 1:  # one image does not cost the others
+                for job in jobs:
+                    self._forward([job])
+            else:
+                self._fail(jobs[0], f"{jobs[0].item.where}: {one_line(error)}")
+                jobs[0].is_finished = True
+            return
+        for index, job in enumerate(jobs):
+            job.features = None
+            job.outputs = (
+                outputs if len(jobs) == 1 else {key: value[index : index + 1] for key, value in outputs.items()}
+            )
+            self._submit(0, self._read_out, job)
+
+
+class _Crew:
+    """
+    Threads for tasks.
+
+    They are daemons, unlike those of `concurrent.futures`: a download that goes on does not hold up the end of the process.
+    """
+
+    def __init__(self, count: int):
+        self.tasks: queue.PriorityQueue = queue.PriorityQueue()
+        self.numbers = itertools.count()
+        self.threads = [threading.Thread(target=self._work, name="tcm_hf worker", daemon=True) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, priority: int, task: Callable[[], None] | None) -> None:
+        self.tasks.put((priority, next(self.numbers), task))
+
+    def _work(self) -> None:
+        import torch
+
+        # The cores are for the forward pass; the number is that of this thread.
+        torch.set_num_threads(1)
+        while (task := self.tasks.get()[2]) is not None:
+            task()
+
+    def close(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self.tasks.get_nowait()
+        for _ in self.threads:
+            self.submit(-1, None)
+        for thread in self.threads:
+            thread.join(2)
+
+
+def _identity(item: InputImage) -> dict[str, Any]:
+    return {"image": item.name, **item.facts}
+
+
+def _measure(features: Any) -> tuple[tuple[int, ...], int]:
+    """The bucket of an image's prepared pixels, and their bytes."""
+    pixels = features.get("pixel_values") if isinstance(features, dict) else None
+    if not isinstance(pixels, list) or len(pixels) != 1:  # tiles, or a pipeline of another kind
+        return (), 0
+    bucket = tuple(-(-side // BUCKET_PIXELS) for side in pixels[0].shape[-2:])
+    return bucket, pixels[0].numel() * pixels[0].element_size()
+
+
+def _rounded(detection: dict) -> dict:
+    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
+    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
+    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}
