@@ -26,6 +26,7 @@ from .checkpoints import checkpoint_names, checkpoint_path
 
 
 if TYPE_CHECKING:
+    from .export.model import TCMRuntimeModel
     from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
     from .model.detectors import (
         ConversionRules,
@@ -67,6 +68,7 @@ _MODULES = {
     "TCMModel": "model.modeling_tcm",
     "TCMModelOutput": "model.modeling_tcm",
     "TCMPreTrainedModel": "model.modeling_tcm",
+    "TCMRuntimeModel": "export.model",
     "TCMTextDetectionOutput": "model.modeling_tcm",
     "TextDetectionPipeline": "model.pipeline_text_detection",
     "draw_detections": "visualization",
@@ -90,6 +92,7 @@ __all__ = [
     "TCMModel",
     "TCMModelOutput",
     "TCMPreTrainedModel",
+    "TCMRuntimeModel",
     "TCMTextDetectionOutput",
     "TextDetectionPipeline",
     "__version__",

@@ -44,6 +44,7 @@ COMMANDS = {
     "evaluate": "measure detections by a benchmark's protocol",
     "explain": "show what a model sees in an image",
     "demo": "try a model on a page in the browser",
+    "export": "make a folder that detects without PyTorch",
 }
 
 

@@ -30,7 +30,7 @@ WINGS = (
     ("_version.py", "output_files.py", "output_folders.py", "checkpoints/", "model/"),
     ("registration.py",),
     ("targets/", "visualization.py", "outputs/", "explanation/"),
-    ("conversion/", "data/", "metrics/"),
+    ("conversion/", "data/", "export/", "metrics/"),
     ("training/", "inputs/"),
     ("commands/",),
     ("cli.py",),
@@ -168,6 +168,7 @@ WITHOUT_TORCH = (
     "model/image_arrays",
     "model/image_loading",
     "model/image_processing_settings",
+    "export/runtime",
     "targets/",
     "metrics/",
 )

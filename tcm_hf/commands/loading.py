@@ -135,6 +135,8 @@ def load_pipeline(arguments: argparse.Namespace):
 
     import tcm_hf
 
+    from ..export.model import TCMRuntimeModel
+
     logging.disable_progress_bar()
     options = {
         "shape": arguments.shape,
@@ -153,6 +155,9 @@ def load_pipeline(arguments: argparse.Namespace):
     }
     given: Any = {key: value for key, value in options.items() if value is not None}
     try:
-        return pipeline("text-detection", model=checkpoint, **given)  # type: ignore[call-overload]  # a task of ours
+        network: Any = checkpoint
+        if TCMRuntimeModel.is_exported(checkpoint):
+            network, given["image_processor"] = TCMRuntimeModel.from_pretrained(checkpoint), checkpoint
+        return pipeline("text-detection", model=network, **given)  # type: ignore[call-overload]  # a task of ours
     except Exception as error:  # a checkpoint's files can be damaged in any way
         raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or one_line(error)}") from error
