@@ -51,6 +51,18 @@ def add_format_options(add) -> None:
         help=f"format of --output, which is a folder for {', '.join(FOLDER_FORMATS)} (default: by the name of the file, or "
         "else json)",
     )
+    add(
+        "--crops",
+        type=Path,
+        metavar="DIR",
+        help="write every text as an image here, upright and straight, with the table crops.csv of their regions",
+    )
+    add(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page here that shows every image with its texts, to be filtered by score; it needs no other file",
+    )
 
 
 class StreamWriter(ResultWriter):
@@ -76,6 +88,10 @@ class StreamWriter(ResultWriter):
         text = text if self.count else self.form.opening + text
         # As `output_file` does with names that are no UTF-8.
         return text.encode("utf-8", errors="backslashreplace")
+
+    def skip(self, entry: dict[str, Any]) -> None:
+        """The file is made anew: what is known of the entry is written again."""
+        self.write(entry)
 
 
 def result_format(arguments: argparse.Namespace) -> str:
@@ -144,4 +160,20 @@ def build_side_writers(arguments: argparse.Namespace, inputs: Iterable[str]) -> 
     Raises:
         UsageError: if one of them cannot be made.
     """
-    return []
+    writers: list[DetectionWriter] = []
+    if arguments.crops is not None:
+        from ..outputs.crops import crops_form
+
+        try:
+            writers.append(StreamWriter(arguments.crops / "crops.csv", crops_form(arguments.crops, inputs)))
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    if arguments.html is not None:
+        from ..outputs.html_page import page_form
+
+        try:
+            check_output_file(arguments.html)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+        writers.append(StreamWriter(arguments.html, page_form()))
+    return writers

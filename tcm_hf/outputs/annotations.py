@@ -125,20 +125,22 @@ def as_csv(entry: Entry, folder: Path) -> str:
     # The same path, which is no formula.
     name = f"./{name}" if name.startswith(_FORMULA) else name
     content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
+    # Texts always in quotes: by need alone, a lone carriage return would get none.
+    writer = csv.writer(content, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for detection in entry["detections"] or [None]:
         row: list[Any] = [name, entry["width"], entry["height"]]
         if detection is None:
             row += ["", "", "", ""]
         else:
             polygon = " ".join(number(value) for value in outline_of(detection).ravel().tolist())
-            texts = [_no_formula(text) for text in (str(detection.get("label", "text")), text_of(detection))]
+            texts = [no_formula(text) for text in (str(detection.get("label", "text")), text_of(detection))]
             row += [polygon, detection.get("score", ""), *texts]
         writer.writerow(row)
     return content.getvalue()
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
+    """A text for a cell of a table, which no spreadsheet runs."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
