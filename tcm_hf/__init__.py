@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         TCMTextDetectionOutput,
     )
     from .model.pipeline_text_detection import TextDetectionPipeline
+    from .outputs.supervision_detections import to_supervision
     from .visualization import draw_detections
 
 
@@ -75,6 +76,7 @@ _MODULES = {
     "register_decoder": "model.detectors",
     "register_detector": "model.detectors",
     "setting": "model.detectors",
+    "to_supervision": "outputs.supervision_detections",
 }
 
 __all__ = [
@@ -102,6 +104,7 @@ __all__ = [
     "register_decoder",
     "register_detector",
     "setting",
+    "to_supervision",
 ]
 
 # Names that are loaded already are looked up anew when the package is reloaded.

@@ -159,8 +159,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and (arguments.output is None or result_format(arguments) != "jsonl"):
         raise UsageError("--resume goes on with a file of JSON Lines; name it by --output FILE.jsonl")
     options = input_options(arguments)
-    # Drawings are no inputs of the next run.
-    left_out = {os.path.realpath(place) for place in (arguments.draw,) if place is not None and place.is_dir()}
+    # Drawings and crops are no inputs of the next run.
+    left_out = {
+        os.path.realpath(place) for place in (arguments.draw, arguments.crops) if place is not None and place.is_dir()
+    }
     inputs = find_images(arguments.inputs, arguments.recursive, left_out)
     # The places for the results first: the model takes long to load, and the images longer.
     if arguments.output is not None:

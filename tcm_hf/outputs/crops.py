@@ -129,8 +129,8 @@ def rectify(image, polygon) -> np.ndarray:
     width = max(1, round((_length(upper) + _length(lower)) / 2))
     if len(upper) == 2:
         height = max(1, round(float(np.linalg.norm(lower - upper, axis=1).mean())))
-        corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-        quad = np.float32([upper[0], upper[1], lower[1], lower[0]])
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+        quad = np.array([*upper, *lower[::-1]], dtype=np.float32)
         matrix = cv2.getPerspectiveTransform(quad, corners)
         return cv2.warpPerspective(
             pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

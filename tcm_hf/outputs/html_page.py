@@ -42,7 +42,8 @@ article { border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
 article h2 { font-size: 14px; margin: 8px 10px 0; overflow-wrap: anywhere; }
 article p { margin: 0 10px 8px; opacity: 0.75; font-size: 13px; }
 .error { color: #d00; opacity: 1; overflow-wrap: anywhere; }
-figure { margin: 0; position: relative; }
+figure { margin: 0; max-height: 480px; overflow: auto; }
+figure div { position: relative; }
 figure img, figure svg { display: block; width: 100%; height: auto; }
 figure svg { position: absolute; inset: 0; height: 100%; }
 polygon { fill: var(--hit); fill-opacity: 0.15; stroke: var(--hit); stroke-width: 2; vector-effect: non-scaling-stroke; }
@@ -73,7 +74,7 @@ addEventListener("DOMContentLoaded", () => {
       if (!article.hidden) { images += 1; regions += found; }
     }
     document.getElementById("least").textContent = least.toFixed(2);
-    shown.textContent = regions + " texts in " + images + " of " + articles.length + " images";
+    shown.textContent = regions + (regions === 1 ? " text in " : " texts in ") + images + " of " + articles.length + " images";
   }
   for (const control of [score, name, hits]) control.addEventListener("input", update);
   update();
@@ -140,7 +141,7 @@ def as_article(entry: Entry, image: Any = None) -> str:
     drawing = f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{"".join(shapes)}</svg>'
     count = f"{len(shapes)} text{'' if len(shapes) == 1 else 's'}"
     figures = f'<p><span class="count">{count}</span> · {width} × {height} pixels</p>'
-    return f"<article>\n<figure>{picture}{drawing}</figure>\n{title}{figures}\n</article>\n"
+    return f"<article>\n<figure><div>{picture}{drawing}</div></figure>\n{title}{figures}\n</article>\n"
 
 
 def _thumbnail(image: Any, size: tuple[int, int]) -> str:
