@@ -32,13 +32,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from tcm_hf.commands.detect import find_images
 from tcm_hf.model.image_loading import load_rgb_image
 from tcm_hf.output_files import exclusive, replacing, write_text
 from tcm_hf.outputs.annotations import HOCR_CLOSING, HOCR_OPENING, as_hocr
+from tcm_hf.outputs.crops import rectify
 from tcm_hf.outputs.geometry import quad_of
 
 
@@ -54,7 +54,7 @@ VERTICAL = 1.5
 
 def crop(image: np.ndarray, polygon: Any) -> np.ndarray:
     """
-    The upright picture of a region.
+    The upright picture of a region, straightened along bent words.
 
     Args:
         image (`np.ndarray`): RGB of shape (height, width, 3).
@@ -63,15 +63,8 @@ def crop(image: np.ndarray, polygon: Any) -> np.ndarray:
     Returns:
         `np.ndarray`: RGB; text that runs from top to bottom is turned by a quarter, so that it runs from left to right.
     """
-    quad = quad_of({"polygon": polygon}).astype(np.float32)
-    edges = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
-    width, height = max(round(float(edges[0::2].max())), 1), max(round(float(edges[1::2].max())), 1)
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
-    transform = cv2.getPerspectiveTransform(quad, corners)
-    upright = cv2.warpPerspective(
-        image, transform, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.rot90(upright).copy() if height >= VERTICAL * width else upright
+    picture = rectify(image, polygon)
+    return np.rot90(picture).copy() if picture.shape[0] >= VERTICAL * picture.shape[1] else picture
 
 
 # Recognizers --------------------------------------------------------------------------------------------------------
@@ -272,8 +265,11 @@ def text_operators(text: str, quad: np.ndarray, height: float, scale: float, fon
         along, up = corners[2] - corners[3], corners[0] - corners[3]
     along = along / (max(len(text), 1) * ADVANCE / 1000)
     start = corners[3] + up * DESCENT / 1000
+    # The space behind it parts words whose regions touch.
     numbers = " ".join(f"{value:.4f}" for value in (*along, *up, *start))
-    shown = " ".join(f"/{name} 1 Tf <{codes.hex()}> Tj" for name, codes in fonts.encode(NO_TEXT.sub("\ufffd", text)))
+    shown = " ".join(
+        f"/{name} 1 Tf <{codes.hex()}> Tj" for name, codes in fonts.encode(NO_TEXT.sub("\ufffd", text) + " ")
+    )
     return f"BT 3 Tr {numbers} Tm {shown} ET"
 
 

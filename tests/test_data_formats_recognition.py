@@ -141,6 +141,15 @@ def test_commands_know_auto(tmp_path, capsys):
     assert json.loads((tmp_path / "report.json").read_text())["hmean"] == 1
 
 
+def test_many_images_do_not_hide_the_annotations(tmp_path, monkeypatch):
+    from tcm_hf.data.formats import recognition
+
+    monkeypatch.setattr(recognition, "MAX_FILES", 5)
+    write_sample("cvat", tmp_path)
+    save_pictures(tmp_path / "zz", [str(number) for number in range(20)], size=(4, 4))
+    assert recognize_format(tmp_path).name == "cvat"
+
+
 # Parts
 
 

@@ -158,6 +158,16 @@ def test_many_characters_and_none_that_pdf_cannot_hold(example, tmp_path):
     document.close()
 
 
+def test_words_that_touch_stay_words(example, tmp_path):
+    pdfium = pytest.importorskip("pypdfium2")
+    words = [
+        detection([[x, 20], [x + 100, 20], [x + 100, 50], [x, 50]], text=f"word{x}", text_score=1) for x in (0, 100)
+    ]
+    document = pdfium.PdfDocument(written_pdf(example, tmp_path, words))
+    assert document[0].get_textpage().get_text_range().split() == ["word0", "word100"]
+    document.close()
+
+
 # hOCR
 
 

@@ -21,17 +21,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from .access import PathLike, SourceFolders, walk
 from .errors import AnnotationError
 from .files import NUMBER
 from .matlab import mat_variables
+from .records import IMAGE_SUFFIXES
 from .tables import BOX_COLUMNS, CORNER_COLUMNS, IMAGE_COLUMNS, POLYGON_COLUMNS
 
 
-# Of a data set of a million files, these many show what it is.
+# Of a data set of a million files, these many beside the images show what it is.
 MAX_FILES = 20_000
+MAX_LISTED = 1_000_000
 MAX_SAMPLES = 20
 HEAD_BYTES = 2**20
 _LINES = 50
@@ -64,12 +66,15 @@ class Contents:
     """
 
     def __init__(self, *sources: PathLike):
-        self.files: list[Path] = []
+        self.files: list[Path] = []  # all but the images
+        self.counts: Counter[str] = Counter()
         for source in map(Path, sources):
-            if source.is_file():
-                self.files.append(source)
-            elif source.is_dir():
-                self.files += _listed(source)
+            for path in [source] if source.is_file() else _listed(source):
+                self.counts[path.suffix.lower() or "no suffix"] += 1
+                if path.suffix.lower() not in IMAGE_SUFFIXES:
+                    self.files.append(path)
+                if len(self.files) >= MAX_FILES or self.counts.total() >= MAX_LISTED:
+                    break
 
     @cached_property
     def by_suffix(self) -> dict[str, list[Path]]:
@@ -147,21 +152,17 @@ class Contents:
 
     def described(self) -> str:
         """The annotation files, for messages."""
-        counts = Counter(path.suffix.lower() or "no suffix" for path in self.files)
-        return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6)) or "no file"
+        return ", ".join(f"{count} {suffix}" for suffix, count in self.counts.most_common(6)) or "no file"
 
 
-def _listed(root: Path) -> list[Path]:
-    files = []
+def _listed(root: Path) -> Iterator[Path]:
+    """The files below a folder, without links."""
     try:
         for entry in walk(root, SourceFolders(root)):
             if not entry.is_symlink() and entry.is_file():
-                files.append(Path(entry.path))
-            if len(files) >= MAX_FILES:
-                break
+                yield Path(entry.path)
     except (AnnotationError, OSError):  # whoever reads the data set says so
-        pass
-    return files
+        return
 
 
 def _head(path: Path) -> str:
@@ -256,7 +257,7 @@ def first_value(value: Any) -> Any:
     return next((each for each in values if each), None)
 
 
-def has_fields(value: Any, *names: str) -> bool:
+def has_fields(value: Any, *names: str) -> TypeGuard[dict[str, Any]]:
     """Whether a value is an object with these fields."""
     return isinstance(value, dict) and all(name in value for name in names)
 
