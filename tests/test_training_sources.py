@@ -343,6 +343,10 @@ def test_a_killed_run_on_several_sources_goes_on_with_the_same_losses(
     figures = json.loads((tmp_path / "unbroken" / "all_results.json").read_text())
     assert {"eval_near_hmean", "eval_far_hmean", "eval_hmean", "eval_far_num_images"} <= set(figures)
     assert figures["eval_hmean"] == pytest.approx((figures["eval_near_hmean"] + figures["eval_far_hmean"]) / 2)
+    card = (tmp_path / "unbroken" / "README.md").read_text(encoding="utf-8")
+    assert f"| far | {figures['eval_far_hmean']:.4f} |" in card and f"| mean | {figures['eval_hmean']:.4f} |" in card
+    assert "on 5 images and 3 images that it was not trained on" in card
+    assert "first (5 images, 66.7 %)" in card and " 33.3 %)" in card
 
 
 @pytest.mark.parametrize("metric, best", [("hmean", 2), ("near_hmean", 1), ("eval_far_recall", 3)])

@@ -211,7 +211,7 @@ def _differences(config, report) -> list[str]:
 def _limits(config) -> list[str]:
     limits = [
         "The authors chose checkpoints and thresholds on the test sets of the benchmarks, so that published figures are "
-        "optimiztic for other images.",
+        "optimistic for other images.",
         "The conversion measures nothing: evaluate the model on your own data before you rely on it.",
     ]
     if config.text_side:

@@ -127,6 +127,8 @@ def model_card_text(
     # Protocols that divide by nothing give NaN where nothing was found; the metadata has no such value.
     metrics = metrics or {}
     measured = all(math.isfinite(metrics.get(f"eval_{name}", math.nan)) for name in ("hmean", "precision", "recall"))
+    # Where there are several sets, the figures without a name are means.
+    sets = [match[1] for match in (re.fullmatch(r"eval_(.+)_num_images", name) for name in metrics) if match]
     if measured:
         for name in ("hmean", "precision", "recall"):
             results.append(
@@ -134,7 +136,7 @@ def model_card_text(
                     task_type="object-detection",
                     task_name="Text detection",
                     dataset_type=dataset or "unknown",
-                    dataset_name=dataset or "validation images of the run",
+                    dataset_name=dataset or ", ".join(sets) or "validation images of the run",
                     metric_type=name,
                     metric_name=name if protocol is None else f"{name} ({protocol})",
                     metric_value=round(metrics[f"eval_{name}"], 4),
@@ -153,23 +155,27 @@ def model_card_text(
         eval_results=results or None,
     )
     if measured:
-        images = metrics.get("eval_num_images")
+        rows = [("mean", ""), *((name, f"{name}_") for name in sets)] if sets else [("", "")]
+        counts = [metrics.get(f"eval_{key}num_images") for _, key in (rows[1:] if sets else rows)]
+        images = " and ".join(f"{int(count)} images" for count in counts if count)
         table = [
             "Measured by the run itself"
             + (f", by the protocol `{protocol}`" if protocol else "")
-            + (f", on {int(images)} images" if images else "")
-            + " that it was not trained on. Where checkpoints were chosen by the same images, figures are optimiztic.",
+            + f", on {images or 'images'} that it was not trained on. Where checkpoints were chosen by the same images, figures are "
+            "optimistic.",
             "",
-            "| hmean | precision | recall |",
-            "|---|---|---|",
-            "| " + " | ".join(f"{metrics[f'eval_{name}']:.4f}" for name in ("hmean", "precision", "recall")) + " |",
+            "| images | hmean | precision | recall |" if sets else "| hmean | precision | recall |",
+            "|---" * (4 if sets else 3) + "|",
         ]
+        for name, key in rows:
+            figures = [f"{metrics[f'eval_{key}{figure}']:.4f}" for figure in ("hmean", "precision", "recall")]
+            table.append("| " + " | ".join([name, *figures] if sets else figures) + " |")
     else:
         table = ["Nothing was measured: evaluate the model on your own data before you rely on it."]
-    rows = origin = ""
+    training_rows = origin = ""
     if training is not None:
         origin = f" It was fine-tuned from `{start}`." if start else " It was trained from scratch."
-        rows = _TRAINING.format(
+        training_rows = _TRAINING.format(
             rows="\n".join(f"| {name} | {value} |" for name, value in training.items() if value is not None)
         )
     return _TEMPLATE.format(
@@ -178,7 +184,7 @@ def model_card_text(
         introduction=f"A detector of scene text: {method}. It gives polygons of texts and does not read them.{origin}",
         repository=repository,
         results="\n".join(table),
-        training=rows,
+        training=training_rows,
         package="Trained with the package `tcm_hf`." if training is not None else "Made with the package `tcm_hf`.",
     )
 
@@ -203,7 +209,9 @@ def write_model_card(
         output_dir (`str` or `os.PathLike`): the model's directory.
         config (`TCMConfig`): the model's configuration.
         training (`dict[str, object]`): rows of the table of settings.
-        metrics (`dict[str, float]`, *optional*): `eval_hmean`, `eval_precision`, `eval_recall` and `eval_num_images`.
+        metrics (`dict[str, float]`, *optional*):
+            `eval_hmean`, `eval_precision`, `eval_recall` and `eval_num_images`; of several sets `eval_NAME_hmean` and so on, and
+            the means.
         protocol (`str`, *optional*, defaults to `"icdar2015"`): by which they were measured.
         start (`str`, *optional*): the checkpoint that training began with.
         dataset (`str`, *optional*): Hub id of the data set.

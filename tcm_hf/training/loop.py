@@ -470,6 +470,7 @@ class TrainingLoop:
             self.plain_model.config,
             training={
                 "images": facts["num_photos"],
+                "sources": facts["sources"],
                 "steps": self.step,
                 "batch": total_batch_size,
                 "learning rate": f"{arguments.learning_rate:g}, {arguments.lr_scheduler_type}",

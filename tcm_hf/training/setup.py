@@ -122,6 +122,7 @@ class TrainingRun:
             Training samples.
         train_records (`list[TextRecord]`, *optional*): What they are made of; `None` where they are streamed.
         eval_records (`list[TextRecord]`, or a `dict` of them by name, *optional*): What is measured on.
+        sources (`str`, *optional*): The sources and their shares, where there are several.
     """
 
     model: TCMForTextDetection
@@ -129,6 +130,7 @@ class TrainingRun:
     dataset: TextDetectionDataset | StreamingTextDetectionDataset | MixedTextDetectionStream
     train_records: list[TextRecord] | None
     eval_records: list[TextRecord] | dict[str, list[TextRecord]] | None
+    sources: str | None = None
 
     def describe(self, model_arguments: ModelArguments, data_arguments: DataArguments) -> dict:
         """What a model card says of it; `num_photos` is `None` where they are streamed."""
@@ -136,6 +138,7 @@ class TrainingRun:
             "start": model_arguments.model_name_or_path or model_arguments.clip_name_or_path,
             # A card's figures are those of one data set.
             "dataset": names[0] if len(names := listed(data_arguments.dataset_name)) == 1 else None,
+            "sources": self.sources,
             "num_photos": None if self.train_records is None else len(self.train_records),
         }
 
@@ -171,27 +174,33 @@ def prepare_run(
     eval_records = _one_or_several(validation)
     if _all_records(groups) is None:
         stream = build_train_stream(groups, data_arguments, model.config, processor, seed)
-        return TrainingRun(model, processor, stream, None, eval_records)
+        return TrainingRun(model, processor, stream, None, eval_records, _shares(groups))
     groups = _choose_of_sources(groups, data_arguments, output_dir)
     train_records = _all_records(groups) or []
     if data_arguments.evaluate_on_train:
         eval_records = train_records
-    dataset = build_train_dataset(
-        train_records, data_arguments, model.config, processor, seed, total_batch_size, _mix(groups)
-    )
-    return TrainingRun(model, processor, dataset, train_records, eval_records)
+    mix = None
+    if len(groups) > 1:
+        weights = [_weight(group) for group in groups]
+        mix = SourceMix([len(group.records or ()) for group in groups], weights)
+        logger.info("shares of the samples: %s", _shares(groups))
+    dataset = build_train_dataset(train_records, data_arguments, model.config, processor, seed, total_batch_size, mix)
+    return TrainingRun(model, processor, dataset, train_records, eval_records, _shares(groups))
 
 
-def _mix(groups: Sequence[SourceRecords]) -> SourceMix | None:
-    """The order of several sources, `None` for one."""
+def _weight(group: SourceRecords) -> float:
+    return len(group.records or ()) if group.source.weight is None else group.source.weight
+
+
+def _shares(groups: Sequence[SourceRecords]) -> str | None:
+    """The sources and their shares of the samples, `None` where there is one."""
     if len(groups) < 2:
         return None
-    counts = [len(group.records or ()) for group in groups]
-    weights = [count if group.source.weight is None else group.source.weight for group, count in zip(groups, counts)]
-    for group, count, weight in zip(groups, counts, weights):
-        share = weight / sum(weights)
-        logger.info("%s: %d images, %.1f %% of the samples", group.source.name, count, 100 * share)
-    return SourceMix(counts, weights)
+    total = sum(map(_weight, groups))
+    counts = ["a stream" if group.records is None else f"{len(group.records)} images" for group in groups]
+    return ", ".join(
+        f"{group.source.name} ({count}, {100 * _weight(group) / total:.1f} %)" for group, count in zip(groups, counts)
+    )
 
 
 def without_text_side(model: TCMForTextDetection) -> TCMForTextDetection:

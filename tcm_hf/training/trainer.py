@@ -444,6 +444,7 @@ class TCMTrainer(Trainer):
         measured = [entry for entry in self.state.log_history if "eval_hmean" in entry]
         training = {
             "images": facts.get("num_photos"),
+            "sources": facts.get("sources"),
             "rendered words": {True: "mixed in", False: "none", None: None}[facts.get("rendered_words")],
             "steps": self.state.global_step,
             "batch": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
