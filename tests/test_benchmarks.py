@@ -121,3 +121,15 @@ def test_rendered_counts_found_words_and_false_regions(monkeypatch, tmp_path, ca
     assert kinds["documents"]["tcm-small"]["words"] > 0 and kinds["documents"]["tcm-small"]["recall"] == 0
     assert kinds["without text"]["tcm-small"] == {"regions an image": 2}
     assert "documents | tcm-small" in capsys.readouterr().out
+
+
+def test_time_of_post_processing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", "post_processing.py --words 30 --size 240 200 --batch 2 --rounds 1".split())
+    load("post_processing").main()
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [rows[name]["words"] for name in ("auto", "polygon", "quad", "box", "batch", "without text")] == [
+        *[30] * 4,
+        60,
+        0,
+    ]
+    assert rows["auto"]["ms_per_word"] > 0 and "ms_per_word" not in rows["without text"]

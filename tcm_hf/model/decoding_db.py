@@ -13,6 +13,8 @@
 # limitations under the License.
 """Decoding of the DB detector: a probability map to text polygons and scores."""
 
+from typing import Any
+
 import numpy as np
 
 from .detector_registry import Decoder
@@ -129,7 +131,8 @@ def _expand(contours: list[np.ndarray], distances: np.ndarray, whole_pixels: boo
         return [rings[0] if len(rings) == 1 else None for rings in several]
     # All at once: the calls would cost as much as the work.
     owners = np.repeat(np.arange(len(contours)), [len(contour) for contour in contours])
-    geometries = shapely.polygons(shapely.linearrings(np.concatenate(contours).astype(np.float64), indices=owners))
+    rings = shapely.linearrings(np.concatenate(contours).astype(np.float64), indices=owners)
+    geometries: Any = shapely.polygons(rings)
     for index in np.flatnonzero(~shapely.is_valid(geometries)):
         geometries[index] = valid_geometry(contours[index])
     geometries = shapely.buffer(geometries, distances, quad_segs=ROUND_JOIN_SEGMENTS)

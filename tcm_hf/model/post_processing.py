@@ -166,8 +166,8 @@ def _to_result(polygons, scores, scale, target, shape, reading_order: bool) -> d
     """Scales polygons to the original image, cuts them at its border and collects one image's result."""
     height, width = target
     scaled = [np.asarray(polygon, dtype=np.float64) * scale for polygon in polygons]
-    areas, _, boxes = measure_polygons(scaled) if scaled else (np.zeros(0), None, np.zeros((0, 4)))
-    inside = (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= (width, height)).all(axis=1)
+    areas, _, boxes = measure_polygons(scaled) if scaled else (np.zeros(0), np.zeros(0), np.zeros((0, 4)))
+    inside: Any = (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= (width, height)).all(axis=1)
     if scale[0] != scale[1]:
         # Decoders give points in order; uneven scales can change what that is.
         _order(scaled, np.flatnonzero(inside).tolist(), shape)
