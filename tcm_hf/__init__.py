@@ -27,6 +27,7 @@ from .checkpoints import checkpoint_names, checkpoint_path
 
 if TYPE_CHECKING:
     from .export.model import TCMRuntimeModel
+    from .inputs.sources import iterate_images
     from .model.configuration_tcm import CLIPResNetConfig, TCMConfig
     from .model.detectors import (
         ConversionRules,
@@ -73,6 +74,7 @@ _MODULES = {
     "TCMTextDetectionOutput": "model.modeling_tcm",
     "TextDetectionPipeline": "model.pipeline_text_detection",
     "draw_detections": "visualization",
+    "iterate_images": "inputs.sources",
     "register_decoder": "model.detectors",
     "register_detector": "model.detectors",
     "setting": "model.detectors",
@@ -101,6 +103,7 @@ __all__ = [
     "checkpoint_names",
     "checkpoint_path",
     "draw_detections",
+    "iterate_images",
     "register_decoder",
     "register_detector",
     "setting",
