@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_hf.inputs import InputImage, InputOptions, find_inputs, iterate_images
+from tcm_hf.inputs import InputImage, InputOptions, find_inputs, iterate_images, tables
 from tcm_hf.inputs import items as items_module
 from tcm_hf.inputs.items import place_key
 from tcm_hf.inputs.sources import kind_by_content
@@ -336,6 +336,21 @@ def test_addresses_of_data_sets():
     for text in ("hf://", "hf://name", "hf://a/b/c", "hf://models/a/b/c"):
         ((_, _, error),) = read(text)
         assert text in error and "hf://datasets/OWNER/NAME" in error
+
+
+def test_data_sets_of_the_hub(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    rows = {
+        "picture": [{"bytes": png(40), "path": None}, {"bytes": b"x", "path": None}, {"bytes": png(80), "path": "a"}]
+    }
+    features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
+    table = datasets.Dataset.from_dict({**rows, "text": ["a", "b", "c"]}, features=features).to_iterable_dataset()
+    asked = []
+    monkeypatch.setattr(tables, "load_hub_dataset", lambda *arguments: (asked.append(arguments), table)[1])
+    rows = read("hf://datasets/me/words@v2", split="test")
+    assert asked == [("me/words", "test", True, {"revision": "v2"})]
+    assert places(rows, "row") == [0, 1, 2] and places(rows, "split") == ["test"] * 3
+    assert rows[0][2] == 40 and "row 1" in rows[1][2] and rows[2][2] == 80
 
 
 # ---------------------------------------------------------------------- folders, lists, standard input

@@ -215,6 +215,7 @@ class ResultWriter:
                     os.lseek(self._descriptor, self._end, os.SEEK_SET)
                     _write_all(self._descriptor, b"\n")
                     self._end += 1
+                    break  # or the new end would be read as another line
         os.ftruncate(self._descriptor, self._end)
 
     def _start_file(self, place: str, data: bytes) -> None:

@@ -26,6 +26,8 @@ from .items import MAX_FAILURES_IN_A_ROW, InputFile, InputImage, import_extra
 
 # FFmpeg's readers of single files. Others are play lists and scripts, which name further files and addresses to be opened.
 _READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,gif,m4v,h264,hevc,ivf,mjpeg,wav,dv,mxf"
+# Frames that may lie between two that are taken by their time, on average.
+MOST_BETWEEN = 1000
 
 
 def read_video(file: InputFile, source: str | BinaryIO | io.RawIOBase) -> Iterator[InputImage]:
@@ -98,6 +100,9 @@ class _Frames:
             for frame in decoded:
                 image = self._take(frame)
                 self.number += 1
+                if self.number > most * (self.step or MOST_BETWEEN):  # times that never go on
+                    yield file.too_many("frames")
+                    return
                 if image is None:
                     continue
                 if self.taken == most:
