@@ -52,6 +52,7 @@ _DATA_OPTIONS = (
     "gt_dir",
     "train_sources",
     "train_weights",
+    "data_root",
     "validation_dir",
     "holdout_last_digit",
     "train_val_split",
