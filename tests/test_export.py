@@ -318,6 +318,13 @@ def test_wrong_files_are_named(exported, tmp_path, file, content, message):
     )
 
 
+def test_images_are_read_before_the_export(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_folder, "check_packages", lambda runtime: None)
+    monkeypatch.setattr(export_folder, "export_network", lambda *arguments: pytest.fail("exported first"))
+    with pytest.raises(FileNotFoundError, match="missing.jpg"):
+        export_model("onnx", tmp_path / "exported", images=[str(tmp_path / "missing.jpg")])
+
+
 # ---------------------------------------------------------------------- every detector and runtime
 
 

@@ -158,6 +158,7 @@ def load_pipeline(arguments: argparse.Namespace):
         network: Any = checkpoint
         if TCMRuntimeModel.is_exported(checkpoint):
             network, given["image_processor"] = TCMRuntimeModel.from_pretrained(checkpoint), checkpoint
+            given.setdefault("device", "cpu")  # whatever accelerator there is
         return pipeline("text-detection", model=network, **given)  # type: ignore[call-overload]  # a task of ours
     except Exception as error:  # a checkpoint's files can be damaged in any way
         raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or one_line(error)}") from error

@@ -133,6 +133,8 @@ def export_model(
     check_packages(runtime)
     folder = Path(output)
     check_output(folder, overwrite)
+    for path in images or ():
+        load_rgb_image(path)  # one that cannot be read is known before the export, which takes long
     source = find_checkpoint(model)
     network = TCMForTextDetection.from_pretrained(
         source, dtype=torch.float32, trust_remote_code=trust_remote_code

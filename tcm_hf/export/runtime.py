@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from ..model.image_arrays import check_resized_pixels, normalize, resize, resized_size
-from ..model.image_loading import load_rgb_image
+from ..model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 from ..model.image_processing_settings import check_settings
 from ..model.post_processing import decode_outputs, decoding_arguments, describe_texts
 
@@ -164,7 +164,8 @@ class RuntimeDetector:
         self.folder = Path(folder)
         config = read_object(self.folder, CONFIG_NAME)
         self.labels = {int(key): value for key, value in config.get("id2label", {"0": "text"}).items()}
-        self.settings = {**read_object(self.folder, PROCESSOR_NAME), **settings}
+        # A file that was saved without a limit has the image processor's default.
+        self.settings = {"max_pixels": DEFAULT_MAX_PIXELS, **read_object(self.folder, PROCESSOR_NAME), **settings}
         self.detector = self.settings.get("detector", "db")
         if self.detector not in DETECTORS:
             raise ValueError(
@@ -192,7 +193,7 @@ class RuntimeDetector:
         if settings["do_resize"]:
             size, upscale = settings["size"], settings.get("do_upscale", False)
             height, width = resized_size(image.height, image.width, size, upscale, settings.get("max_upscale"))
-            check_resized_pixels(image.size, (width, height), settings.get("max_pixels"), name)
+            check_resized_pixels(image.size, (width, height), settings["max_pixels"], name)
             if (width, height) != image.size:
                 backend = settings.get("resize_backend")
                 array = np.asarray(resize(image, (width, height), settings.get("resample"), backend))
@@ -271,10 +272,9 @@ def main(folder: str | os.PathLike, argv: list[str] | None = None) -> int:
         print(f"detect.py: error: {_one_line(error)}", file=sys.stderr)
         return 2
     failures = 0
-    limit = detector.settings.get("max_pixels")
     for number, path in enumerate(arguments.images):
         try:
-            image = load_rgb_image(path, **({} if limit is None else {"max_pixels": limit}))
+            image = load_rgb_image(path, max_pixels=detector.settings["max_pixels"])
             texts = detector(image, reading_order=arguments.reading_order, **decoding)
             entry = {"image": path, "width": image.width, "height": image.height, "detections": [*map(rounded, texts)]}
         except (OSError, ValueError, RuntimeError) as error:
