@@ -234,7 +234,8 @@ def test_arguments(monkeypatch):
     ordered = [tuple(text["box"].values()) for text in pipe(picture, reading_order=True)]
     assert ordered == [boxes[2], boxes[1], boxes[0]]
     assert all(len(text["polygon"]) == 4 for text in pipe(picture, shape="quad", unclip_ratio=1.0))
-    assert any(len(text["polygon"]) > 4 for text in pipe(picture, unclip_ratio=1.0))
+    assert any(len(text["polygon"]) > 4 for text in pipe(picture, shape="polygon", unclip_ratio=1.0))
+    assert all(len(text["polygon"]) == 4 for text in pipe(picture, unclip_ratio=1.0))
     strict = white_pipeline(monkeypatch, threshold=0.95)
     assert strict(picture) == [] and len(strict(picture, threshold=0.5)) == 3
     for wrong, kind in (
