@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
 from tcm_hf import cli
+from tcm_hf.checkpoints import DEFAULT
 from tcm_hf.commands import detect, detection_loop
 from tcm_hf.commands.result_writer import ResultWriter
 from tcm_hf.inputs import InputImage
@@ -322,7 +323,7 @@ def test_loading_options(photos, tmp_path, capsys):
 def test_device_that_this_torch_lacks(photos, capsys):
     assert cli.main(["detect", str(photos / "a"), "--device", "cuda"]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and "error: cannot load model 'tcm-tiny': " in err
+    assert out == "" and len(err.splitlines()) == 1 and f"error: cannot load model '{DEFAULT}': " in err
 
 
 @pytest.mark.parametrize("command", ["detect", "evaluate"])

@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 
-DEFAULT = "tcm-tiny"
+DEFAULT = "tcm-small"
 
 
 def checkpoint_names() -> list[str]:
@@ -31,7 +31,7 @@ def checkpoint_path(name: str = DEFAULT) -> str:
     Directory of a checkpoint that comes with the package, for `from_pretrained` and `pipeline`.
 
     Args:
-        name (`str`, *optional*, defaults to `"tcm-tiny"`): One of [`checkpoint_names`].
+        name (`str`, *optional*, defaults to `"tcm-small"`): One of [`checkpoint_names`].
 
     Returns:
         `str`: its path.

@@ -25,7 +25,7 @@ from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ..model.polygons import SHAPES
+from ..model.outlines import SHAPES
 from .demo_pdf import read_pdf_page
 from .demo_session import Control, DemoSession
 from .errors import UsageError, one_line

@@ -31,8 +31,8 @@ from PIL import Image
 from ..explanation import ImageMaps, draw_heat_map, find_maps
 from ..model.detectors import find_detector
 from ..model.image_loading import load_rgb_image
+from ..model.post_processing import rounded_detection
 from ..visualization import draw_detections
-from .detect import _rounded as rounded_detection
 
 
 # Of the drawings, in pixels: more are not seen on a screen, and have to be sent.
@@ -102,7 +102,7 @@ def _control(name: str, value: Any, default: Any, least: float | None, descripti
     if not isinstance(value, numbers.Real):
         return None  # not set, and without a range
     if isinstance(default, int):
-        return Control(name, "number", int(value), least, description=description)
+        return Control(name, "number", int(float(value)), least, description=description)
     lowest = 0.0 if least is None else float(least)
     highest = lowest + SLIDER_REACH * (abs(float(value)) or 1.0)
     # A power of ten, a hundred steps or more.

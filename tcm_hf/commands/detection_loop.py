@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..inputs import InputImage
+from ..model.post_processing import rounded_detection
 from .errors import one_line
 
 
@@ -266,7 +267,7 @@ class _Loop:
         """Turns the model's outputs into detections; in a thread of the crew."""
         try:
             detections = self.pipe.postprocess(job.outputs, **self.pipe._postprocess_params)
-            job.entry["detections"] = [_rounded(detection) for detection in detections]
+            job.entry["detections"] = [rounded_detection(detection) for detection in detections]
         except Exception as error:
             self._fail(job, f"{job.item.where}: {one_line(error)}")
         job.outputs = None
@@ -366,9 +367,3 @@ def _measure(features: Any) -> tuple[tuple[int, ...], int]:
         return (), 0
     bucket = tuple(-(-side // BUCKET_PIXELS) for side in pixels[0].shape[-2:])
     return bucket, pixels[0].numel() * pixels[0].element_size()
-
-
-def _rounded(detection: dict) -> dict:
-    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
-    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
-    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}

@@ -189,7 +189,10 @@ def export_network(model: TCMForTextDetection, runtime: str) -> Any:
 
     free = torch.export.Dim.DYNAMIC
     # Two images, of which one has padding: what is 1, PyTorch takes for a case of its own.
-    inputs = {"pixel_values": torch.zeros(2, 3, 96, 160), "pixel_mask": torch.ones(2, 96, 160, dtype=torch.long)}
+    inputs: dict[str, Any] = {
+        "pixel_values": torch.zeros(2, 3, 96, 160),
+        "pixel_mask": torch.ones(2, 96, 160, dtype=torch.long),
+    }
     inputs["pixel_mask"][1, 70:] = 0
     shapes = {"pixel_values": {0: free, 2: free, 3: free}, "pixel_mask": {0: free, 1: free, 2: free}}
     exporter, config = {

@@ -28,7 +28,7 @@ from PIL import Image
 from ..model.image_arrays import check_resized_pixels, normalize, resize, resized_size
 from ..model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 from ..model.image_processing_settings import check_settings
-from ..model.post_processing import decode_outputs, decoding_arguments, describe_texts
+from ..model.post_processing import decode_outputs, decoding_arguments, describe_texts, rounded_detection
 
 
 #: What transformers' exporters write beside a network, and what the package itself does.
@@ -229,12 +229,6 @@ class RuntimeDetector:
         return describe_texts(result, size, self.labels)
 
 
-def rounded(text: dict[str, Any]) -> dict[str, Any]:
-    """A hundredth of a pixel is enough for a file, and far shorter than all digits."""
-    polygon = [[round(coordinate, 2) for coordinate in point] for point in text["polygon"]]
-    return {**text, "score": round(text["score"], 4), "polygon": polygon}
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="detect.py",
@@ -276,7 +270,12 @@ def main(folder: str | os.PathLike, argv: list[str] | None = None) -> int:
         try:
             image = load_rgb_image(path, max_pixels=detector.settings["max_pixels"])
             texts = detector(image, reading_order=arguments.reading_order, **decoding)
-            entry = {"image": path, "width": image.width, "height": image.height, "detections": [*map(rounded, texts)]}
+            entry = {
+                "image": path,
+                "width": image.width,
+                "height": image.height,
+                "detections": [*map(rounded_detection, texts)],
+            }
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
             entry = {"image": path, "error": _one_line(error)}

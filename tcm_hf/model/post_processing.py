@@ -241,3 +241,9 @@ def describe_texts(
             }
         )
     return texts
+
+
+def rounded_detection(detection: dict[str, Any]) -> dict[str, Any]:
+    """A detection for a file: a hundredth of a pixel is enough there, and far shorter than all digits."""
+    polygon = [[round(coordinate, 2) for coordinate in point] for point in detection["polygon"]]
+    return {**detection, "score": round(detection["score"], 4), "polygon": polygon}
