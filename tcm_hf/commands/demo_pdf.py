@@ -15,9 +15,14 @@
 
 from PIL import Image
 
+from ..inputs.items import InputFile, InputOptions, place_key
+from ..inputs.pdf import read_pdf
+
 
 # Pixels per inch: text of 8 points is then 17 pixels high.
 RESOLUTION = 150
+# What visitors upload has a path of the server's, which is not theirs to see.
+NAME = "the PDF"
 
 
 def read_pdf_page(path: str, number: int, max_pixels: int) -> tuple[Image.Image, int]:
@@ -27,30 +32,22 @@ def read_pdf_page(path: str, number: int, max_pixels: int) -> tuple[Image.Image,
     Args:
         path (`str`): the file.
         number (`int`): of the page, from 1.
-        max_pixels (`int`): a page of more pixels (width times height) at 150 dots per inch gets fewer dots.
+        max_pixels (`int`): largest width times height of a page.
 
     Returns:
         `tuple[PIL.Image.Image, int]`: the page, RGB, and how many pages there are.
 
     Raises:
-        ValueError: if it is no PDF file, needs a password, or has no such page.
+        ValueError: if it is no PDF file, needs a password, or has no such page, or the page is too large.
         ImportError: if pypdfium2 is not installed.
     """
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise ImportError("reading PDF files needs pypdfium2: pip install pypdfium2") from error
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        raise ValueError(f"cannot read the PDF ({error}); is it damaged, or does it need a password?") from error
-    try:
-        count = len(document)
-        if not 1 <= number <= count:
-            raise ValueError(f"there is no page {number}: the PDF has {count}")
-        page = document[number - 1]
-        width, height = page.get_size()  # in points, 72 an inch
-        scale = min(RESOLUTION / 72, (max_pixels / max(width * height, 1)) ** 0.5)
-        return page.render(scale=scale).to_pil().convert("RGB"), count
-    finally:
-        document.close()
+    wanted = place_key(NAME, {"page": number})
+    file = InputFile(NAME, InputOptions(dpi=RESOLUTION, max_pixels=max_pixels), has=lambda key: key != wanted)
+    count = 0
+    for page in read_pdf(file, path):
+        if page.error is not None and (page.facts.get("page") == number or not page.facts):
+            raise page.error
+        if page.facts["page"] == number:
+            return page.load(), page.facts["pages"]
+        count = page.facts["pages"]
+    raise ValueError(f"there is no page {number}: the PDF has {count}")
