@@ -72,7 +72,7 @@ def decode_in_tiles(maps, tile):
     height, width = maps.shape
     tiles, regions = tile_grid(height, width, tile), []
     for left, top, right, bottom in (tile.box for tile in tiles):
-        polygons, scores = decode_db(maps[top:bottom, left:right])
+        polygons, scores = decode_db(maps[top:bottom, left:right], shape="polygon")
         regions.append(([polygon.clip(0, (right - left, bottom - top)) for polygon in polygons], scores))
     return merge_tiles(tiles, regions, height, width)
 
@@ -86,7 +86,7 @@ def geometries(polygons, height, width):
 def test_a_map_in_tiles_has_the_regions_of_the_whole_map(seed):
     height, width = 900, 1400
     maps = words_in(np.random.default_rng(seed), height, width)
-    polygons, scores = decode_db(maps)
+    polygons, scores = decode_db(maps, shape="polygon")
     found, found_scores = decode_in_tiles(maps, (400, 500))
     whole, tiled = geometries(polygons, height, width), geometries(found, height, width)
     assert len(whole) == len(tiled)
@@ -187,17 +187,18 @@ BOXES = [(10, 20, 90, 40), (200, 30, 700, 60), (900, 100, 980, 130), (480, 200, 
 def test_pipeline_in_tiles(monkeypatch):
     pipe = white_pipeline(monkeypatch)
     image = black_picture(1000, 300, *BOXES)
-    whole = pipe(image, reading_order=True)
+    whole = pipe(image, reading_order=True, shape="polygon")
     assert corners(whole) == sorted(BOXES)
     for tile in (128, (200, 256), [300, 400], 2000):
-        tiled = pipe(image, tile=tile, reading_order=True)
+        tiled = pipe(image, tile=tile, reading_order=True, shape="polygon")
         assert [text["box"] for text in tiled] == [text["box"] for text in whole]
         assert [text["score"] for text in tiled] == pytest.approx([text["score"] for text in whole], abs=1e-3)
     small = black_picture(60, 40, (5, 5, 30, 20))
     for batch_size in (1, 2):
-        many = pipe([image, small, image], tile=200, batch_size=batch_size)
+        many = pipe([image, small, image], tile=200, batch_size=batch_size, shape="polygon")
         assert list(map(corners, many)) == [sorted(BOXES), [(5, 5, 30, 20)], sorted(BOXES)]
-    assert list(map(corners, pipe((each for each in [small, image]), tile=200))) == [[(5, 5, 30, 20)], sorted(BOXES)]
+    streamed = pipe((each for each in [small, image]), tile=200, shape="polygon")
+    assert list(map(corners, streamed)) == [[(5, 5, 30, 20)], sorted(BOXES)]
     for shape in ("quad", "box"):
         assert all(len(text["polygon"]) == 4 for text in pipe(image, tile=200, shape=shape))
     assert pipe(image, tile=200, threshold=0.95) == [] and pipe(black_picture(900, 300), tile=200) == []
@@ -237,7 +238,8 @@ def test_tiles_are_neither_reduced_nor_stretched(monkeypatch, size):
     pipe = white_pipeline(monkeypatch)
     pipe.image_processor.size = size
     image = black_picture(1000, 300, *BOXES)
-    assert corners(pipe(image, tile=True)) == corners(pipe(image, tile=(500, 600))) == sorted(BOXES)
+    large, small = (pipe(image, tile=tile, shape="polygon") for tile in (True, (500, 600)))
+    assert corners(large) == corners(small) == sorted(BOXES)
 
 
 def test_small_tiles_are_enlarged_as_images_are(monkeypatch):

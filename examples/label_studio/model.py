@@ -136,7 +136,7 @@ class TextDetector(LabelStudioMLBase):
     Pre-labels the images of tasks.
 
     Environment variables: `MODEL` (by default `tcm-small`), `THRESHOLD` (lowest score; by default that of the model), `SHAPE`
-    (`polygon`, `quad` or `box`), `IMAGE_ROOT` (folder of images that are found by name, which saves their download).
+    (`auto` by default, `polygon`, `quad` or `box`), `IMAGE_ROOT` (folder of images that are found by name, which saves their download).
     """
 
     def predict(self, tasks: list[dict[str, Any]], context: Any = None, **settings) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ class TextDetector(LabelStudioMLBase):
 
         control = find_control(self.label_config or "<View/>")
         model = os.environ.get("MODEL", "tcm-small")
-        options: dict[str, Any] = {"shape": os.environ.get("SHAPE", "polygon")}
+        options: dict[str, Any] = {"shape": os.environ.get("SHAPE", "auto")}
         if os.environ.get("THRESHOLD"):
             options["threshold"] = float(os.environ["THRESHOLD"])
         predictions = []

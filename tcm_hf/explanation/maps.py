@@ -160,7 +160,7 @@ def find_maps(pipeline, image: Image.Image, **size_arguments) -> ImageMaps:
 
     >>> maps = find_maps(pipeline("text-detection"), Image.open("examples/sample.jpg"))
     >>> maps.matching().shape
-    (23, 40)
+    (32, 57)
     >>> len(maps.detections(threshold=0.7)) <= len(maps.detections(threshold=0.5))
     True
     """

@@ -258,8 +258,9 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             Dropout of the two decoders.
         visual_prompt_scale_init (`float`, *optional*, defaults to 1e-3):
             Initial value of the scalar that scales the visual prompt.
-        context_init_std (`float`, *optional*, defaults to `initializer_range`):
-            Standard deviation of the first context vectors; they are cut off at twice of it. The papers' models have 1.
+        context_init_std (`float`, *optional*):
+            Standard deviation of the first context vectors, by default `initializer_range`; they are cut off at twice of it. The
+            papers' models have 1.
         context_scale_init (`float`, *optional*, defaults to 1e-3):
             Initial value of the per-channel scale of the context decoder's output.
         temperature (`float`, *optional*, defaults to 0.07):

@@ -172,7 +172,7 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
     >>> processor = TCMImageProcessor.from_pretrained(checkpoint_path())
     >>> inputs = processor("examples/sample.jpg", return_tensors="pt")
     >>> inputs["pixel_values"].shape
-    torch.Size([1, 3, 736, 1280])
+    torch.Size([1, 3, 1024, 1824])
     """
 
     valid_kwargs = TCMImageProcessorKwargs
