@@ -111,7 +111,7 @@ def assert_same(model, reference, pixels, mask, tolerance=2e-5):
 def test_db(name, smoothing_channels, fused, monkeypatch):
     if not fused:
         monkeypatch.setattr(modeling_fused_convolution, "_POINTWISE", None)
-    elif not has_fused_convolution():
+    elif not has_fused_convolution(torch.float32):
         pytest.skip("this build of PyTorch has no convolution with an epilogue")
     reference = random_model(smoothing_channels)
     model = copy.deepcopy(reference).optimize_for_inference()
@@ -181,8 +181,11 @@ def test_losses_without_gradients(detector, name):
     torch.testing.assert_close(ours.loss_dict, expected.loss_dict, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("smoothing_channels", [None, 8])
-def test_half_precision(smoothing_channels):
+@pytest.mark.parametrize("smoothing_channels, has_instructions", [(None, True), (8, True), (8, False)])
+def test_half_precision(smoothing_channels, has_instructions, monkeypatch):
+    if not has_instructions:  # of this precision, in the processor
+        monkeypatch.setattr(modeling_fused_convolution, "_HAS_BFLOAT16", lambda: False)
+        assert not has_fused_convolution(torch.bfloat16)
     reference = random_model(smoothing_channels)
     model = copy.deepcopy(reference).to(torch.bfloat16).optimize_for_inference()
     with torch.no_grad():

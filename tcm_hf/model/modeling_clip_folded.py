@@ -85,7 +85,7 @@ class FoldedHalvingPool(FoldedModule, HalvingPool):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.is_fast(x) and has_fused_convolution()):
+        if not (self.is_fast(x) and has_fused_convolution(x.dtype)):
             return super().forward(x)
         channels = x.shape[1]
         return nn.functional.conv2d(x, x.new_full((channels, 1, 2, 2), 0.25), stride=2, groups=channels)

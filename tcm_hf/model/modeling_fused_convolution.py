@@ -30,9 +30,15 @@ _PACK: Any = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 _HAS_BFLOAT16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
 
 
-def has_fused_convolution() -> bool:
-    """Whether this build of PyTorch has convolutions with an epilogue; without them all else is still folded."""
-    return None not in (_POINTWISE, _POINTWISE_IN_PLACE, _PACK) and torch.backends.mkldnn.is_available()
+def has_fused_convolution(dtype: torch.dtype) -> bool:
+    """
+    Whether there are convolutions with an epilogue in a precision; without them all else is still folded.
+
+    This build of PyTorch has to have them, and in bfloat16 the processor too: without its instructions, such as AVX-512, they
+    raise errors, while PyTorch's public convolution computes in another way.
+    """
+    is_built = None not in (_POINTWISE, _POINTWISE_IN_PLACE, _PACK) and torch.backends.mkldnn.is_available()
+    return is_built and (dtype != torch.bfloat16 or computes_in_bfloat16())
 
 
 def computes_in_bfloat16() -> bool:
@@ -53,7 +59,7 @@ def pack(weight: torch.Tensor, input_shape: torch.Size, stride: int = 1, padding
     Returns:
         `torch.Tensor`: the values in oneDNN's own order, or the weight itself where there is no fused convolution.
     """
-    if not has_fused_convolution():
+    if not has_fused_convolution(weight.dtype):
         return weight
     return _PACK(weight, [padding] * 2, [stride] * 2, [1, 1], 1, list(input_shape))
 
@@ -85,7 +91,7 @@ def convolution(
         `torch.Tensor`: (batch, out channels, h / stride, w / stride).
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    if has_fused_convolution():
+    if has_fused_convolution(x.dtype):
         geometry = ([padding] * 2, [stride] * 2, [1, 1], 1)
         if residual is None:
             return _POINTWISE(x, weight, bias, *geometry, "relu" if relu else "none", [], "")
