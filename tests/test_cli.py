@@ -25,11 +25,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_model import black_picture, find_white, tiny_pipeline, white_pipeline
 
-from tcm_hf import cli
+from tcm_hf import TextDetectionPipeline, cli
 from tcm_hf.checkpoints import DEFAULT
 from tcm_hf.commands import detect, detection_loop
 from tcm_hf.commands.result_writer import ResultWriter
-from tcm_hf.inputs import InputImage
+from tcm_hf.inputs import InputImage, sources
 from tcm_hf.output_files import exclusive
 
 
@@ -324,6 +324,62 @@ def test_device_that_this_torch_lacks(photos, capsys):
     assert cli.main(["detect", str(photos / "a"), "--device", "cuda"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and f"error: cannot load model '{DEFAULT}': " in err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--tile", "100"], "--tile must be at least 128 pixels"),
+        (["--tile=300,60"], "--tile must be at least 128 pixels"),
+        (["--device", "gpu"], "--device 'gpu' is no device; it is cpu, cuda"),
+        (["--device", "cuda:99"], "so --device cuda:99 is not there"),
+        (["--every", "0"], "--every must be a number of frames"),
+    ],
+)
+def test_options_are_checked_before_anything_is_opened(photos, tmp_path, monkeypatch, capsys, words, message):
+    for name in ("load_pipeline", "find_images", "build_result_writer"):
+        monkeypatch.setattr(detect, name, lambda *arguments, name=name, **keywords: pytest.fail(f"{name} was called"))
+    assert cli.main(["detect", str(photos / "a"), "--output", str(tmp_path / "out.json"), *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and message in err
+    assert sorted(os.listdir(photos)) == ["a", "b"]
+
+
+def test_settings_that_the_detector_lacks_are_refused_before_the_weights_are_read(photos, tmp_path, capsys):
+    checkpoint = tmp_path / "checkpoint"
+    tiny_pipeline().save_pretrained(checkpoint)
+    settings = json.loads((checkpoint / "preprocessor_config.json").read_text())
+    settings.pop("decoding", None)
+    (checkpoint / "preprocessor_config.json").write_text(json.dumps({**settings, "detector": "fce"}))
+    (checkpoint / "model.safetensors").write_bytes(b"not read")
+    capsys.readouterr()
+    for words in (["--mask-threshold", "0.5"], ["--unclip-ratio", "2"]):
+        assert cli.main(["detect", str(photos / "a"), "--model", str(checkpoint), *words]) == 2
+        out, err = capsys.readouterr()
+        assert (
+            out == "" and len(err.splitlines()) == 1 and f"{words[0]}: the model's detector 'fce' has no such" in err
+        )
+
+
+def test_mistakes_in_a_program_are_raised(run, photos, monkeypatch):
+    """They are never taken for a property of an image, with and without threads."""
+
+    def wrong(*arguments, **keywords):
+        return None.missing
+
+    for place, name in (
+        (InputImage, "load"),
+        (TextDetectionPipeline, "preprocess"),
+        (TextDetectionPipeline, "postprocess"),
+        (TextDetectionPipeline, "_forward"),
+        (sources, "_read_image"),
+        (ResultWriter, "encode"),
+    ):
+        for workers in (0, 2):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, wrong)
+                with pytest.raises(AttributeError, match="missing"):
+                    run(photos / "a", "--workers", workers)
 
 
 @pytest.mark.parametrize("command", ["detect", "evaluate"])

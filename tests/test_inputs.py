@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_hf.inputs import InputImage, InputOptions, find_inputs, iterate_images, tables
+from tcm_hf.inputs import InputImage, InputOptions, find_inputs, iterate_images, sources, tables
 from tcm_hf.inputs import items as items_module
 from tcm_hf.inputs.items import place_key
 from tcm_hf.inputs.sources import kind_by_content
@@ -302,6 +302,44 @@ def test_zip(tmp_path):
     path.write_bytes(data)
     rows = read(path)
     assert str(path) in rows[0][2] and rows[1][2] == 40
+
+
+def test_damaged_files_of_every_kind_give_errors_and_nothing_else(tmp_path):
+    """Whatever is wrong in a file is told of the file; only mistakes in programs are raised."""
+    contents = {
+        f"a.tar{end}": write_tar(tmp_path / "a", {"1.png": png()}, f"w:{end[1:]}").read_bytes()
+        for end in ("", ".gz", ".xz")
+    }
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "a", "w", method) as archive:
+            archive.writestr("1.png", png())
+        contents[f"{method}.zip"] = (tmp_path / "a").read_bytes()
+    contents |= {
+        "a.pdf": write_pdf(tmp_path / "a.pdf").read_bytes(),
+        "a.mp4": write_video(tmp_path / "a.mp4").read_bytes(),
+    }
+    rng = np.random.default_rng(0)
+    for name, content in contents.items():
+        for _ in range(15):
+            data = bytearray(content)
+            for place in rng.integers(0, len(data), 8):
+                data[place] = rng.integers(256)
+            (tmp_path / name).write_bytes(data[: rng.integers(1, len(data)) if rng.random() < 0.2 else None])
+            read(tmp_path / name, max_frames=5, all_frames=True)
+
+
+def test_a_video_of_an_unknown_codec(tmp_path):
+    path = write_video(tmp_path / "a.mkv")
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/", b"V_OTHER/"))
+    assert f"{str(path)!r} holds video of an unknown codec" in read(path)[0][2]
+
+
+@pytest.mark.parametrize("kind", ["pdf", "tar", "zip", "parquet"])
+def test_mistakes_in_a_reader_are_raised(tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(sources.READERS, kind, lambda file, source: iter([None.missing]))
+    (tmp_path / f"a.{kind}").write_bytes(b"anything")
+    with pytest.raises(AttributeError, match="missing"):
+        read(tmp_path / f"a.{kind}")
 
 
 def test_webdataset_columns(tmp_path):

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints import DEFAULT
 from .arguments import nonnegative_int, positive, positive_int
 from .drawing_writer import DrawingWriter
-from .errors import UsageError, one_line
+from .errors import PROGRAMMING_ERRORS, UsageError, one_line
 from .format_writer import add_format_options, build_result_writer, build_side_writers, check_place, result_format
-from .loading import add_model_options, load_pipeline
+from .loading import add_model_options, check_model_options, load_pipeline
 from .parser import advanced
 from .result_writer import DetectionWriter, ResultWriteError, ResultWriter
 
@@ -159,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and (arguments.output is None or result_format(arguments) != "jsonl"):
         raise UsageError("--resume goes on with a file of JSON Lines; name it by --output FILE.jsonl")
     options = input_options(arguments)
+    check_model_options(arguments)
     # Drawings and crops are no inputs of the next run.
     left_out = {
         os.path.realpath(place) for place in (arguments.draw, arguments.crops) if place is not None and place.is_dir()
@@ -270,7 +271,7 @@ def _detect_all(
         for writer in writers:
             try:
                 writer.write(entry, image)
-            except (ResultWriteError, BrokenPipeError):
+            except (ResultWriteError, BrokenPipeError, *PROGRAMMING_ERRORS):
                 raise
             except Exception as error:
                 report(one_line(error))

@@ -26,7 +26,7 @@ from typing import Any
 
 from ..inputs import InputImage
 from ..model.post_processing import rounded_detection
-from .errors import one_line
+from .errors import PROGRAMMING_ERRORS, one_line
 
 
 # Decoded images, and inputs of the model, that may wait for their turn; above it, nothing further is read.
@@ -81,7 +81,8 @@ def detect_images(
     Returns:
         `Iterator[tuple[InputImage, dict, PIL.Image.Image]]`:
             For each image the image as it came, its entry (see `DetectionWriter`; empty where the image `is_done`), and, where it
-            was read and is to be kept, the decoded image. Whatever goes wrong with one image is the `error` of its entry.
+            was read and is to be kept, the decoded image. Whatever goes wrong with one image is the `error` of its entry;
+            a mistake in a program, one of `PROGRAMMING_ERRORS`, is raised.
     """
     loop = _Loop(pipe, items, options or LoopOptions())
     try:
@@ -158,7 +159,6 @@ class _Loop:
             self.permits.release()
 
     def _read(self) -> None:
-        failure = None
         try:
             while True:
                 self.permits.acquire()
@@ -166,10 +166,9 @@ class _Loop:
                     return
                 self.events.put(("item", _Job(next(self.items))))
         except StopIteration:
-            pass
+            self.events.put(("end", None))
         except BaseException as error:
-            failure = error
-        self.events.put(("end", failure))
+            self.events.put(("failure", error))
 
     def _read_here(self) -> None:
         while self.permits.acquire(blocking=False):
@@ -192,8 +191,8 @@ class _Loop:
             wait = False
             if kind == "end":
                 self.has_ended = True
-                if value is not None:
-                    raise value
+            elif kind == "failure":
+                raise value
             elif kind == "item":
                 self._arrive(value)
             elif kind == "loaded":
@@ -239,27 +238,32 @@ class _Loop:
         if self.crew is None:
             task(job)
         else:
-            self.crew.submit(priority, lambda: task(job))
+            self.crew.submit(priority, lambda: self._run_in_crew(task, job))
+
+    def _run_in_crew(self, task: Callable[[_Job], None], job: _Job) -> None:
+        try:
+            task(job)
+        except BaseException as error:  # the calling thread raises it
+            self.events.put(("failure", error))
 
     def _load(self, job: _Job) -> None:
         """Decodes an image and prepares it for the model; in a thread of the crew."""
         size = 0
         try:
             image = job.item.load()
+        except (OSError, ValueError) as error:
+            self._fail(job, one_line(error))
+        else:
             job.entry = {**_identity(job.item), "width": image.width, "height": image.height}
             if self.options.keep_images:
                 job.image = image
             try:
                 job.features = self.pipe.preprocess(image, **self.pipe._preprocess_params)
             except Exception as error:
-                self._fail(job, f"{job.item.where}: {one_line(error)}")
+                self._fail_in_model(job, error)
             else:
                 job.bucket, size = _measure(job.features)
                 size += 3 * image.width * image.height if self.options.keep_images else 0
-        except (OSError, ValueError) as error:
-            self._fail(job, one_line(error))
-        except Exception as error:  # decoders raise errors of any kind
-            self._fail(job, f"{job.item.where}: {one_line(error)}")
         job.item.source = None  # its content is no longer needed
         self.events.put(("loaded", (job, size)))
 
@@ -269,9 +273,15 @@ class _Loop:
             detections = self.pipe.postprocess(job.outputs, **self.pipe._postprocess_params)
             job.entry["detections"] = [rounded_detection(detection) for detection in detections]
         except Exception as error:
-            self._fail(job, f"{job.item.where}: {one_line(error)}")
+            self._fail_in_model(job, error)
         job.outputs = None
         self.events.put(("finished", job))
+
+    def _fail_in_model(self, job: _Job, error: Exception) -> None:
+        """One image's error of the model or of what prepares and reads out its maps, such as too little memory."""
+        if isinstance(error, PROGRAMMING_ERRORS):
+            raise error
+        self._fail(job, f"{job.item.where}: {one_line(error)}")
 
     def _fail(self, job: _Job, reason: str) -> None:
         job.entry = {**_identity(job.item), "error": reason}
@@ -305,12 +315,12 @@ class _Loop:
             inputs = {key: [job.features[key] for job in jobs] for key in jobs[0].features}
         try:
             outputs = self.pipe.forward(inputs, **self.pipe._forward_params)
-        except Exception as error:  # of the model, such as too little memory
+        except Exception as error:
             if len(jobs) > 1:  # one image does not cost the others
                 for job in jobs:
                     self._forward([job])
             else:
-                self._fail(jobs[0], f"{jobs[0].item.where}: {one_line(error)}")
+                self._fail_in_model(jobs[0], error)
                 jobs[0].is_finished = True
             return
         for index, job in enumerate(jobs):

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..output_files import exclusive, make_output_folder
 from ..outputs.names import entry_stem
-from .errors import UsageError, one_line
+from .errors import PROGRAMMING_ERRORS, UsageError, one_line
 
 
 class DrawingWriter:
@@ -62,7 +62,9 @@ class DrawingWriter:
         target = self.names.next(entry)
         try:
             _draw(image, entry["detections"], target, self.show_scores)
-        except Exception as error:
+        except PROGRAMMING_ERRORS:
+            raise
+        except Exception as error:  # encoders raise errors of many kinds
             raise OSError(f"cannot write {str(target)!r} ({one_line(error)})") from error
 
 

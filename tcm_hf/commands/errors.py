@@ -17,6 +17,10 @@
 from ..output_files import DISK_FULL, printable
 
 
+# Mistakes in a program. They are never the fault of an image, and end the run with their traceback.
+PROGRAMMING_ERRORS = (AssertionError, AttributeError, NameError, TypeError)
+
+
 class UsageError(Exception):
     """A mistake in the command line that argparse cannot see."""
 

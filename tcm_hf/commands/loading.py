@@ -22,7 +22,7 @@ from typing import Any
 from ..checkpoints import DEFAULT, checkpoint_names, find_checkpoint
 from ..output_files import printable
 from .arguments import fraction, nonnegative, positive_int, size, tile
-from .errors import UsageError, one_line
+from .errors import PROGRAMMING_ERRORS, UsageError, one_line
 from .parser import advanced
 
 
@@ -103,6 +103,40 @@ def _wrong_file(checkpoint: str) -> str | None:
     return None
 
 
+def check_model_options(arguments: argparse.Namespace) -> None:
+    """
+    Checks what can be checked of the options of [`add_model_options`] without the model.
+
+    Raises:
+        UsageError: if a value cannot be meant, or names a device that is not there.
+    """
+    import torch
+
+    from ..model.tiling import check_tile
+
+    try:
+        check_tile(arguments.tile)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+    if arguments.device is None:
+        return
+    try:
+        device = torch.device(arguments.device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {arguments.device!r} is no device; it is cpu, cuda, cuda:1, mps, ...") from error
+    if device.type in ("cuda", "mps", "xpu"):
+        found = torch.get_device_module(device).device_count()
+        if (device.index or 0) >= found:
+            raise UsageError(
+                f"cannot load model {_model_name(arguments)!r}: PyTorch finds {found} devices of the kind {device.type!r}, "
+                f"so --device {arguments.device} is not there; choose another one, or cpu"
+            )
+
+
+def _model_name(arguments: argparse.Namespace) -> str:
+    return DEFAULT if arguments.model is None else arguments.model
+
+
 def load_pipeline(arguments: argparse.Namespace):
     """
     Loads the model that `--model` names, with the settings of the command line.
@@ -114,12 +148,13 @@ def load_pipeline(arguments: argparse.Namespace):
         [`~tcm_hf.TextDetectionPipeline`]
 
     Raises:
-        UsageError: if the model cannot be loaded.
+        UsageError: if an option cannot be meant, also for this model, or the model cannot be loaded.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    model = DEFAULT if arguments.model is None else arguments.model
+    check_model_options(arguments)
+    model = _model_name(arguments)
     checkpoint = find_checkpoint(model)
     if not os.path.isdir(checkpoint):
         try:
@@ -130,7 +165,7 @@ def load_pipeline(arguments: argparse.Namespace):
                 f"checkpoints of the package are {', '.join(checkpoint_names())}"
             ) from error
 
-    from transformers import pipeline
+    from transformers import AutoImageProcessor, pipeline
     from transformers.utils import logging
 
     import tcm_hf
@@ -138,27 +173,52 @@ def load_pipeline(arguments: argparse.Namespace):
     from ..export.model import TCMRuntimeModel
 
     logging.disable_progress_bar()
-    options = {
-        "shape": arguments.shape,
-        "threshold": arguments.threshold,
-        "mask_threshold": arguments.mask_threshold,
-        "unclip_ratio": arguments.unclip_ratio,
-        "size": arguments.size,
-        "tile": arguments.tile,
-        "do_upscale": arguments.upscale or None,
-        "max_pixels": getattr(arguments, "max_pixels", None),
-        "reading_order": arguments.reading_order or None,
-        "device": arguments.device,
-        "trust_remote_code": arguments.trust_remote_code,  # without a value transformers would ask on the terminal
+    given = _given(
+        size=arguments.size,
+        tile=arguments.tile,
+        do_upscale=arguments.upscale or None,
+        max_pixels=getattr(arguments, "max_pixels", None),
+        reading_order=arguments.reading_order or None,
+        device=arguments.device,
         # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
-        "pipeline_class": None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
-    }
-    given: Any = {key: value for key, value in options.items() if value is not None}
+        pipeline_class=None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
+    )
+    decoding = _given(
+        shape=arguments.shape,
+        threshold=arguments.threshold,
+        mask_threshold=arguments.mask_threshold,
+        unclip_ratio=arguments.unclip_ratio,
+    )
+    # Without a value transformers would ask on the terminal.
+    trust = {"trust_remote_code": arguments.trust_remote_code}
     try:
+        processor = AutoImageProcessor.from_pretrained(checkpoint, **trust)
+        _check_decoding(processor, decoding)  # before the weights, which take longer
         network: Any = checkpoint
         if TCMRuntimeModel.is_exported(checkpoint):
-            network, given["image_processor"] = TCMRuntimeModel.from_pretrained(checkpoint), checkpoint
+            network = TCMRuntimeModel.from_pretrained(checkpoint)
             given.setdefault("device", "cpu")  # whatever accelerator there is
-        return pipeline("text-detection", model=network, **given)  # type: ignore[call-overload]  # a task of ours
+        options: Any = {**trust, **given, **decoding, "image_processor": processor}
+        return pipeline("text-detection", model=network, **options)  # type: ignore[call-overload]  # a task of ours
+    except UsageError:
+        raise
     except Exception as error:  # a checkpoint's files can be damaged in any way
-        raise UsageError(f"cannot load model {model!r}: {_wrong_file(str(checkpoint)) or one_line(error)}") from error
+        wrong_file = _wrong_file(str(checkpoint))
+        if wrong_file is None and isinstance(error, PROGRAMMING_ERRORS):
+            raise
+        raise UsageError(f"cannot load model {model!r}: {wrong_file or one_line(error)}") from error
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_decoding(processor: Any, decoding: dict[str, Any]) -> None:
+    """Refuses options that a model of this detector does not have."""
+    if hasattr(processor, "decoding_arguments"):  # whatever class came with the checkpoint
+        known = processor.decoding_arguments()
+        for name in decoding:
+            if name not in known:
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: the model's detector {processor.detector!r} has no such setting; leave it away"
+                )

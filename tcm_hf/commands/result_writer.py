@@ -68,7 +68,7 @@ class DetectionWriter(Protocol):
                 The upright RGB image; `None` where it could not be read, or where no writer needs images.
 
         Raises:
-            ResultWriteError, BrokenPipeError: end the run.
+            ResultWriteError, BrokenPipeError, and the `PROGRAMMING_ERRORS`: end the run.
             Exception: any other one is told as an error, fails this image only, and the run goes on.
         """
 

@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from ..model.image_loading import IMAGE_SUFFIXES, MAX_FILE_BYTES
 from .frames import read_frames
-from .items import InputFile, InputImage
+from .items import READ_ERRORS, InputFile, InputImage
 
 
 def read_tar(file: InputFile, source: str | BinaryIO) -> Iterator[InputImage]:
@@ -76,7 +76,7 @@ def read_zip(file: InputFile, source: str | bytes) -> Iterator[InputImage]:
             else:
                 try:
                     content = archive.open(member)
-                except Exception as error:  # of a damaged entry; the others may be whole
+                except READ_ERRORS as error:  # of a damaged entry; the others may be whole
                     yield file.error(error, member=member.filename)
                     continue
                 for image in _images(file, content, member.filename):
@@ -95,7 +95,7 @@ def _images(file: InputFile, content, name: str) -> Iterator[InputImage]:
             yield from read_frames(file, data, member=name)
         else:
             yield file.image(data, member=name)
-    except Exception as error:  # checksums, damaged compression; other members may be whole
+    except READ_ERRORS as error:  # checksums, damaged compression; other members may be whole
         yield file.error(error, member=name)
 
 

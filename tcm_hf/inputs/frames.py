@@ -33,7 +33,12 @@ def read_frames(file: InputFile, source: Any, **facts: Any) -> Iterator[InputIma
     options = file.options
     content = fetch_source(source, file.image(source, **facts).where, options.timeout)
     with open_image(content, name=file.image(source, **facts).where, max_pixels=options.max_pixels) as image:
-        if not getattr(image, "is_animated", False):
+        try:
+            is_animated = getattr(image, "is_animated", False)
+        except Exception as error:  # whatever decoders raise on damaged files
+            yield file.error(error, **facts)
+            return
+        if not is_animated:
             yield file.image(source if isinstance(source, str) else content, **facts)
             return
         failures = 0

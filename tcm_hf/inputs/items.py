@@ -15,7 +15,12 @@
 """One image of an input, and what all readers of inputs have in common."""
 
 import importlib
+import lzma
 import math
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -28,6 +33,20 @@ from ..model.image_loading import DEFAULT_MAX_PIXELS, ImageReadError, describe_s
 
 # A file that ends in nothing but damage is given up.
 MAX_FAILURES_IN_A_ROW = 20
+# What reading raises on files that are damaged, missing or too large. Everything else is a mistake in a program, and is not caught.
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,  # of `zipfile`, on methods of compression that it does not know
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 # What tells the images of one file apart. Others, such as the number of pages, only describe them.
 PLACES = ("split", "member", "row", "page", "frame")
 
@@ -196,14 +215,18 @@ class InputFile:
         return self.error(f"has more than {self.options.max_frames} {what}, the rest is left out; raise max_frames")
 
 
+class MissingLibraryError(ImportError):
+    """A library that an input needs is not installed; the message has the command that installs it."""
+
+
 def import_extra(module: str, extra: str, what: str) -> ModuleType:
     """
     Imports a library that is not always installed.
 
     Raises:
-        ImportError: if it is not; the message has the command that installs it.
+        MissingLibraryError: if it is not.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'needs {what}; install it by: pip install "tcm_hf[{extra}]"') from error
+        raise MissingLibraryError(f'needs {what}; install it by: pip install "tcm_hf[{extra}]"') from error

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.image_loading import MAX_SIDE
-from .items import InputFile, InputImage, import_extra
+from .items import READ_ERRORS, InputFile, InputImage, import_extra
 
 
 _WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD
@@ -60,7 +60,7 @@ def read_pdf(file: InputFile, source: str | bytes) -> Iterator[InputImage]:
             try:
                 with _PDFIUM:
                     image = _render(document, index, file)
-            except Exception as error:
+            except (pdfium.PdfiumError, *READ_ERRORS) as error:
                 yield file.error(_reason(error), **facts)
             else:
                 yield file.image(image, siblings, **facts)

@@ -30,7 +30,7 @@ from ..model.image_loading import (
 )
 from .archives import read_tar, read_zip
 from .frames import read_frames
-from .items import InputFile, InputImage, InputOptions
+from .items import READ_ERRORS, InputFile, InputImage, InputOptions, MissingLibraryError
 from .pdf import read_pdf
 from .tables import read_hub_dataset, read_parquet
 from .video import read_video
@@ -236,12 +236,12 @@ def expand_inputs(
 
 
 def _guarded(file: InputFile, reader: Callable[[InputFile, Any], Iterator[InputImage]], argument: Any):
-    """What a reader yields; what it raises becomes an image that cannot be read."""
+    """What a reader yields; a file that it cannot read becomes an image that cannot be read."""
     try:
         yield from reader(file, argument)
-    except ImportError as error:
+    except MissingLibraryError as error:
         yield file.error(str(error))
-    except Exception as error:  # readers of damaged files raise errors of any kind
+    except READ_ERRORS as error:
         yield file.error(error)
 
 

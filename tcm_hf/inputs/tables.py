@@ -21,11 +21,11 @@ from typing import Any
 
 from ..data.formats.access import MEMORY_LIMIT, SourceFolders, check_memory
 from ..data.formats.errors import AnnotationError
-from ..data.formats.hub import load_hub_dataset
+from ..data.formats.hub import load_hub_dataset, read_rows
 from ..data.formats.records import stored_picture
 from ..model.image_loading import ImageReadError
 from .frames import read_frames
-from .items import InputFile, InputImage, import_extra
+from .items import READ_ERRORS, InputFile, InputImage, import_extra
 
 
 # Rows that are decoded at a time: an image may have hundreds of megabytes.
@@ -45,24 +45,31 @@ def read_parquet(file: InputFile, source: str | bytes) -> Iterator[InputImage]:
     parquet = import_extra("pyarrow.parquet", "train", "pyarrow")
     # What rows only name is opened beside the file, and nowhere else.
     folders = SourceFolders(*([os.path.dirname(os.path.abspath(source))] if isinstance(source, str) else []))
+    try:
+        with parquet.ParquetFile(source if isinstance(source, str) else pyarrow.BufferReader(source)) as table:
+            yield from _table_images(file, table, folders)
+    except pyarrow.ArrowException as error:
+        yield file.error(error)
+
+
+def _table_images(file: InputFile, table: Any, folders: SourceFolders) -> Iterator[InputImage]:
     row = 0
-    with parquet.ParquetFile(source if isinstance(source, str) else pyarrow.BufferReader(source)) as table:
-        column = _image_column({field.name: _holds_images(field.type) for field in table.schema_arrow}, file)
-        for index in range(table.metadata.num_row_groups):
-            group = table.metadata.row_group(index)
-            for number in range(group.num_columns):
-                chunk = group.column(number)
-                if chunk.path_in_schema.partition(".")[0] == column:
-                    check_memory(chunk.total_uncompressed_size, MEMORY_LIMIT, f"{file.name}, row group {index}")
-        for batch in table.iter_batches(BATCH_ROWS, columns=[column]):
-            for value in batch.column(0):
-                facts = {"row": row}
-                siblings = table.metadata.num_rows if row == 0 else None
-                row += 1
-                if file.is_done(**facts):
-                    yield file.image(None, siblings, **facts)
-                else:
-                    yield from _images(file, value.as_py(), siblings, folders, facts)
+    column = _image_column({field.name: _holds_images(field.type) for field in table.schema_arrow}, file)
+    for index in range(table.metadata.num_row_groups):
+        group = table.metadata.row_group(index)
+        for number in range(group.num_columns):
+            chunk = group.column(number)
+            if chunk.path_in_schema.partition(".")[0] == column:
+                check_memory(chunk.total_uncompressed_size, MEMORY_LIMIT, f"{file.name}, row group {index}")
+    for batch in table.iter_batches(BATCH_ROWS, columns=[column]):
+        for value in batch.column(0):
+            facts = {"row": row}
+            siblings = table.metadata.num_rows if row == 0 else None
+            row += 1
+            if file.is_done(**facts):
+                yield file.image(None, siblings, **facts)
+            else:
+                yield from _images(file, value.as_py(), siblings, folders, facts)
 
 
 def _holds_images(kind: Any) -> bool:
@@ -114,7 +121,7 @@ def read_hub_dataset(file: InputFile, source: str) -> Iterator[InputImage]:
         table = table.cast_column(column, datasets.Image(decode=False))
     folders = SourceFolders(f"hf://datasets/{match[1]}")
     split: dict[str, Any] = {} if file.options.split is None else {"split": file.options.split}
-    for row, values in enumerate(table):
+    for row, values in enumerate(read_rows(table)):
         facts = {**split, "row": row}
         if file.is_done(**facts):
             yield file.image(None, **facts)
@@ -135,5 +142,5 @@ def _images(
             yield file.image(picture, siblings, **facts)
     except AnnotationError as error:  # it names the row, and an option of reading annotations
         yield file.error(ImageReadError(str(error).partition(", or pass allow_outside")[0]), **facts)
-    except Exception as error:  # of this row; the others may be whole
+    except READ_ERRORS as error:  # of this row; the others may be whole
         yield file.error(error, **facts)

@@ -39,11 +39,14 @@ def read_video(file: InputFile, source: str | BinaryIO | io.RawIOBase) -> Iterat
         source (`str` or file object): Its path, or a stream.
     """
     av = import_extra("av", "video", "PyAV")
-    if isinstance(source, str):
-        with open(source, "rb") as stream:
-            yield from _read(av, file, stream)
-    else:
-        yield from _read(av, file, source)
+    try:
+        if isinstance(source, str):
+            with open(source, "rb") as stream:
+                yield from _read(av, file, stream)
+        else:
+            yield from _read(av, file, source)
+    except av.error.FFmpegError as error:
+        yield file.error(error)
 
 
 def _read(av: Any, file: InputFile, stream: Any) -> Iterator[InputImage]:
@@ -53,6 +56,9 @@ def _read(av: Any, file: InputFile, stream: Any) -> Iterator[InputImage]:
             yield file.error("holds no video; name a file with frames")
             return
         video = container.streams.video[0]
+        if video.codec_context is None:
+            yield file.error("holds video of an unknown codec; convert it, to H.264 for instance")
+            return
         limit = file.options.max_pixels
         if limit is not None and video.codec_context.width * video.codec_context.height > limit:
             frame = f"{video.codec_context.width} x {video.codec_context.height} pixels (width x height)"

@@ -319,7 +319,7 @@ def records_from_dataset(
         name = value.get("path") if isinstance(value, dict) else None
         return record_from_row(row, stored_picture(value, where, folders), where, columns, name, options)
 
-    return build_records(enumerate(_rows(dataset)), build, on_error, options)
+    return build_records(enumerate(read_rows(dataset)), build, on_error, options)
 
 
 def _picture_folders(
@@ -397,8 +397,13 @@ def _decodes(feature: Any) -> bool:
     return hasattr(feature, "decode_example") or (inner is not None and _decodes(inner))
 
 
-def _rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows of a stream, which reads its files only now."""
+def read_rows(dataset: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """
+    The rows of a stream, which reads its files only now.
+
+    Raises:
+        AnnotationError, OSError: if one cannot be read; the message has its number.
+    """
     rows = iter(dataset)
     number = 0
     while True:
