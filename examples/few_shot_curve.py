@@ -27,12 +27,19 @@ images; the list is `subset.json` in the cell's folder. Finished cells are skipp
 command can be given again. Written are `results.json`, `table.md` and `curve.png`, of all finished cells in the folder: so
 the two sides can also be given one after the other or at the same time, with `--sides`, where each starts from a checkpoint of
 its own.
+
+Several starts are compared with `--start`, a name and the arguments that belong to it, once for each:
+
+    python examples/few_shot_curve.py --output_dir runs/starts --start scratch "--config_name runs/start/config.json" \
+        --start "own towers" "--model_name_or_path runs/start" -- --image_dir icdar2015/images ...
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -46,6 +53,18 @@ from PIL import Image, ImageDraw, ImageFont
 SCRIPT = Path(__file__).resolve().parent / "train_text_detection.py"
 SIDES = {"text side": "true", "baseline": "false"}
 COLORS = {"text side": (200, 60, 40), "baseline": (40, 90, 170)}
+
+
+def label_of(cell: dict) -> str:
+    """The curve that a cell belongs to: its side, after its start where several are compared."""
+    return f"{cell['start']}, {cell['side']}" if cell.get("start") else cell["side"]
+
+
+def labels_of(cells: list[dict]) -> dict[str, tuple[str | None, str]]:
+    """The curves of some cells, each with its start and side, by start."""
+    found = {(cell.get("start"), cell["side"]) for cell in cells}
+    found = sorted(found, key=lambda pair: (pair[0] or "", list(SIDES).index(pair[1])))
+    return {label_of({"start": start, "side": side}): (start, side) for start, side in found}
 
 
 def part_of(path: Path) -> Path:
@@ -82,7 +101,9 @@ def read_cell(path: Path) -> dict:
     return {**cell, "command": published(cell["command"])}
 
 
-def run_cell(directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str]) -> dict | None:
+def run_cell(
+    directory: Path, fraction: float, side: str, seed: int, train_arguments: list[str], start_name: str | None = None
+) -> dict | None:
     """Trains and measures one cell, unless that was done before; `None` if it failed."""
     result_file = directory / "cell.json"
     command = [sys.executable, str(SCRIPT), *train_arguments]
@@ -113,6 +134,7 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
     subset = json.loads((directory / "subset.json").read_text(encoding="utf-8"))
     cell = {
         "fraction": fraction,
+        **({"start": start_name} if start_name else {}),
         "side": side,
         "seed": seed,
         "pictures": subset["count"],
@@ -126,50 +148,66 @@ def run_cell(directory: Path, fraction: float, side: str, seed: int, train_argum
 
 
 def finished_cells(directory: Path) -> list[dict]:
-    """Results of all cells in a folder, by seed, fraction and side."""
+    """Results of all cells in a folder, by seed, fraction, start and side."""
     cells = [read_cell(path) for path in directory.glob("*/cell.json")]
-    return sorted(cells, key=lambda cell: (cell["seed"], cell["fraction"], list(SIDES).index(cell["side"])))
+    order = list(labels_of(cells))
+    return sorted(cells, key=lambda cell: (cell["seed"], cell["fraction"], order.index(label_of(cell))))
 
 
 def summarize(cells: list[dict]) -> list[dict]:
-    """Mean and spread of hmean over the seeds, for each fraction and side."""
+    """Mean and spread of hmean over the seeds, for each fraction and curve."""
     rows = []
     for fraction in sorted({cell["fraction"] for cell in cells}):
         row = {"fraction": fraction, "pictures": max(c["pictures"] for c in cells if c["fraction"] == fraction)}
-        for side in SIDES:
-            values = [c["hmean"] for c in cells if c["fraction"] == fraction and c["side"] == side]
+        for label in labels_of(cells):
+            values = [c["hmean"] for c in cells if c["fraction"] == fraction and label_of(c) == label]
             if values:
-                row[side] = statistics.mean(values)
-                row[f"{side} deviation"] = statistics.stdev(values) if len(values) > 1 else None
-                row[f"{side} runs"] = len(values)
+                row[label] = statistics.mean(values)
+                row[f"{label} deviation"] = statistics.stdev(values) if len(values) > 1 else None
+                row[f"{label} runs"] = len(values)
         rows.append(row)
     return rows
 
 
-def table(rows: list[dict]) -> str:
-    lines = ["| training images | text side | baseline | difference |", "|---|---|---|---|"]
-    for row in rows:
+def table(cells: list[dict]) -> str:
+    """Of each start both sides and their difference."""
+    starts = list(dict.fromkeys(start for start, _ in labels_of(cells).values()))
+    names = [[label_of({"start": start, "side": side}) for side in SIDES] for start in starts]
+    headings = [heading for pair in names for heading in (*pair, "difference")]
+    lines = ["| training images | " + " | ".join(headings) + " |", "|" + (1 + len(headings)) * "---|"]
+    for row in summarize(cells):
         columns = []
-        for side in SIDES:
-            text = f"{row[side]:.3f}" if side in row else ""
-            if row.get(f"{side} deviation") is not None:
-                text += f" ± {row[f'{side} deviation']:.3f} ({row[f'{side} runs']} runs)"
-            columns.append(text)
-        both = all(side in row for side in SIDES)
-        columns.append(f"{row['text side'] - row['baseline']:+.3f}" if both else "")
+        for pair in names:
+            for label in pair:
+                text = f"{row[label]:.3f}" if label in row else ""
+                if row.get(f"{label} deviation") is not None:
+                    text += f" ± {row[f'{label} deviation']:.3f} ({row[f'{label} runs']} runs)"
+                columns.append(text)
+            columns.append(f"{row[pair[0]] - row[pair[1]]:+.3f}" if all(label in row for label in pair) else "")
         lines.append(f"| {100 * row['fraction']:g} % ({row['pictures']}) | " + " | ".join(columns) + " |")
     return "\n".join(lines) + "\n"
 
 
-def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560) -> None:
+def colors_of(labels: dict[str, tuple[str | None, str]]) -> dict[str, tuple[int, ...]]:
+    """A color for each curve: of its side, and the paler the later its start."""
+    starts = list(dict.fromkeys(start for start, _ in labels.values()))
+    shares = {start: 0.6 * number / max(1, len(starts) - 1) for number, start in enumerate(starts)}
+    return {
+        label: tuple(round(value + shares[start] * (255 - value)) for value in COLORS[side])
+        for label, (start, side) in labels.items()
+    }
+
+
+def draw_curve(cells: list[dict], path: Path, width: int = 900, height: int = 560) -> None:
     """hmean over the share of training images, on a logarithmic axis; bars show the deviation over seeds."""
+    rows, colors = summarize(cells), colors_of(labels_of(cells))
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(18)
     left, top, right, bottom = 80, 30, width - 40, height - 80
     fractions = [row["fraction"] for row in rows]
     low, high = math.log10(min(fractions)), math.log10(max(fractions))
-    values = [row[side] + (row[f"{side} deviation"] or 0) for row in rows for side in SIDES if side in row]
+    values = [row[label] + (row[f"{label} deviation"] or 0) for row in rows for label in colors if label in row]
     ceiling = max(0.1, math.ceil(10 * max(values, default=0)) / 10)
 
     def place(fraction: float, value: float) -> tuple[float, float]:
@@ -189,17 +227,25 @@ def draw_curve(rows: list[dict], path: Path, width: int = 900, height: int = 560
     draw.line([left, top, left, bottom, right, bottom], fill="black", width=2)
     draw.text((left + 10, top - 4), "hmean", fill="black", font=font, anchor="lb")
     draw.text(((left + right) / 2, height - 8), "training images", fill="black", font=font, anchor="mb")
-    for number, (side, color) in enumerate(COLORS.items()):
-        points = [(row["fraction"], row[side], row[f"{side} deviation"] or 0) for row in rows if side in row]
+    for number, (label, color) in enumerate(colors.items()):
+        points = [(row["fraction"], row[label], row[f"{label} deviation"] or 0) for row in rows if label in row]
         draw.line([place(x, y) for x, y, _ in points], fill=color, width=3)
         for fraction, value, deviation in points:
             x, y = place(fraction, value)
             draw.line([place(fraction, value - deviation), place(fraction, value + deviation)], fill=color, width=2)
             draw.ellipse([x - 5, y - 5, x + 5, y + 5], fill=color)
-        draw.text((right, bottom - 30 - 26 * (1 - number)), side, fill=color, font=font, anchor="rm")
+        draw.text((right, bottom - 30 - 26 * (len(colors) - 1 - number)), label, fill=color, font=font, anchor="rm")
     temporary = part_of(path)
     image.save(temporary, format="PNG")
     os.replace(temporary, path)
+
+
+def write_results(directory: Path) -> None:
+    """Writes `results.json`, `table.md` and `curve.png` of what is finished."""
+    cells = finished_cells(directory)
+    write(directory / "results.json", json.dumps({"summary": summarize(cells), "cells": cells}, indent=1))
+    write(directory / "table.md", table(cells))
+    draw_curve(cells, directory / "curve.png")
 
 
 def main():
@@ -214,10 +260,19 @@ def main():
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of subset and training")
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=list(SIDES), help="what is compared")
+    parser.add_argument(
+        "--start",
+        nargs=2,
+        action="append",
+        metavar=("NAME", "ARGUMENTS"),
+        help="one of several starts: its name, and arguments of training that it has besides those after --",
+    )
     arguments = parser.parse_args(own)
-    taken = {"--output_dir", "--seed", "--subset_seed", "--train_fraction", "--text_side"} & set(train_arguments)
+    starts = {name: shlex.split(text) for name, text in arguments.start or [("", "")]}
+    given = {*train_arguments, *(argument for own_arguments in starts.values() for argument in own_arguments)}
+    taken = {"--output_dir", "--seed", "--subset_seed", "--train_fraction", "--text_side"} & given
     if taken:
-        parser.error(f"{', '.join(sorted(taken))} differ from cell to cell: leave them out after --")
+        parser.error(f"{', '.join(sorted(taken))} differ from cell to cell: leave them out")
     if not all(0 < fraction <= 1 for fraction in arguments.fractions):
         parser.error(f"--fractions must be above 0 and at most 1 (1 % is 0.01), got {arguments.fractions}")
     if not train_arguments:
@@ -225,23 +280,21 @@ def main():
 
     failed = 0
     # By seeds first: after the first seed there is a whole curve.
-    for seed in arguments.seeds:
-        for fraction in sorted(arguments.fractions):
-            for side in arguments.sides:
-                name = f"{100 * fraction:g}_percent-{side.replace(' ', '_')}-seed_{seed}"
-                cell = run_cell(arguments.output_dir / name, fraction, side, seed, train_arguments)
-                if cell is None:
-                    failed += 1
-                    continue
-                print(f"{name}: hmean {cell['hmean']:.4f} with {cell['pictures']} images", flush=True)
-                cells = finished_cells(arguments.output_dir)
-                rows = summarize(cells)
-                write(arguments.output_dir / "results.json", json.dumps({"summary": rows, "cells": cells}, indent=1))
-                write(arguments.output_dir / "table.md", table(rows))
-                draw_curve(rows, arguments.output_dir / "curve.png")
+    for seed, fraction in itertools.product(arguments.seeds, sorted(arguments.fractions)):
+        for (start, own_arguments), side in itertools.product(starts.items(), arguments.sides):
+            name = f"{100 * fraction:g}_percent-{side.replace(' ', '_')}-seed_{seed}"
+            if start:
+                name = f"{start.replace(' ', '_')}-{name}"
+            directory = arguments.output_dir / name
+            cell = run_cell(directory, fraction, side, seed, [*train_arguments, *own_arguments], start)
+            if cell is None:
+                failed += 1
+                continue
+            print(f"{name}: hmean {cell['hmean']:.4f} with {cell['pictures']} images", flush=True)
+            write_results(arguments.output_dir)
     cells = finished_cells(arguments.output_dir)
     if cells:
-        print(table(summarize(cells)), end="")
+        print(table(cells), end="")
     return 1 if failed else 0
 
 

@@ -424,6 +424,40 @@ def test_few_shot_curve_fills_its_grid_once(monkeypatch, toy_data, tmp_path, cap
     assert "hf_secret" not in (tmp_path / "results.json").read_text(encoding="utf-8")
 
 
+def test_few_shot_curve_compares_starts(monkeypatch, tmp_path):
+    scores = {"a": 0.25, "b c": 0.5}
+    commands = []
+
+    def run_cell(command, **streams):
+        """Stands in for a training: half a point for the text side, and one for each start."""
+        commands.append(command)
+        values = {name: command[command.index(name) + 1] for name in ("--output_dir", "--text_side", "--config_name")}
+        folder = Path(values["--output_dir"])
+        hmean = scores[values["--config_name"]] + (0.125 if values["--text_side"] == "true" else 0)
+        metrics = {"eval_hmean": hmean, "eval_precision": 1, "eval_recall": 1, "eval_num_images": 2}
+        (folder / "eval_results.json").write_text(json.dumps(metrics), encoding="utf-8")
+        (folder / "subset.json").write_text('{"count": 7}', encoding="utf-8")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run_cell)
+    starts = ("--start", "later", "--config_name 'b c'", "--start", "early", "--config_name a --seed_of_start 1")
+    grid = ("few_shot_curve.py", "--output_dir", tmp_path, "--fractions", 0.1, "--seeds", 0, 1)
+    with pytest.raises(SystemExit) as end:
+        run_here(monkeypatch, *grid, *starts, "--", "--image_dir", "images")
+    assert end.value.code == 0 and len(commands) == 8
+    assert all(("--seed_of_start" in command) == ("a" in command) for command in commands)
+    assert len(list(tmp_path.glob("later-10_percent-baseline-seed_*"))) == 2
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    names = ["early, text side", "early, baseline", "difference", "later, text side", "later, baseline", "difference"]
+    assert lines[0] == f"| training images | {' | '.join(names)} |" and lines[1] == "|" + 7 * "---|"
+    means = [f"{value} ± 0.000 (2 runs)" for value in ("0.375", "0.250", "0.625", "0.500")]
+    assert lines[2] == f"| 10 % (7) | {' | '.join([*means[:2], '+0.125', *means[2:], '+0.125'])} |"
+    summary = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["summary"]
+    assert summary[0]["later, baseline"] == 0.5 and summary[0]["later, baseline runs"] == 2
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, *grid, "--start", "a", "--text_side true", "--", "--image_dir", "images")
+
+
 @pytest.mark.parametrize("name", ["--token", "--tok", "--hub_token", "--hub-token", "--hub_tok", "--hub-t"])
 def test_few_shot_results_tell_no_token(name):
     module = runpy.run_path(str(EXAMPLES / "few_shot_curve.py"))
