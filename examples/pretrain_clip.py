@@ -64,6 +64,8 @@ SIZES, ROWS, COLUMNS = ("small", "big"), ("top", "middle", "bottom"), ("left", "
 VOCABULARY = ("text", "no", *SIZES, *ROWS, *COLUMNS)
 PROMPT = "text"
 NOT_MASKED = -100
+# Share of the crops that have one of the image's words, if it has any.
+WITH_WORD = 0.9
 
 
 @dataclass
@@ -117,13 +119,14 @@ def place(center: np.ndarray, size: int) -> str:
     return f"{ROWS[row]} {COLUMNS[column]}"
 
 
-def caption(polygons: list[np.ndarray], texts: list[str], size: int) -> list[tuple[str, bool]]:
+def caption(polygons: list[np.ndarray], texts: list[str], has_text: bool, size: int) -> list[tuple[str, bool]]:
     """
     Says what an image shows, the largest words first.
 
     Args:
         polygons (`list[np.ndarray]`): outlines of the readable words.
         texts (`list[str]`): the words.
+        has_text (`bool`): whether there is any text, be it cut or unreadable.
         size (`int`): side of the image.
 
     Returns:
@@ -134,7 +137,7 @@ def caption(polygons: list[np.ndarray], texts: list[str], size: int) -> list[tup
         height = min(np.ptp(polygon[:, 1]), np.ptp(polygon[:, 0]))
         words.append((height, SIZES[int(height > size / 8)], plain(text), place(polygon.mean(0), size)))
     words = sorted((word for word in words if word[2]), key=lambda word: -word[0])
-    pieces = [("text:" if words else "no text", False)]
+    pieces = [("text:" if words else "text" if has_text else "no text", False)]
     for number, (_, height_name, text, where) in enumerate(words):
         pieces += [(height_name, False), (text, True), (where + ("," if number + 1 < len(words) else ""), False)]
     return pieces
@@ -168,25 +171,32 @@ class ScenesWithCaptions(torch.utils.data.Dataset):
         # Through all images before one comes again.
         start, position = divmod(index, len(self.records))
         order = np.random.default_rng([self.seed, start, 1]).permutation(len(self.records))
-        image, polygons, texts = self.crop(self.records[order[position]], rng)
+        image, *shown = self.crop(self.records[order[position]], rng)
         image = self.augmentation.photometric(image, rng)
         pixel_values = torch.from_numpy((image - self.mean) / self.std).permute(2, 0, 1)
-        token_ids, labels = self.tokens(caption(polygons, texts, self.arguments.crop_size), rng)
+        token_ids, labels = self.tokens(caption(*shown, self.arguments.crop_size), rng)
         return {"pixel_values": pixel_values, "input_ids": token_ids, "labels": labels}
 
-    def crop(self, record: TextRecord, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
-        """A square of the image, and the readable words that are wholly inside."""
+    def crop(
+        self, record: TextRecord, rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[np.ndarray], list[str], bool]:
+        """A square of the image, the readable words that are wholly inside, and whether there is any text."""
         size, image = self.arguments.crop_size, load_record(record)
-        if min(image.shape[:2]) < size:
+        room = np.array(image.shape[1::-1]) - size
+        if min(room) < 0:
             raise ValueError(f"{record.image}: {image.shape[1]} x {image.shape[0]} pixels, --crop_size is {size}")
-        top, left = (int(rng.integers(0, side - size + 1)) for side in image.shape[:2])
-        polygons, texts = [], []
-        for polygon, ignore, text in zip(record.polygons, record.ignore, record.texts):
-            polygon = polygon - (left, top)
-            if not ignore and text and polygon.min() >= 0 and polygon.max() <= size:
-                polygons.append(polygon)
-                texts.append(text)
-        return image[top : top + size, left : left + size], polygons, texts
+        readable = [number for number, ignore in enumerate(record.ignore) if not ignore and record.texts[number]]
+        low, high = np.zeros(2), room
+        if readable and rng.random() < WITH_WORD:
+            polygon = record.polygons[rng.choice(readable)]
+            if (np.ptp(polygon, axis=0) <= size).all():
+                low, high = np.clip(np.ceil(polygon.max(0)) - size, 0, room), np.clip(polygon.min(0), 0, room)
+        left, top = offset = rng.integers(low, np.maximum(low, high), endpoint=True)
+        inside = [polygon - offset for polygon in record.polygons]
+        whole = [number for number in readable if inside[number].min() >= 0 and inside[number].max() <= size]
+        has_text = any((polygon.max(0) > 0).all() and (polygon.min(0) < size).all() for polygon in inside)
+        image = image[top : top + size, left : left + size]
+        return image, [inside[number] for number in whole], [str(record.texts[number]) for number in whole], has_text
 
     def tokens(self, pieces: list[tuple[str, bool]], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids with masked characters, and what is masked (`NOT_MASKED` elsewhere), both of the full length."""
@@ -345,11 +355,12 @@ def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_si
 
     Returns:
         `dict[str, float]`: shares of right captions for an image and of right images for a caption; shares of right masked
-        characters, with the image, and with that of another caption in its place; and `batch_size`.
+        characters, with the image, and with that of another caption in its place; the share of right pairs among all, which is
+        what guessing gives; and `batch_size`.
     """
     model.eval()
     device = model.logit_scale.device
-    right = {"captions": 0, "images": 0, "characters": 0, "characters_without_image": 0}
+    right = {"captions": 0.0, "images": 0.0, "guessed": 0.0, "characters": 0.0, "characters_without_image": 0.0}
     total = {"samples": 0, "masked": 0}
     for start in range(0, len(dataset) - batch_size + 1, batch_size):
         samples = [dataset[index] for index in range(start, start + batch_size)]
@@ -358,7 +369,8 @@ def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_si
         masked = batch["labels"] != NOT_MASKED
         for name, dim in (("captions", 1), ("images", 0)):
             best = outputs["logits"].argmax(dim, keepdim=True)
-            right[name] += int(outputs["pairs"].gather(dim, best).sum())
+            right[name] += float(outputs["pairs"].gather(dim, best).sum())
+        right["guessed"] += float(outputs["pairs"].mean(1).sum())
         other = model(**{**batch, "pixel_values": batch["pixel_values"].roll(1, 0)})
         for name, result in (("characters", outputs), ("characters_without_image", other)):
             right[name] += int((result["characters"].argmax(-1) == batch["labels"])[masked].sum())

@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from tcm_hf import TCMForTextDetection
 from tcm_hf.conversion.convert import convert_checkpoint
-from tcm_hf.data.formats import read_dataset
+from tcm_hf.data.formats import TextRecord, read_dataset
 from tcm_hf.data.synthesis.folder import synthesize_dataset
 
 
@@ -60,10 +60,34 @@ def pretrain(monkeypatch, scenes, output, *arguments):
 def test_captions_say_words_sizes_and_places(pretrain_clip):
     small = np.array([[70, 80], [90, 80], [90, 88], [70, 88]], np.float32)
     big = np.array([[2, 4], [40, 4], [40, 24], [2, 24]], np.float32)
-    pieces = pretrain_clip.caption([small, big, big], ["Café", "OPEN", "猫"], 96)
+    pieces = pretrain_clip.caption([small, big, big], ["Café", "OPEN", "猫"], True, 96)
     assert [text for text, _ in pieces] == ["text:", "big", "open", "top left,", "small", "cafe", "bottom right"]
     assert [text for text, is_word in pieces if is_word] == ["open", "cafe"]
-    assert pretrain_clip.caption([], [], 96) == [("no text", False)]
+    assert pretrain_clip.caption([], [], False, 96) == [("no text", False)]
+    assert pretrain_clip.caption([], [], True, 96) == [("text", False)]
+
+
+def test_crops_have_words_and_tell_text_that_is_cut(pretrain_clip, scenes):
+    image = np.zeros((80, 200, 3), np.uint8)
+    image[30:50, 150:180] = 255
+    word = np.array([[150, 30], [180, 30], [180, 50], [150, 50]], np.float32)
+    dataset = pretrain_clip.ScenesWithCaptions([], settings(pretrain_clip, scenes), 1, seed=0)
+    rng = np.random.default_rng(0)
+    found = {"whole": 0, "cut": 0, "none": 0}
+    for _ in range(200):
+        crop, polygons, texts, has_text = dataset.crop(TextRecord(image, [word], texts=["word"]), rng)
+        assert crop.shape == (64, 64, 3) and has_text == bool(crop.any())
+        if texts:
+            left, top = polygons[0].min(0).astype(int)
+            assert (
+                texts == ["word"]
+                and (crop[top : top + 20, left : left + 30] == 255).all()
+                and crop.sum() == 255 * 1800
+            )
+        found["whole" if texts else "cut" if has_text else "none"] += 1
+    assert found["whole"] > 170 and found["none"] > 0
+    *_, texts, has_text = dataset.crop(TextRecord(image, [word], ignore=[True], texts=["word"]), rng)
+    assert texts == []
 
 
 def test_the_tokenizer_reads_characters_and_knows_the_captions_words(pretrain_clip, tmp_path):
@@ -135,6 +159,7 @@ def test_towers_learn_resume_and_give_the_same_in_a_detector(monkeypatch, pretra
     assert len(losses) == 16 and np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.2
     metrics = json.loads((tmp_path / "whole" / "train_results.json").read_text(encoding="utf-8"))
     assert metrics["among"] == 4 and 0 <= metrics["captions"] <= 1 and 0 <= metrics["characters_without_image"] <= 1
+    assert 0.25 <= metrics["guessed"] < 1
 
     checkpoint = tmp_path / "whole" / "checkpoint-8"
     pretrain(monkeypatch, scenes, tmp_path / "resumed", *steps, "--resume_from_checkpoint", checkpoint)
