@@ -19,13 +19,16 @@ Time of post-processing, from the maps of the DB detector to outlines: by word, 
 
 The map is that of a drawn page: one kernel with soft edges and noise for each word, at the settings of a checkpoint. It is
 the processor's time that is told, the best of some rounds, which depends less on what else runs on the machine; all rows
-take turns. The row `batch` has the time by word where many pages are decoded in one call.
+take turns. The row `batch` has the time by word where many pages are decoded in one call. `--threads 2` tells besides what
+two threads take of the time of one, by the clock, to decode the pages of the batch: below 1 they pay.
 """
 
 import argparse
 import json
 import math
+import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -44,6 +47,7 @@ def parse_arguments():
     parser.add_argument("--size", type=int, nargs=2, default=(1656, 1284), help="height and width of the map")
     parser.add_argument("--batch", type=int, default=4, help="pages in the row `batch`")
     parser.add_argument("--rounds", type=int, default=3, help="how often each row is measured")
+    parser.add_argument("--threads", type=int, help="threads to compare with one")
     return parser.parse_args()
 
 
@@ -63,6 +67,21 @@ def draw_page(words: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     page = cv2.GaussianBlur(page, (0, 0), 1.2) * 0.95
     page += generator.normal(0, 0.02, page.shape) * (page > 0.05)
     return page.clip(1e-4, 1 - 1e-4)
+
+
+def time_with_threads(
+    processor: TCMImageProcessor, logits: np.ndarray, sizes: list, threads: int, rounds: int
+) -> float:
+    """The median time of so many threads for pages of a batch, over that of one; they take turns."""
+    pages = [({"logits": page[None]}, [size]) for page, size in zip(logits, sizes)]
+    seconds: dict[int, list[float]] = {1: [], threads: []}
+    for _ in range(rounds):
+        for count, times in seconds.items():
+            with ThreadPoolExecutor(count) as pool:
+                start = time.perf_counter()
+                list(pool.map(lambda page: processor.post_process_text_detection(*page, shape="auto"), pages))
+                times.append(time.perf_counter() - start)
+    return statistics.median(seconds[threads]) / statistics.median(seconds[1])
 
 
 def main():
@@ -87,7 +106,13 @@ def main():
         | ({"ms_per_word": round(1000 * value / found[name], 3)} if found[name] else {})
         for name, value in seconds.items()
     }
-    print(json.dumps({"size": list(arguments.size), "opencv": cv2.__version__, "rows": table}, indent=2))
+    result = {"size": list(arguments.size), "opencv": cv2.__version__, "rows": table}
+    if arguments.threads:
+        logits = rows["batch"][0]["logits"]
+        sizes = [(arguments.size[0] * 2 // 3, arguments.size[1] * 2 // 3)] * len(logits)
+        ratio = time_with_threads(processor, logits, sizes, arguments.threads, arguments.rounds)
+        result[f"time of {arguments.threads} threads"] = round(ratio, 3)
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

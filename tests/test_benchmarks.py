@@ -14,6 +14,7 @@
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,12 +125,73 @@ def test_rendered_counts_found_words_and_false_regions(monkeypatch, tmp_path, ca
 
 
 def test_time_of_post_processing(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", "post_processing.py --words 30 --size 240 200 --batch 2 --rounds 1".split())
+    monkeypatch.setattr(
+        sys, "argv", "post_processing.py --words 30 --size 240 200 --batch 2 --rounds 1 --threads 2".split()
+    )
     load("post_processing").main()
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    result = json.loads(capsys.readouterr().out)
+    assert result["time of 2 threads"] > 0
+    rows = result["rows"]
     assert [rows[name]["words"] for name in ("auto", "polygon", "quad", "box", "batch", "without text")] == [
         *[30] * 4,
         60,
         0,
     ]
     assert rows["auto"]["ms_per_word"] > 0 and "ms_per_word" not in rows["without text"]
+
+
+@pytest.fixture
+def gpu():
+    from accelerate.state import AcceleratorState
+
+    yield load("gpu")
+    AcceleratorState._reset_state(reset_partial_state=True)  # what its training set for the whole process
+
+
+def test_every_line_for_a_gpu_runs_on_the_cpu(gpu, tmp_path):
+    assert gpu.main(["--output", str(tmp_path), "--dry_run", "--seconds", "3000"]) == 0
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    sections, table = result["sections"], (tmp_path / "gpu.md").read_text()
+    rows = [row for section in sections.values() for row in section]
+    assert list(sections) == ["maps", "speed", "training"] and result["dry run"] is True
+    assert not [row for row in rows if "error" in row]
+    assert table.count("\n| ") == len(rows) + len(sections)
+    maps = {(row["model"], row["way"]): row for row in sections["maps"]}
+    assert {model for model, _ in maps} == {"tcm-tiny", *gpu.RANDOM}
+    # On the CPU the first way is the reference itself, and lower precision shows.
+    assert all(row["relative difference"] < 1e-5 for (_, way), row in maps.items() if way == "float32")
+    assert all(row["relative difference"] > 1e-5 for (_, way), row in maps.items() if way == "bfloat16")
+    files = [row for row in sections["speed"] if "files" in row["size"]]
+    assert [row["way"] for row in files] == ["bfloat16, 0 threads decode", "bfloat16, 1 threads decode"]
+    assert all(0 < row["share of waiting"] < 1 for row in files) and all(
+        row["images/s"] > 0 for row in sections["speed"]
+    )
+    runs = {(row["way"], row["compiled"]): row for row in sections["training"]}
+    assert set(runs) == {("loop", False), ("Trainer", False), ("loop", True)}
+    for way in ("loop", "Trainer"):
+        assert runs[way, False]["steps"] == 4 and runs[way, False]["resumed losses differ by"] == 0
+
+
+def test_a_row_that_fails_and_a_section_without_time_are_said(gpu, tmp_path, monkeypatch):
+    def fails(row):
+        row["images/s"] = 3.0
+        raise RuntimeError("no memory\nand more")
+
+    def sections(report, scale):
+        report.row("speed", {"way": "a|b"}, fails)
+        report.row("speed", {"way": "endless"}, lambda row: time.sleep(60))
+        raise AssertionError("the time was over")
+
+    monkeypatch.setattr(gpu, "measure_speed", sections)
+    assert gpu.main(["--output", str(tmp_path), "--dry_run", "--sections", "speed", "--seconds", "1"]) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text())["sections"]["speed"]
+    assert rows[0] == {"way": "a|b", "images/s": 3.0, "error": "RuntimeError: no memory"}
+    assert rows[1] == {"way": "endless", "error": "out of time"} and "over" in rows[2]["error"]
+    assert "| a/b | 3 | RuntimeError: no memory |" in (tmp_path / "gpu.md").read_text()
+
+
+def test_without_a_gpu_there_is_the_dry_run(gpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        gpu.main(["--output", str(tmp_path)])
+    assert "--dry_run tries every line on the CPU" in capsys.readouterr().err
