@@ -18,6 +18,9 @@ import torch
 from torch import nn
 
 
+EMA_NEEDS_WHOLE_MODELS = "averaged weights need whole models: pass --ema_decay 0 with FSDP or DeepSpeed"
+
+
 class _GatherBatch(torch.autograd.Function):
     """
     Joins the batches of all processes. The gradient of a process's own part is multiplied by their number, since
@@ -124,6 +127,37 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device | str) -> nn.M
         if type(module) is nn.BatchNorm2d:
             module.__class__ = _SynchronizedBatchNorm2d
     return model
+
+
+def prepare_for_sharding(model: nn.Module) -> None:
+    """
+    Makes parameters such that FSDP can split them: in the usual memory format, and none of them without an axis.
+
+    Args:
+        model (`nn.Module`): the model, before it is wrapped. What it computes stays the same; a scale without an axis, such as
+            that of the visual prompt, gets one of length 1.
+    """
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 0:
+                setattr(module, name, nn.Parameter(parameter.detach()[None], parameter.requires_grad))
+
+
+def shaped_like(state: dict[str, torch.Tensor], shapes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """
+    Weights in other shapes: what [`prepare_for_sharding`] gave an axis, without it, or the other way round.
+
+    Args:
+        state (`dict[str, torch.Tensor]`): the weights.
+        shapes (`dict[str, torch.Tensor]`): tensors of the shapes that are wanted, by the same names.
+
+    Returns:
+        `dict[str, torch.Tensor]`
+    """
+    return {
+        name: tensor.reshape(shapes[name].shape) if tensor.numel() == 1 else tensor for name, tensor in state.items()
+    }
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

@@ -124,6 +124,8 @@ def detect_records(
         shape = "quad" if quads else "polygon"
     rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     indices = list(range(rank, len(records), world))
+    # Where each has a part of the weights, all processes take part in every forward pass: equally many for all of them.
+    indices += [0] * (-(-len(records) // world) - len(indices))
     # With a generator of its own: a run's random numbers must not depend on how often it is measured.
     images = DataLoader(
         _EvaluationImages(records, processor, indices),
@@ -134,20 +136,20 @@ def detect_records(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    found = []
+    found = {}
     for index, size, inputs in tqdm(images, desc="Evaluation", disable=not (progress and rank == 0), leave=False):
         inputs = {name: value.to(device) for name, value in inputs.items()}
         with contextlib.nullcontext() if accelerator is None else accelerator.autocast():
             outputs = model(**inputs)
         result = processor.post_process_text_detection(outputs, target_sizes=[size], shape=shape, **decoding)[0]
         polygons = [np.asarray(polygon) for polygon in result["polygons"]]
-        found.append((index, {"polygons": polygons, "scores": np.asarray(result["scores"]).tolist()}))
+        found[index] = {"polygons": polygons, "scores": np.asarray(result["scores"]).tolist()}
     model.train(was_training)
     if world > 1:
         from accelerate.utils import gather_object
 
-        found = gather_object(found)
-    return [detections for _, detections in sorted(found, key=lambda item: item[0])]
+        found = dict(gather_object(list(found.items())))
+    return [found[index] for index in range(len(records))]
 
 
 def score_records(detections: Sequence[dict], records: Sequence[TextRecord], protocol: str = "icdar2015") -> dict:

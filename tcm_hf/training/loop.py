@@ -28,14 +28,17 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast_object_list, set_seed
 from huggingface_hub import HfApi
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from ..data.formats import TextRecord
 from ..metrics.report import json_ready
 from ..model.model_card import write_model_card
+from ..model.modeling_tcm import TCMForTextDetection
 from ..model.pipeline_text_detection import TextDetectionPipeline
 from . import trainer
 from .arguments import bf16_is_supported
@@ -56,7 +59,13 @@ from .checkpoint import (
     staged_files,
     write_json,
 )
-from .distributed import synchronize_batch_norm, use_joint_loss
+from .distributed import (
+    EMA_NEEDS_WHOLE_MODELS,
+    prepare_for_sharding,
+    shaped_like,
+    synchronize_batch_norm,
+    use_joint_loss,
+)
 from .ema import ExponentialMovingAverage
 from .evaluation import check_metric, mean_figures
 from .optimizer import IMAGE_ENCODER_MULTIPLIER, IMAGE_ENCODER_PREFIX, build_scheduler, parameter_groups
@@ -84,6 +93,8 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, argume
         RuntimeError: if the loss is not finite.
     """
     accelerator = build_accelerator(arguments)
+    if arguments.ema_decay and is_sharded(accelerator):
+        raise OptionError(EMA_NEEDS_WHOLE_MODELS)
     with contextlib.ExitStack() as stack:
         if accelerator.is_main_process:
             stack.enter_context(run_lock(arguments.output_dir))
@@ -136,6 +147,11 @@ def build_accelerator(arguments: LoopArguments) -> Accelerator:
             f"--report_to {arguments.report_to}: it is not installed (pip install {arguments.report_to})"
         )
     return accelerator
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether every process has a part of the weights only."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 class TrainingLoop:
@@ -201,8 +217,8 @@ class TrainingLoop:
 
     @property
     def plain_model(self):
-        """The model without what accelerate puts around it."""
-        return self.accelerator.unwrap_model(self.model)
+        """The model without what accelerate puts around it, compilation included: its names are those of a checkpoint."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     # ------------------------------------------------------------------------------------ building
 
@@ -218,6 +234,8 @@ class TrainingLoop:
                 use_joint_loss(model)
             if arguments.sync_batch_norm and not arguments.freeze_batch_norm:
                 model = synchronize_batch_norm(model, self.accelerator.device)
+        if is_sharded(self.accelerator):
+            prepare_for_sharding(model)
         return model.to(self.accelerator.device)
 
     def _build_optimizer(self, model) -> torch.optim.Optimizer:
@@ -379,14 +397,28 @@ class TrainingLoop:
         )
         return {f"{prefix}_{name}": value for name, value in figures.items()}
 
-    def save_pretrained(self, directory: str | os.PathLike) -> None:
-        """Saves the model with averaged weights, as a user loads it."""
+    def _whole_model(self) -> PreTrainedModel:
+        """The model with all its weights in this process; all processes have to ask for it together."""
+        if not is_sharded(self.accelerator):
+            return self.plain_model
+        state = self.accelerator.get_state_dict(self.model)
+        model = TCMForTextDetection(self.plain_model.config)
+        if self.accelerator.is_main_process:  # the others are given nothing
+            model.load_state_dict(shaped_like(state, model.state_dict()))
+        return model
+
+    def save_pretrained(self, directory: str | os.PathLike, model: PreTrainedModel | None = None) -> None:
+        """
+        Saves the model with averaged weights, as a user loads it.
+
+        Args:
+            directory (`str` or `os.PathLike`): where to.
+            model ([`TCMForTextDetection`], *optional*): the whole model, where processes have parts of it.
+        """
+        model = self.plain_model if model is None else model
         # On the device it is on: by itself a pipeline moves its model to the first GPU.
         detector = TextDetectionPipeline(
-            model=self.plain_model,
-            image_processor=self.run.processor,
-            task="text-detection",
-            device=self.accelerator.device,
+            model=model, image_processor=self.run.processor, task="text-detection", device=model.device
         )
         with self._averaged():
             detector.save_pretrained(directory)
@@ -395,8 +427,9 @@ class TrainingLoop:
         accelerator, output_dir = self.accelerator, self.arguments.output_dir
         with staged_checkpoint(accelerator, output_dir, self.step) as directory:
             save_loop_state(accelerator, os.path.join(directory, "state"), self.scheduler, self.average)
+            model = self._whole_model()
             if accelerator.is_main_process:
-                self.save_pretrained(directory)
+                self.save_pretrained(directory, model)
                 progress = {"step": self.step, "best": self.best, "log": self.history}
                 write_json(os.path.join(directory, PROGRESS_NAME), json_ready(progress))
         if accelerator.is_main_process:
@@ -424,9 +457,10 @@ class TrainingLoop:
             results.update(metrics)
             logger.info(json.dumps(metrics))
         self.accelerator.wait_for_everyone()
+        model = self._whole_model()
         if self.accelerator.is_main_process:
             with staged_files(self.arguments.output_dir) as folder:
-                self.save_pretrained(folder)
+                self.save_pretrained(folder, model)
             self._write_card(metrics, total_batch_size)
             path = os.path.join(self.arguments.output_dir, "all_results.json")
             with saving(path):
@@ -458,7 +492,13 @@ class TrainingLoop:
         logger.info("the best checkpoint is %s", directory)
         plain = self.plain_model
         # Its weights are averaged ones already.
-        plain.load_state_dict(type(plain).from_pretrained(directory).state_dict())
+        state = TCMForTextDetection.from_pretrained(directory).state_dict()
+        if is_sharded(self.accelerator):
+            # Each process takes its own part.
+            state = shaped_like(state, plain.state_dict())
+            set_model_state_dict(plain, dict(state), options=StateDictOptions(full_state_dict=True))
+        else:
+            plain.load_state_dict(state)
         self.average = None
         return {name: value for name, value in best.items() if name != "step"}
 
