@@ -199,16 +199,17 @@ def test_backgrounds_of_rendered_words(tmp_path, capsys):
 
 
 def test_training_reads_nothing_outside(tmp_path):
-    from tcm_hf.training.setup import DataArguments, read_records
+    from tcm_hf.training import DataArguments
+    from tcm_hf.training.sources import read_sources
 
     save_pictures(tmp_path / "private", ["img_1"])
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "img_1.jpg").symlink_to(tmp_path / "private" / "img_1.jpg")
     (tmp_path / "set" / "metadata.jsonl").write_text(hub_line(QUADS[0]))
     with pytest.raises(AnnotationError, match="leads outside of the data set.*--allow-outside"):
-        read_records(DataArguments(train_dir=str(tmp_path / "set")))
-    records, _ = read_records(DataArguments(train_dir=str(tmp_path / "set"), allow_outside=True))
-    assert load_image(records[0].image).shape == (480, 640, 3)
+        read_sources(DataArguments(train_dir=str(tmp_path / "set")))
+    [group], _ = read_sources(DataArguments(train_dir=str(tmp_path / "set"), allow_outside=True))
+    assert load_image(group.records[0].image).shape == (480, 640, 3)
 
 
 def test_a_pipe_is_no_file(tmp_path):

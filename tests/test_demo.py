@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +246,7 @@ def address(tmp_path_factory):
         **os.environ,
         "TCM_HF_DEMO_MODELS": "tcm-tiny",
         "GRADIO_TEMP_DIR": str(folder),
+        "TMPDIR": str(folder),
         "PYTHONPATH": str(ROOT),
     }
     process = subprocess.Popen(
@@ -260,7 +260,7 @@ def address(tmp_path_factory):
         line = process.stdout.readline()
         yield re.search(r"http://127\.0\.0\.1:\d+", line).group()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # Ctrl-C is ignored by what a shell runs in the background
         try:
             process.wait(PATIENCE)
         finally:

@@ -27,7 +27,7 @@ TRAVELLING_ENTRIES = (
 )
 # Every wing imports from itself and from those above it only. `__init__.py` gives out the public names.
 WINGS = (
-    ("_version.py", "output_files.py", "output_folders.py", "checkpoints/", "model/"),
+    ("_version.py", "cores.py", "output_files.py", "output_folders.py", "checkpoints/", "model/"),
     ("registration.py",),
     ("targets/", "visualization.py", "outputs/", "explanation/"),
     ("conversion/", "data/", "export/", "metrics/"),

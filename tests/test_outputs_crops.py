@@ -11,8 +11,9 @@ from PIL import Image
 from test_outputs_formats import QUADS, entry
 
 from tcm_hf.commands.format_writer import build_side_writers
+from tcm_hf.model.outlines import text_edges
 from tcm_hf.model.polygons import offset_polygon
-from tcm_hf.outputs.crops import rectify, text_edges
+from tcm_hf.outputs.crops import rectify
 
 
 def gradient(width, height):

@@ -5,6 +5,7 @@ import argparse
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -171,6 +172,86 @@ def test_hocr_and_alto_have_boxes_polygons_and_scores(tmp_path):
     assert word.get("CONTENT") == "Bar" and word.get("WC") == "0.8760" and word.get("VPOS") == "40.5"
     assert next(root.iter(f"{space}Polygon")).get("POINTS").startswith("20,60 60,40.5")
     assert next(root.iter(f"{space}Page")).get("WIDTH") == "200"
+
+
+# What ALTO 4.4 (alto-4-4.xsd of the Library of Congress) says of the elements that are written: their children, in this order,
+# attributes that they must have, and others that they may have.
+PLACE = {"HPOS", "VPOS", "WIDTH", "HEIGHT"}
+ALTO_ELEMENTS = {
+    "alto": (["Description", "Layout"], set(), {"SCHEMAVERSION"}),
+    "Description": (["MeasurementUnit", "sourceImageInformation"], set(), set()),
+    "MeasurementUnit": ([], set(), set()),
+    "sourceImageInformation": (["fileName"], set(), set()),
+    "fileName": ([], set(), set()),
+    "Layout": (["Page"], set(), set()),
+    "Page": (["PrintSpace"], {"ID", "PHYSICAL_IMG_NR"}, {"WIDTH", "HEIGHT"}),
+    "PrintSpace": (["TextBlock"], set(), PLACE | {"ID"}),
+    "TextBlock": (["Shape", "TextLine"], {"ID"}, PLACE),
+    "TextLine": (["Shape", "String"], set(), PLACE | {"ID"}),
+    "Shape": (["Polygon"], set(), set()),
+    "Polygon": ([], {"POINTS"}, set()),
+    "String": (["Shape"], {"CONTENT"}, PLACE | {"ID", "WC"}),
+}
+
+
+def test_alto_keeps_to_its_schema(tmp_path):
+    texts = ["Ba & r", "", HOSTILE[4]]
+    found = {**entry("a & b.jpg"), "detections": [detection(QUADS[0], text=text, score=1.0) for text in texts]}
+    write("alto", tmp_path / "alto", [found, entry("empty.jpg"), {**entry("c.pdf", [BENT]), "page": 3}])
+    space = "{http://www.loc.gov/standards/alto/ns-v4#}"
+    paths = sorted((tmp_path / "alto").iterdir())
+    assert len(paths) == 3
+    for path in paths:
+        nodes = list(ElementTree.parse(path).iter())
+        assert nodes[0].tag == f"{space}alto"
+        for node in nodes:
+            assert node.tag.startswith(space)
+            children, required, optional = ALTO_ELEMENTS[node.tag.removeprefix(space)]
+            places = [children.index(child.tag.removeprefix(space)) for child in node]
+            assert places == sorted(places) and required <= set(node.attrib) <= required | optional
+            for name in {*PLACE, "PHYSICAL_IMG_NR"} & set(node.attrib):
+                assert np.isfinite(float(node.get(name)))
+            assert 0 <= float(node.get("WC", 0)) <= 1
+            assert not (children and (node.text or "").strip())
+        identifiers = [node.get("ID") for node in nodes if "ID" in node.attrib]
+        assert len(set(identifiers)) == len(identifiers)  # of the type xsd:ID
+        assert all(re.fullmatch("[A-Za-z_][\\w.-]*", each) for each in identifiers)
+        assert next(node.text for node in nodes if node.tag == f"{space}MeasurementUnit") in (
+            "pixel",
+            "mm10",
+            "inch1200",
+        )
+
+
+# Properties of hOCR 1.2 that are written into titles, and the capability that one of them needs.
+HOCR_PROPERTIES = {
+    "image": r'"(?:[^"\\]|\\.)*"',
+    "bbox": r"\d+ \d+ \d+ \d+",
+    "ppageno": r"\d+",
+    "poly": r"-?\d+(?: -?\d+)+",
+    "x_wconf": r"(?:100|\d?\d)",
+}
+
+
+def test_hocr_keeps_to_its_rules(tmp_path):
+    names = ["a.jpg", 'b "c"; bbox 0 0 1 1.jpg', "d\\e;f.jpg"]
+    write("hocr", tmp_path / "a.hocr", [entry(name, [BENT, QUADS[0]], text="a;b") for name in names])
+    root = ElementTree.parse(tmp_path / "a.hocr").getroot()
+    metas = {node.get("name"): node.get("content") for node in root.iter("{http://www.w3.org/1999/xhtml}meta")}
+    assert metas["ocr-system"]
+    needed = {"ocrp_poly"}
+    for node in (each for each in root.iter() if each.get("class")):
+        needed.add(node.get("class"))
+        title = node.get("title")
+        one = "|".join(f"{name} {value}" for name, value in HOCR_PROPERTIES.items())
+        assert re.fullmatch(f"(?:{one})(?:; (?:{one}))*", title), title
+        inside = {"ocr_page": "ocr_line", "ocr_line": "ocrx_word"}.get(node.get("class"))
+        assert {child.get("class") for child in node} <= {inside}
+        left, top, right, bottom = map(int, re.search(r"(?:^|; )bbox (\d+) (\d+) (\d+) (\d+)(?:;|$)", title).groups())
+        assert left < right and top < bottom
+    assert needed == {"ocr_page", "ocr_line", "ocrx_word", "ocrp_poly"} == set(metas["ocr-capabilities"].split())
+    identifiers = [node.get("id") for node in root.iter() if node.get("id")]
+    assert len(set(identifiers)) == len(identifiers) == 3 + 6 + 6
 
 
 @pytest.mark.parametrize("format", ["csv", "hocr", "paddleocr"])

@@ -27,10 +27,10 @@ from tcm_hf.training.setup import (
     choose_subset,
     load_model,
     load_processor,
-    read_records,
     target_builder,
     without_text_side,
 )
+from tcm_hf.training.sources import read_sources
 from tcm_hf.training.trainer import (
     EpochSampler,
     ExponentialMovingAverage,
@@ -634,11 +634,15 @@ def test_settings_of_augmentation_and_rendering_are_passed_on(monkeypatch):
 def test_records_are_split_and_limited(tmp_path):
     from toy_photos import write_toy_photos
 
+    def read(arguments):
+        [group], validation = read_sources(arguments)
+        return group.records, next(iter(validation.values()), None)
+
     folder = write_toy_photos(tmp_path, 12)
     here = {"image_dir": str(folder / "images"), "gt_dir": str(folder / "gt")}
-    train, validation = read_records(DataArguments(**here, holdout_last_digit=1))
+    train, validation = read(DataArguments(**here, holdout_last_digit=1))
     assert len(train) == 10 and [r.image.name for r in validation] == ["img_1.jpg", "img_11.jpg"]
-    train, validation = read_records(DataArguments(**here, train_val_split=0.25, max_eval_samples=2))
+    train, validation = read(DataArguments(**here, train_val_split=0.25, max_eval_samples=2))
     assert len(train) == 9 and len(validation) == 2
     assert not {r.image.name for r in train} & {r.image.name for r in validation}
     chosen = choose_subset(train, DataArguments(shots=3, subset_seed=7), tmp_path / "run")
@@ -647,10 +651,10 @@ def test_records_are_split_and_limited(tmp_path):
     again = choose_subset(train, DataArguments(subset_file=str(tmp_path / "run" / "subset.json")))
     assert [r.image.name for r in again] == stored["images"]
     assert len(choose_subset(train, DataArguments(max_train_samples=4))) == 4
-    hub, none = read_records(DataArguments(train_dir=str(folder / "hub")))
+    hub, none = read(DataArguments(train_dir=str(folder / "hub")))
     assert len(hub) == 12 and none is None
     by_alias = DataArguments(train_dir=str(folder / "hub"), train_format="imagefolder", frame_size=[128, 160])
-    assert len(read_records(by_alias)[0]) == 12
+    assert len(read(by_alias)[0]) == 12
     for wrong, message in (
         ({}, "nothing to train on: give --train_dir"),
         ({**here, "train_dir": "x"}, "x: no such folder"),
@@ -660,6 +664,6 @@ def test_records_are_split_and_limited(tmp_path):
         ({**here, "train_val_split": 1.5}, "between 0 and 1"),
     ):
         with pytest.raises((ValueError, OSError), match=message):
-            read_records(DataArguments(**wrong))
+            read(DataArguments(**wrong))
     with pytest.raises(ValueError, match="only one of --train_fraction"):
         choose_subset(train, DataArguments(shots=1, train_fraction=0.5))

@@ -24,7 +24,7 @@ from tcm_hf.data.collate import MixedTextDetectionStream, StreamingTextDetection
 from tcm_hf.data.mixing import ShuffledRecords, SourceMix, Turns
 from tcm_hf.targets import build_db_targets
 from tcm_hf.training import DataArguments
-from tcm_hf.training.setup import build_train_stream, read_records
+from tcm_hf.training.setup import build_train_stream
 from tcm_hf.training.sources import read_sources, train_sources, validation_sources
 from tcm_hf.training.trainer import build_train_dataloader
 
@@ -184,8 +184,6 @@ def test_frames_and_digits_are_those_of_every_source(folders):
         "first": ["img_1.jpg"],
         "second": ["img_1.jpg"],
     }
-    train, validation = read_records(arguments)
-    assert len(train) == 6 and list(validation) == ["first", "second"]
     shared = DataArguments(train_dir=[str(folders / "first"), str(folders / "second")], train_format="icdar2015")
     shared.train_val_split = 0.34
     groups, held_out = read_sources(shared)
@@ -255,7 +253,6 @@ def test_streams_and_folders_are_mixed_with_workers(monkeypatch, folders, tmp_pa
     )
     groups, _ = read_sources(arguments)
     assert [group.records is None for group in groups] == [True, False, False]
-    assert read_records(arguments)[0] is None
 
     def batches(workers, world=1):
         found = []

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..cores import available_cores
 from ..model.image_arrays import check_resized_pixels, normalize, resize, resized_size
 from ..model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 from ..model.image_processing_settings import check_settings
@@ -65,8 +66,7 @@ def available_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
-    # Runtimes count the cores of the machine, which in a container may be many more.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores()  # runtimes count those of the machine
 
 
 def session_options(threads: int):

@@ -26,6 +26,7 @@ from .polygons import (
     bounding_box,
     minimum_area_quad,
     order_clockwise,
+    polygon_area,
     polygon_iou,
     quads_at_top_left,
     start_at_top_left,
@@ -49,6 +50,8 @@ MAX_POINTS = 16
 # Contours that fill less of their convex hull may be bent; a round blob fills 0.98, a word bent by a tenth of its
 # height 0.95.
 STRAIGHT_CONVEXITY = 0.96
+# Share of the smallest rectangle around a word that a straight one fills; its corners may be round.
+STRAIGHT_SHARE = 0.8
 # How far the middle line of a bent word leaves a straight one, in thicknesses, and how many thicknesses it is long.
 # Both were chosen on validation photos and rendered bent words; letters that stick out move the middle line by less.
 LEAST_BEND = 0.1
@@ -329,6 +332,67 @@ def _bent_outline(polygon: np.ndarray, least_overlap: float) -> np.ndarray | Non
     shares no more than `least_overlap` with it.
     """
     contour = polygon[:, 0] + 1j * polygon[:, 1]
+    edges = _bent_edges(contour)
+    if edges is None:
+        return None
+    one, other, thickness = edges
+    for count in range(3, MAX_POINTS // 2 + 1):
+        fits = [FITS[count] @ edge for edge in (one, other)]
+        errors = [np.abs(LINES[count] @ fit - edge).max() for fit, edge in zip(fits, (one, other))]
+        if max(errors) <= EDGE_TOLERANCE * thickness:
+            break
+    outline = _as_points(np.concatenate([fits[0], fits[1][::-1]]))
+    if not shapely.is_valid(shapely.Polygon(outline)):
+        return None
+    return outline if polygon_iou(outline, polygon) > max(least_overlap, LEAST_OVERLAP) else None
+
+
+def text_edges(polygon) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The upper and the lower edge of a text, from its outline alone.
+
+    A straight word has the edges of its four corners, or of the smallest rectangle around it; a bent one those between its
+    ends, which are where its contour turns around.
+
+    Args:
+        polygon (`np.ndarray` of shape `(n, 2)`): the outline in pixels.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: two lines of shape `(m, 2)`, both from where reading begins: from left to right, or
+        downwards where the text is higher than wide and bent.
+
+    Example:
+
+    >>> from tcm_hf.model.outlines import text_edges
+
+    >>> upper, lower = text_edges([[80, 30], [78, 42], [18, 32], [20, 20]])
+    >>> upper.tolist(), lower.tolist()
+    ([[20.0, 20.0], [80.0, 30.0]], [[18.0, 32.0], [78.0, 42.0]])
+    """
+    polygon = order_clockwise(polygon)
+    quad = polygon if len(polygon) == 4 else minimum_area_quad(polygon)
+    edges = None
+    if len(polygon) != 4 and polygon_area(polygon) < STRAIGHT_SHARE * polygon_area(quad):
+        edges = _bent_edges(polygon[:, 0] + 1j * polygon[:, 1])
+    if edges is None:
+        return quad[[0, 1]], quad[[3, 2]]
+    upper, lower, _ = edges
+    # Reading goes on to the right, or down.
+    reach = upper[-1] - upper[0]
+    if (reach.real < 0) if abs(reach.real) >= abs(reach.imag) else (reach.imag < 0):
+        upper, lower = lower[::-1], upper[::-1]
+    return _as_points(upper), _as_points(lower)
+
+
+def _as_points(line: np.ndarray) -> np.ndarray:
+    return np.stack([line.real, line.imag], axis=1)
+
+
+def _bent_edges(contour: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """
+    The two long edges of a bent contour from end to end, the first one clockwise, in `EDGE_POINTS` complex numbers each,
+    and the thickness between them; `None` where it is not bent.
+    """
     sides = _sides(contour)
     if sides is None:
         return None
@@ -344,17 +408,7 @@ def _bent_outline(polygon: np.ndarray, least_overlap: float) -> np.ndarray | Non
             inwards *= min(excess / (2 * thickness) / abs(inwards), 0.8)
             one[end] += inwards
             other[end] += inwards
-    one, other = (_at_equal_distances(edge) for edge in (one, other))
-    for count in range(3, MAX_POINTS // 2 + 1):
-        edges = [FITS[count] @ edge for edge in (one, other)]
-        errors = [np.abs(LINES[count] @ fit - edge).max() for fit, edge in zip(edges, (one, other))]
-        if max(errors) <= EDGE_TOLERANCE * thickness:
-            break
-    points = np.concatenate([edges[0], edges[1][::-1]])
-    outline = np.stack([points.real, points.imag], axis=1)
-    if not shapely.is_valid(shapely.Polygon(outline)):
-        return None
-    return outline if polygon_iou(outline, polygon) > max(least_overlap, LEAST_OVERLAP) else None
+    return _at_equal_distances(one), _at_equal_distances(other), thickness
 
 
 def _sides(contour: np.ndarray):

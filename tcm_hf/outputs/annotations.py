@@ -183,7 +183,7 @@ HOCR_OPENING = """<?xml version="1.0" encoding="UTF-8"?>
 <title>Detected text</title>
 <meta http-equiv="Content-Type" content="text/html;charset=utf-8" />
 <meta name="ocr-system" content="tcm_hf" />
-<meta name="ocr-capabilities" content="ocr_page ocr_line ocrx_word" />
+<meta name="ocr-capabilities" content="ocr_page ocr_line ocrx_word ocrp_poly" />
 </head>
 <body>
 """

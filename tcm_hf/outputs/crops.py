@@ -15,14 +15,13 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..model.polygons import minimum_area_quad, order_clockwise, polygon_area, polygon_perimeter, resample_polygon
+from ..model.outlines import text_edges
 from ..output_files import make_output_folder, replacing
 from .annotations import no_formula
 from .geometry import number, outline_of
@@ -36,70 +35,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("cutting texts out needs OpenCV: pip install opencv-python-headless") from error
 
 
-# Share of the smallest rectangle around a word that a straight one fills; its corners are round.
-STRAIGHT = 0.8
-# Shorter words than this many thicknesses have no bend to speak of.
-MIN_LENGTH = 2.0
-# Points that a contour is measured with.
-CONTOUR_POINTS = 128
 TABLE_COLUMNS = ("crop", "image", "region", "polygon", "score", "text")
-
-
-def text_edges(polygon) -> tuple[np.ndarray, np.ndarray]:
-    """
-    The upper and the lower edge of a text, from its outline alone.
-
-    A straight word has the edges of its four corners, or of the smallest rectangle around it. The ends of a bent one are
-    where its contour turns around, by half a turn within the thickness of the band.
-
-    Args:
-        polygon (`np.ndarray` of shape `(n, 2)`): the outline in pixels.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: two lines of shape `(m, 2)`, both from where reading begins: from left to right, or
-        downwards where the text is higher than wide and bent.
-    """
-    polygon = order_clockwise(polygon)
-    quad = polygon if len(polygon) == 4 else minimum_area_quad(polygon)
-    perimeter, area = polygon_perimeter(polygon), polygon_area(polygon)
-    # Length and thickness of the band: perimeter = 2 (length + thickness), area = length * thickness.
-    thickness = (perimeter - math.sqrt(max(perimeter**2 - 16 * area, 0.0))) / 4
-    length = perimeter / 2 - thickness
-    if len(polygon) == 4 or area >= STRAIGHT * polygon_area(quad) or length < MIN_LENGTH * thickness:
-        return quad[[0, 1]], quad[[3, 2]]
-    points = resample_polygon(polygon, CONTOUR_POINTS)
-    step = perimeter / CONTOUR_POINTS
-    first, second = _ends(points, max(3, round(1.5 * thickness / step)))
-    # Reading goes on to the right, or down.
-    reach = points[second] - points[first]
-    if (reach[0] < 0) if abs(reach[0]) >= abs(reach[1]) else (reach[1] < 0):
-        first, second = second, first
-    inset = max(1, round(thickness / 2 / step))  # from the middle of an end to its corners
-    upper = _chain(points, first + inset, second - inset)
-    lower = _chain(points, second + inset, first - inset)[::-1]
-    return upper, lower
-
-
-def _ends(points: np.ndarray, window: int) -> tuple[int, int]:
-    """The two places where a closed contour turns most within so many points."""
-    edges = np.roll(points, -1, axis=0) - points
-    angles = np.arctan2(edges[:, 1], edges[:, 0])
-    turns = (angles - np.roll(angles, 1) + math.pi) % (2 * math.pi) - math.pi
-    # A weight that falls to the sides, so that the middle of a turn wins, and not every place from which all of it is seen.
-    weights = np.bartlett(window + 2)[1:-1]
-    half = len(weights) // 2
-    around = np.array([np.roll(turns, half - i) for i in range(len(weights))])
-    turned = weights @ around
-    first = int(np.argmax(turned))
-    distance = np.abs((np.arange(len(points)) - first + len(points) // 2) % len(points) - len(points) // 2)
-    far = np.where(distance >= len(points) // 4, turned, -np.inf)
-    return first, int(np.argmax(far))
-
-
-def _chain(points: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Points of a closed contour from one place to another, in its direction."""
-    count = (end - start) % len(points)
-    return points[(start + np.arange(count + 1)) % len(points)]
 
 
 def rectify(image, polygon) -> np.ndarray:

@@ -317,26 +317,6 @@ def _build(kind: type, option: str, value: str | dict | None, **settings):
 # ---------------------------------------------------------------------------------------- records
 
 
-def read_records(
-    arguments: DataArguments,
-) -> tuple[list[TextRecord] | None, list[TextRecord] | dict[str, list[TextRecord]] | None]:
-    """
-    Reads what the arguments name.
-
-    Args:
-        arguments ([`DataArguments`]): the sources.
-
-    Returns:
-        `tuple`: training records of all sources, or `None` where some are streamed, and records to measure on: `None` where
-        there are none, and a dict where there are several sets.
-
-    Raises:
-        ValueError: if there is no source, or options contradict each other.
-    """
-    groups, validation = read_sources(arguments)
-    return _all_records(groups), _one_or_several(validation)
-
-
 def _all_records(groups: Sequence[SourceRecords]) -> list[TextRecord] | None:
     if any(group.records is None for group in groups):
         return None

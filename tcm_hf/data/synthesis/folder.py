@@ -34,6 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...cores import available_cores
 from ...output_files import LOCK_NAME, NamedFile, exclusive, naming, replacing, write_text
 
 
@@ -259,7 +260,7 @@ def _check_backgrounds(sources: list) -> None:
 
     # Before there are threads: one that opens a file while another one loads Pillow's decoders can miss them.
     Image.init()
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         damaged = [path for path in pool.map(_damaged, sources) if path]
     if damaged:
         raise ValueError(
@@ -409,7 +410,7 @@ def _finish(root: Path, journal: Path, settings: dict) -> dict:
 
 def _results(indices: range, job: dict, workers: int | None) -> Iterator[tuple[dict, bytes]]:
     """Rows and files in the order of the indices."""
-    workers = min(workers or _cores(), max(1, len(indices)))
+    workers = min(workers or available_cores(), max(1, len(indices)))
     if not indices:
         return
     if workers == 1:
@@ -450,10 +451,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _WORKER: dict = {}
