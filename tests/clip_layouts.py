@@ -148,6 +148,48 @@ def openai(tower=resnet, **text_sizes) -> Names:
     return state
 
 
+def oclip(second_stage: bool = True) -> dict:
+    """What the published code of oCLIP saves, in small; its first stage has no decoder."""
+    state = openai(vocabulary=97, width=16)
+    if second_stage:
+        state.update({f"transformer_decoder.{k[12:]}": v for k, v in state.items() if k.startswith("transformer.")})
+        state.norm("ln_final_decoder", LENGTH)
+        state.linear("text_class", 97, LENGTH)
+        state.add("image_pos", 4, LENGTH)
+    return as_training_saves(state)
+
+
+def as_training_saves(state: dict) -> dict:
+    """As distributed training saves them."""
+    return {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
+
+
+def open_clip_convnext() -> Names:
+    """What open_clip names so, with timm's ConvNeXt as its trunk."""
+    state, channels = text(Names(), "", 77), (8, 12, 16, 24)
+    state.add("visual.trunk.stem.0.weight", 8, 3, 4, 4)
+    state.add("visual.trunk.stem.0.bias", 8)
+    state.norm("visual.trunk.stem.1", 8)
+    for stage, depth in enumerate((1, 2, 1, 1)):
+        here = f"visual.trunk.stages.{stage}"
+        if stage:
+            state.norm(f"{here}.downsample.0", channels[stage - 1])
+            state.add(f"{here}.downsample.1.weight", channels[stage], channels[stage - 1], 2, 2)
+            state.add(f"{here}.downsample.1.bias", channels[stage])
+        for block in range(depth):
+            width, name = channels[stage], f"{here}.blocks.{block}"
+            state.add(f"{name}.gamma", width)
+            state.add(f"{name}.conv_dw.weight", width, 1, 7, 7)
+            state.add(f"{name}.conv_dw.bias", width)
+            state.norm(f"{name}.norm", width)
+            state.linear(f"{name}.mlp.fc1", 4 * width, width)
+            state.linear(f"{name}.mlp.fc2", width, 4 * width)
+    state.norm("visual.trunk.head.norm", 24)
+    state.linear("visual.head.proj", LENGTH, 24, bias=False)
+    state["logit_scale"] = torch.tensor(4.6)
+    return state
+
+
 def timm() -> Names:
     """What `timm.create_model("resnet50_clip").state_dict()` names so, in small."""
     state = Names()

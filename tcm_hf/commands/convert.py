@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument_group("reading and writing").add_argument
     advanced(
+        add("--layout", metavar="NAME", help="oclip: the first stage of oCLIP, whose weights are named as CLIP's are"),
         add("--revision", help="branch, tag or commit on the Hub"),
         add(
             "--allow-pickle",
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             allow_pickle=arguments.allow_pickle,
             overwrite=arguments.overwrite,
             revision=arguments.revision,
+            layout=arguments.layout,
             **fields,
         )
     except ConfigurationError as error:

@@ -13,7 +13,7 @@
 # limitations under the License.
 """The model card of a converted model."""
 
-from ..model.configuration_tcm import PROMPT_TOKEN_IDS
+from ..model.configuration_towers import PROMPT_TOKEN_IDS
 from ..model.detectors import find_detector
 from .layouts import conversion_rules
 
@@ -91,7 +91,7 @@ def _method_name(config) -> str:
 
 
 def _introduction(report, config, name) -> str:
-    tower = "ResNet" if config.vision_config.model_type == "clip_resnet" else "ViT"
+    tower = {"clip_resnet": "ResNet", "convnext": "ConvNeXt"}.get(config.vision_config.model_type, "ViT")
     if report.trained_detector:
         return f"A detector of scene text: {name}, with CLIP's {tower} image tower. {_PAPERS}"
     return (

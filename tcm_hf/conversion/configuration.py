@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPTextConfig, CLIPVisionConfig, ConvNextConfig
 
-from ..model.configuration_tcm import PROMPT_TOKEN_IDS, CLIPResNetConfig, TCMConfig, one_line, tower_config
+from ..model.configuration_tcm import CLIPResNetConfig, TCMConfig
+from ..model.configuration_towers import PROMPT_TOKEN_IDS, one_line, tower_config
 from ..model.detectors import find_detector
 from .layouts import ConfigurationError, ConversionError, Layout, Weights, found_detector, source_name
 
@@ -47,7 +48,10 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     unknown = sorted(set(overrides) - set(TCMConfig.__dataclass_fields__))
     if unknown:
         raise ConversionError(f"{', '.join(unknown)}: no such field of TCMConfig.")
-    for key, classes in (("text_config", [CLIPTextConfig]), ("vision_config", [CLIPResNetConfig, CLIPVisionConfig])):
+    for key, classes in (
+        ("text_config", [CLIPTextConfig]),
+        ("vision_config", [CLIPResNetConfig, CLIPVisionConfig, ConvNextConfig]),
+    ):
         known = {item.name for cls in classes for item in dataclasses.fields(cls)}
         if unknown := sorted(set(overrides.get(key) or ()) - known):
             raise ConversionError(f"{', '.join(unknown)}: no such field of {key}.")
@@ -59,11 +63,10 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
                 f"{weights.name} holds the detector {fields['detector']!r}, not {overrides['detector']!r}."
             )
     text_side = overrides.get("text_side", fields.get("text_side", True))
-    if layout.name == "timm" and text_side:
-        raise ConversionError(
-            f"{weights.name} holds CLIP's image tower only, as timm keeps it, and so no text side. Pass text_side=False "
-            "(--no-text-side) for a detector without text side, or convert the weights of OpenAI or open_clip."
-        )
+    if layout.name == "oclip" and "text_side" not in overrides:
+        fields["text_side"] = text_side = False
+    if layout.image_only and text_side:
+        raise ConversionError(_without_text_tower(weights, layout))
     token_ids = overrides.get("prompt_token_ids")
     if token_ids is None:
         prompt = overrides.get("prompt", TCMConfig.__dataclass_fields__["prompt"].default)
@@ -76,10 +79,12 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
     if layout.name == "transformers":
         fields.update(_transformers_fields(weights))
     else:
-        vision_fields = (
-            _vit_fields(weights) if layout.name == "openai-vit" else _resnet_fields(weights, layout, text_side)
-        )
-        fields["vision_config"] = vision_fields
+        if layout.name == "openai-vit":
+            fields["vision_config"] = _vit_fields(weights)
+        elif layout.name == "open-clip-convnext":
+            fields["vision_config"] = _convnext_fields(weights)
+        else:
+            fields["vision_config"] = _resnet_fields(weights, layout, text_side)
         if text_side:
             prefix = "text_encoder." if layout.name == "tcm" else ""
             fields["text_config"] = _text_fields(weights, prefix, token_ids)
@@ -99,6 +104,35 @@ def infer_config(weights: Weights, layout: Layout, overrides: Mapping) -> TCMCon
         raise ConversionError(f"{weights.name}: {reason}") from None
 
 
+def _without_text_tower(weights: Weights, layout: Layout) -> str:
+    if layout.name == "timm":
+        return (
+            f"{weights.name} holds CLIP's image tower only, as timm keeps it, and so no text side. Pass text_side=False "
+            "(--no-text-side) for a detector without text side, or convert the weights of OpenAI or open_clip."
+        )
+    reason = (
+        "its text tower reads the characters of single words, and so no prompt"
+        if layout.name == "oclip"
+        else "its image tower has no embeddings of single pixels that would be compared with the text"
+    )
+    return (
+        f"{weights.name} ({layout.title}) gives no text side: {reason}. Pass text_side=False (--no-text-side) for a detector "
+        "without text side."
+    )
+
+
+def _convnext_fields(weights: Weights) -> dict:
+    trunk = "visual.trunk."
+    stages = range(4)
+    return {
+        "model_type": ConvNextConfig.model_type,
+        "num_channels": weights.shape(f"{trunk}stem.0.weight", 4)[1],
+        "patch_size": weights.shape(f"{trunk}stem.0.weight", 4)[-1],
+        "hidden_sizes": [weights.shape(f"{trunk}stages.{stage}.blocks.0.conv_dw.weight", 4)[0] for stage in stages],
+        "depths": [weights.count(rf"visual\.trunk\.stages\.{stage}\.blocks\.(\d+)\.") for stage in stages],
+    }
+
+
 def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
     def shape(key, dimensions=2):
         found = source_name(f"model.vision_tower.{key}", layout, "")
@@ -107,6 +141,7 @@ def _resnet_fields(weights: Weights, layout: Layout, embeds: bool) -> dict:
 
     stages = {
         "openai": r"visual\.layer{}\.(\d+)\.",
+        "oclip": r"visual\.layer{}\.(\d+)\.",
         "tcm": r"backbone\.layer{}\.(\d+)\.",
         "timm": r"stages\.{}\.(\d+)\.",
     }

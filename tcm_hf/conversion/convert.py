@@ -31,7 +31,7 @@ from torch import nn
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
 
 from .._version import __version__
-from ..model.configuration_tcm import one_line
+from ..model.configuration_towers import one_line
 from ..model.detectors import detector_names, find_detector
 from ..model.image_processing_settings import IMAGE_STD
 from ..model.image_processing_tcm import TCMImageProcessor
@@ -40,7 +40,7 @@ from ..model.pipeline_text_detection import TextDetectionPipeline
 from ..output_folders import output_folder
 from .card import CARD_NAME, model_card
 from .configuration import infer_config
-from .layouts import ConversionError, conversion_rules, detect_layout, make_plan, pull
+from .layouts import ConversionError, conversion_rules, find_layout, make_plan, pull
 from .reading import read_weights
 
 
@@ -60,7 +60,9 @@ class ConversionReport:
 
     Args:
         source (`str`): name of the source file, directory or Hub id.
-        layout (`str`): `"openai"`, `"openai-vit"` (open_clip's are the same), `"timm"`, `"transformers"` or `"tcm"`.
+        layout (`str`):
+            `"openai"`, `"openai-vit"` (open_clip's are the same), `"timm"`, `"oclip"`, `"open-clip-convnext"`, `"transformers"` or
+            `"tcm"`.
         layout_title (`str`): the layout in words.
         trained_detector (`bool`): whether the source holds a trained detector; `False` for a bare CLIP.
         files (`dict[str, str]`): SHA-256 of each file that weights were read from.
@@ -111,6 +113,7 @@ def convert_checkpoint(
     allow_pickle: bool = False,
     overwrite: bool = False,
     revision: str | None = None,
+    layout: str | None = None,
     **config_fields,
 ) -> ConversionReport:
     """
@@ -123,6 +126,7 @@ def convert_checkpoint(
             - CLIP, with a ResNet or a ViT image tower, in OpenAI's or open_clip's layout: TorchScript archive, `.pt`
               state dict or safetensors;
             - its image tower alone in timm's layout (`resnet50_clip`), with `text_side=False`;
+            - the image tower of oCLIP, or of open_clip's CLIP with a ConvNeXt, with `text_side=False`;
             - a `CLIPModel` of transformers, such as `"openai/clip-vit-base-patch16"`;
             - an official checkpoint (`.pth`) of TCM-DB, TCM-PAN, TCM-FCE, FastTCM, or of such a detector on CLIP's
               ResNet without text side, as the baseline DBNet is.
@@ -138,6 +142,9 @@ def convert_checkpoint(
             Whether `output_dir` is replaced when there is a model in it.
         revision (`str`, *optional*):
             Branch, tag or commit on the Hub.
+        layout (`str`, *optional*):
+            The layout, where the names of the weights do not tell it: `"oclip"` for the first stage of oCLIP, whose weights are named
+            as CLIP's are.
         config_fields:
             Fields of `TCMConfig`. From a bare CLIP any model can be made, e.g. with `detector="db"`,
             `num_context_vectors=32`, `prompt_generator="meta_query"`. The shapes of an official checkpoint tell nearly
@@ -157,14 +164,14 @@ def convert_checkpoint(
     output = Path(os.path.realpath(output_dir))
     _check_output(output, source, overwrite)
     weights, files = read_weights(source, allow_pickle=allow_pickle, revision=revision)
-    layout = detect_layout(weights)
-    config = infer_config(weights, layout, config_fields)
+    found = find_layout(weights, layout)
+    config = infer_config(weights, found, config_fields)
     processor = preset_image_processor(config.detector, preset)
     try:
         with torch.device("meta"):
             model = TCMForTextDetection(config).eval()
         expected = model.state_dict()
-        plan = make_plan(weights, layout, config, expected)
+        plan = make_plan(weights, found, config, expected)
         _initialize(model, plan.new)
     except ConversionError:
         raise
@@ -175,9 +182,9 @@ def convert_checkpoint(
     initialized = model.state_dict()
     report = ConversionReport(
         source=weights.name,
-        layout=layout.name,
-        layout_title=layout.title,
-        trained_detector=layout.trained_detector,
+        layout=found.name,
+        layout_title=found.title,
+        trained_detector=found.trained_detector,
         files={path.name: _sha256(path) for path in files},
         detector=config.detector,
         preset=preset,
@@ -185,7 +192,7 @@ def convert_checkpoint(
         mapped={key: name for key, (name, _) in plan.pulls.items()},
         new=plan.new,
         left_over=plan.left_over,
-        notes=_notes(weights, layout, config, preset, config_fields),
+        notes=_notes(weights, found, config, preset, config_fields),
     )
 
     def tensor(key: str) -> torch.Tensor:

@@ -46,11 +46,13 @@ class Layout:
         name (`str`): short name, as in the report.
         title (`str`): for people.
         trained_detector (`bool`): whether such files hold a whole detector, and not only CLIP's towers.
+        image_only (`bool`): whether there is no text tower, or none that could read a prompt.
     """
 
     name: str
     title: str
     trained_detector: bool = False
+    image_only: bool = False
 
 
 LAYOUTS = {
@@ -58,7 +60,13 @@ LAYOUTS = {
     for layout in (
         Layout("openai", "CLIP with a ResNet image tower, in the layout of OpenAI and open_clip"),
         Layout("openai-vit", "CLIP with a ViT image tower, in the layout of OpenAI and open_clip"),
-        Layout("timm", "CLIP's ResNet image tower, in the layout of timm (resnet50_clip and others)"),
+        Layout("timm", "CLIP's ResNet image tower, in the layout of timm (resnet50_clip and others)", image_only=True),
+        Layout(
+            "oclip",
+            "oCLIP or ODM with a ResNet image tower, which is taken, and a text tower of characters",
+            image_only=True,
+        ),
+        Layout("open-clip-convnext", "open_clip's CLIP with a ConvNeXt image tower, which is taken", image_only=True),
         Layout("transformers", "CLIP with a ViT image tower, in the layout of transformers (CLIPModel)"),
         Layout("tcm", "official TCM, FastTCM or DBNet checkpoint, in the layout of MMCV", trained_detector=True),
     )
@@ -116,6 +124,16 @@ _TIMM_RESNET: list[_Rule] = [
     (r"attention_pool\.position_embedding", "head.pos_embed", "same"),
     (r"attention_pool\.([qkv])_proj\.(.+)", r"head.\1.\2", "same"),
     (r"attention_pool\.c_proj\.(.+)", r"head.proj.\1", "same"),
+]
+# timm's ConvNeXt, which open_clip calls its trunk; the norms of the backbone's outputs are new.
+_CONVNEXT: list[_Rule] = [
+    (r"embeddings\.patch_embeddings\.(.+)", r"stem.0.\1", "same"),
+    (r"embeddings\.layernorm\.(.+)", r"stem.1.\1", "same"),
+    (r"encoder\.stages\.(\d)\.downsampling_layer\.(\d)\.(.+)", r"stages.\1.downsample.\2.\3", "same"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layer_scale_parameter", r"stages.\1.blocks.\2.gamma", "same"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.dwconv\.(.+)", r"stages.\1.blocks.\2.conv_dw.\3", "same"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layernorm\.(.+)", r"stages.\1.blocks.\2.norm.\3", "same"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.pwconv(\d)\.(.+)", r"stages.\1.blocks.\2.mlp.fc\3.\4", "same"),
 ]
 _OPENAI_BLOCKS = [
     *(
@@ -182,6 +200,8 @@ _PARTS: dict[str, list[tuple[str, str, list[_Rule] | None]]] = {
     "openai": [("model.vision_tower.", "visual.", _OPENAI_RESNET), ("model.text_tower.", "", _OPENAI_TEXT)],
     "openai-vit": [("model.vision_tower.", "visual.", _OPENAI_VIT), ("model.text_tower.", "", _OPENAI_TEXT)],
     "timm": [("model.vision_tower.", "", _TIMM_RESNET)],
+    "oclip": [("model.vision_tower.", "visual.", _OPENAI_RESNET)],
+    "open-clip-convnext": [("model.vision_tower.backbone.", "visual.trunk.", _CONVNEXT)],
     "transformers": [
         ("model.vision_tower.vision_model.", "vision_model.", None),
         ("model.vision_tower.visual_projection.", "visual_projection.", None),
@@ -206,6 +226,15 @@ _LEFT_OVER_REASONS = [
     (
         r"visual_prompt_generator\.decoder\.\d+\.norm2\..+",
         "exact simplification: normalizes the query of an attention with a single key, where the query has no influence",
+    ),
+    (
+        r"(transformer_decoder|text_class|ln_final_decoder)\..+|image_pos",
+        "belongs to oCLIP's pre-training: reading masked characters from the image",
+    ),
+    (r"visual\.fpn_head\..+", "belongs to ODM's pre-training: drawing the texts of the image"),
+    (
+        r"visual\.(trunk\.)?head\..+",
+        "the projection of open_clip's image embedding, which a model without text side does not have",
     ),
     (r"ema_.+", "moving average of the weights kept by the training"),
 ]
@@ -259,6 +288,25 @@ class Weights:
         return count
 
 
+def find_layout(weights: Weights, name: str | None) -> Layout:
+    """
+    The layout that is given, or that the names of the tensors tell.
+
+    Args:
+        weights (`Weights`): the source.
+        name (`str`, *optional*): `"oclip"` for a first stage of oCLIP, whose names are those of CLIP.
+
+    Raises:
+        ConversionError: if it is none that can be converted, or another one than is given.
+    """
+    if name is not None and name not in LAYOUTS:
+        raise ConfigurationError(f"layout: there is no {name!r}; known are {', '.join(LAYOUTS)}.")
+    found = detect_layout(weights)
+    if name is None or found.name == name or (found.name, name) == ("openai", "oclip"):
+        return found if name is None else LAYOUTS[name]
+    raise ConversionError(f"{weights.name} is in the layout {found.name!r} ({found.title}), not {name!r}.")
+
+
 def detect_layout(weights: Weights) -> Layout:
     """
     Recognizes the layout by the names of the tensors.
@@ -278,7 +326,11 @@ def detect_layout(weights: Weights) -> Layout:
             raise ConversionError(f"{name}: the backbone is not CLIP's ResNet; only detectors on it can be converted.")
         return LAYOUTS["tcm"]
     if has("visual.layer1.") and has("visual.conv1.", "visual.conv2.", "visual.conv3."):
-        return LAYOUTS["openai"]
+        return LAYOUTS[
+            "oclip" if has("transformer_decoder.", "text_class.", "image_pos", "visual.fpn_head.") else "openai"
+        ]
+    if has("visual.trunk.stages.") and has("visual.trunk.stem.0."):
+        return LAYOUTS["open-clip-convnext"]
     if has("stages.0.0.conv1_1x1.") and has("stem.conv1.", "stem.conv2.", "stem.conv3."):
         return LAYOUTS["timm"]
     if has("visual.transformer.resblocks.") and has("visual.conv1.", "visual.ln_pre."):

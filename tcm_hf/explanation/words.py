@@ -64,7 +64,7 @@ def embed_words(model, tokenizer, words: Sequence[str]) -> torch.Tensor:
         words (`Sequence[str]`): words or phrases.
 
     Returns:
-        `torch.Tensor`: (words, projection_dim), on the CPU, not normalized.
+        `torch.Tensor`: (words, embedding_dim), on the CPU, not normalized.
 
     Raises:
         ValueError: if the model has no text tower, a word is too long, or the tokenizer is that of another vocabulary.
@@ -73,7 +73,7 @@ def embed_words(model, tokenizer, words: Sequence[str]) -> torch.Tensor:
     if tower is None:
         reason = "keeps one text embedding instead of" if config.text_side else "has no text side, and so lacks"
         raise ValueError(f"the model {reason} the text tower that words need")
-    longest = config.text_config.max_position_embeddings - config.num_context_vectors
+    longest = config.text_tower.positions(config.text_config) - config.num_context_vectors
     by_length: dict[int, list[int]] = defaultdict(list)
     ids = tokenizer(list(words))["input_ids"]
     for index, tokens in enumerate(ids):
@@ -83,7 +83,7 @@ def embed_words(model, tokenizer, words: Sequence[str]) -> torch.Tensor:
                 f"tokens below {config.text_config.vocab_size}: choose its own tokenizer, or shorter words"
             )
         by_length[len(tokens)].append(index)
-    embeddings = torch.zeros(len(ids), config.text_config.projection_dim)
+    embeddings = torch.zeros(len(ids), config.embedding_dim)
     with torch.inference_mode():
         for members in by_length.values():
             tokens = torch.tensor([ids[index] for index in members], device=model.device)

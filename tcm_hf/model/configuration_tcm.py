@@ -15,36 +15,35 @@
 
 import math
 import os
-import re
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict, type_validator
-from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPTextConfig
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .configuration_towers import (
+    CLIP_END_TOKEN,
+    CLIP_VOCABULARY_SIZE,
+    COMMON_TYPES,
+    IMAGE_TOWERS,
+    LARGEST,
+    MOST_LAYERS,
+    TEXT_TOWERS,
+    ImageTower,
+    TextTower,
+    check_least,
+    declare_image_towers,
+    naming_file,
+    tower_config,
+)
 from .detector_sharing import AUTO_MAP_ENTRY, AUTO_MAP_KEY, own_file, save_own_detector
 from .detectors import REMEDY, DetectorSettings, detector_names, find_detector, knows_detector
 from .sharing import SharingMixin, saved_pipelines
-
-
-# CLIP's byte-pair ids of the prompts that TCM's paper and its released models use. CLIP's tokenizer gives the same
-# ids; they are spelled out so that a model can be built without any tokenizer file.
-PROMPT_TOKEN_IDS = {
-    "the pixels of many arbitrary-shape text instances.": (
-        [49406, 518, 34099, 539, 1346, 22702, 856, 268, 6448, 4160, 1264, 3515, 269, 49407]
-    ),
-    "Text": [49406, 4160, 49407],
-}
-
-CLIP_VOCABULARY_SIZE = 49408
-CLIP_END_TOKEN = 49407
 
 
 @strict
@@ -120,7 +119,7 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"`depths` needs four positive numbers of blocks, got {self.depths}.")
         if self.width < 2 or self.width % 2:
             raise ValueError(f"`width` has to be an even number of channels, got {self.width}.")
-        _check_least(self, ("num_attention_heads", "projection_dim", "num_channels"))
+        check_least(self, ("num_attention_heads", "projection_dim", "num_channels"))
         if (self.width * 32) % (self.num_attention_heads or 1):
             raise ValueError(
                 f"The last stage's {self.width * 32} channels (`width` * 32) are not a multiple of "
@@ -134,63 +133,18 @@ class CLIPResNetConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"`image_size` has to be at least 32 pixels, got {self.image_size}.")
 
 
-_COMMON_TYPES = {
-    "architectures": list[str] | None,
-    "output_hidden_states": bool | int | list[int] | None,
-    "output_attentions": bool | None,
-    "return_dict": bool | None,
-    "chunk_size_feed_forward": int,
-    "is_encoder_decoder": bool,
-    "id2label": dict[int, str] | None,
-    "label2id": dict[str, int] | dict[str, str] | None,
-    "problem_type": str | None,
-    "dtype": torch.dtype | str | None,
-}
-_TOWER_SIZES = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "projection_dim", "image_size"),
-    *("patch_size", "num_channels", "vocab_size", "max_position_embeddings"),
+DENSE_ATTENTIONS = ("query_key", "query_query", "key_key", "self_self")
+
+# The first one is what a configuration without `model_type` is.
+declare_image_towers(
+    ImageTower(
+        "CLIP's ResNet",
+        CLIPResNetConfig,
+        ".modeling_clip_resnet:CLIPResNetModel",
+        length="projection_dim",
+        projects=True,
+    )
 )
-# What wrong values in a file make transformers and the checks raise.
-_WRONG_VALUES = (
-    StrictDataclassError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RecursionError,
-)
-# Beyond what any network has; it would only take time and memory.
-_MOST_LAYERS = 1000
-_LARGEST = 2**24
-
-
-@contextmanager
-def naming_file(source, file: str):
-    """
-    Makes what is wrong in a file of a checkpoint one line that names it.
-
-    Args:
-        source (`str` or `os.PathLike`): directory or Hub id of the checkpoint.
-        file (`str`): name of the file.
-
-    Raises:
-        ValueError: for what is wrong.
-    """
-    try:
-        yield
-    except _WRONG_VALUES as error:
-        text = one_line(error)
-        raise ValueError(text if file in text else f"{os.path.join(str(source), file)}: {text}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The reason alone: `@strict` puts the field or the validator before it, in a line of its own."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(r"\S{120,}", lambda match: f"{match[0][:60]}...", text)
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    text = re.sub(r"^Class validation error for validator '\w+': \w+: ", "", text)
-    return re.sub(r"^Validation error for field '(\w+)': \w+: ", r"`\1`: ", text)
 
 
 class _TowerClasses:
@@ -213,10 +167,14 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
     CLIP RN50 as released.
 
     Args:
-        text_config (`dict` or `CLIPTextConfig`, *optional*):
-            CLIP's text tower.
-        vision_config (`dict`, `CLIPResNetConfig` or `CLIPVisionConfig`, *optional*):
-            CLIP's image tower: a ResNet (`model_type` `"clip_resnet"`, the default) or a ViT (`"clip_vision_model"`).
+        text_config (`dict` or `PreTrainedConfig`, *optional*):
+            The text tower: CLIP's (`model_type` `"clip_text_model"`, the default), or that of MetaCLIP 2
+            (`"metaclip_2_text_model"`), SigLIP (`"siglip_text_model"`, `"siglip2_text_model"`), Chinese-CLIP
+            (`"chinese_clip_text_model"`) or AltCLIP (`"altclip_text_model"`).
+        vision_config (`dict` or `PreTrainedConfig`, *optional*):
+            The image tower: CLIP's ResNet (`model_type` `"clip_resnet"`, the default) or its ViT (`"clip_vision_model"`), the
+            ViT of MetaCLIP 2, SigLIP, Chinese-CLIP or AltCLIP, or a backbone without any text: `"dinov3_vit"`,
+            `"dinov3_convnext"`, `"resnet"`, `"convnext"` or `"convnextv2"`. Every one goes with every text tower, and alone.
         detector (`str`, *optional*, defaults to `"db"`):
             Name of the text detector that reads the feature maps.
         detector_config (`dict`, *optional*):
@@ -274,6 +232,17 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             Hard negative pixels for every positive pixel in the auxiliary loss, counted for each image.
         pyramid_channels (`int`, *optional*, defaults to 256):
             Channels of each level of the simple feature pyramid on top of a ViT; a ResNet has its own pyramid.
+        patch_stride (`int`, *optional*):
+            Pixels of the image for each patch of a ViT: 4, 8, 16 or 32. By default the patch size. A ViT with patches of 14
+            pixels needs 16 here; it sees the image at 14/16 of its size.
+        dense_attention (`str`, *optional*, defaults to `"query_key"`):
+            What attends to what in the last layer of a ViT of CLIP's or SigLIP's kind, for the dense embeddings alone:
+            `"query_key"` as it was trained, `"query_query"`, `"key_key"` (NACLIP) or `"self_self"`, the sum of both (SCLIP).
+        dense_neighborhood_std (`float`, *optional*):
+            Standard deviation, in patches, of the Gaussian around each patch that is added to the logits of that attention
+            (NACLIP, there 5); by default there is none.
+        dense_feed_forward (`bool`, *optional*, defaults to `True`):
+            Whether that layer adds its input and has its feed-forward layer; `False` leaves its attention alone (NACLIP).
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of normally initialized weights.
 
@@ -325,6 +294,10 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
     auxiliary_loss_weight: float | int = 1.0
     auxiliary_negative_ratio: float | int = 3.0
     pyramid_channels: int = 256
+    patch_stride: int | None = None
+    dense_attention: str = "query_key"
+    dense_neighborhood_std: float | int | None = None
+    dense_feed_forward: bool = True
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs):
@@ -344,20 +317,36 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         # Here, where it is a plain ValueError, as a wrong argument of `from_pretrained` should be.
         for labels in (kwargs.get("num_labels"), None if self.id2label is None else len(self.id2label)):
             _check_labels(labels)
-        self.vision_config = tower_config("vision_config", self.vision_config, (CLIPResNetConfig, CLIPVisionConfig))
-        self.text_config = tower_config("text_config", self.text_config, (CLIPTextConfig,))
-        if self.text_config is None:
-            # CLIP RN50's text tower is that of ViT-B/32, projected to RN50's 1024-d space.
-            self.text_config = CLIPTextConfig(projection_dim=getattr(self.vision_config, "projection_dim", 1024))
-        if self.prompt_token_ids is None and self.text_config.vocab_size == CLIP_VOCABULARY_SIZE:
-            self.prompt_token_ids = PROMPT_TOKEN_IDS.get(self.prompt)
+        self._complete_towers()
         self.complete_detector_config()
-        if self.vision_config is None:
-            self.vision_config = CLIPResNetConfig()
         if self.id2label is None:
             self.id2label = {0: "text"}
             self.label2id = {"text": 0}
         super().__post_init__(**kwargs)
+
+    def _complete_towers(self) -> None:
+        """Builds the towers' configurations, and gives what they leave open its default."""
+        image_classes = (CLIPResNetConfig, *(tower.config_class for tower in IMAGE_TOWERS.values()))
+        text_classes = (CLIPTextConfig, *(tower.config_class for tower in TEXT_TOWERS.values()))
+        self.vision_config = tower_config("vision_config", self.vision_config, image_classes)
+        text: Any = tower_config("text_config", self.text_config, text_classes)
+        length = getattr(self.vision_config, "projection_dim", 1024)
+        if text is None:
+            # CLIP RN50's text tower is that of ViT-B/32, projected to RN50's 1024-d space.
+            text = CLIPTextConfig(projection_dim=length)
+        tower = TEXT_TOWERS[text.model_type]
+        if getattr(text, tower.length, None) is None:
+            # Of some families it stands in the joint configuration of their two towers alone.
+            setattr(text, tower.length, length)
+        if tower.fills and text.vocab_size in tower.pad_token_ids:
+            # Published configurations leave it to the tokenizer.
+            text.pad_token_id = tower.pad_token_ids[text.vocab_size]
+        self.text_config = text
+        if self.prompt_token_ids is None:
+            self.prompt_token_ids = tower.prompts.get(text.vocab_size, {}).get(self.prompt)
+        if self.vision_config is None:
+            self.vision_config = CLIPResNetConfig()
+        self.image_tower.prepare(self.vision_config)  # type: ignore[arg-type]  # it is built by now
 
     def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]  # all else by name
         """
@@ -433,6 +422,23 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             return super().from_dict(config_dict, **kwargs)
 
     @property
+    def image_tower(self) -> ImageTower:
+        """What is declared for the kind of its image tower."""
+        vision: Any = self.vision_config
+        return IMAGE_TOWERS[vision.model_type]
+
+    @property
+    def text_tower(self) -> TextTower:
+        """What is declared for the kind of its text tower."""
+        text: Any = self.text_config
+        return TEXT_TOWERS[text.model_type]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the image and text embeddings that are compared: the text tower's."""
+        return self.text_tower.embedding_dim(self.text_config)
+
+    @property
     def detector_settings(self) -> DetectorSettings:
         """`detector_config` in its typed form, such as [`DBSettings`]."""
         return find_detector(self.detector).make_settings(self.detector_config)
@@ -460,7 +466,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         config: Any
         for config in (self, text, vision):
             prefix = "" if config is self else f"{config.base_config_key}."
-            for name, expected in _COMMON_TYPES.items():
+            for name, expected in COMMON_TYPES.items():
                 value = getattr(config, name, None)
                 try:
                     type_validator(name, value, expected)
@@ -479,19 +485,19 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 for number in value if isinstance(value, (list, tuple)) else [value]:
                     if isinstance(number, float) and not math.isfinite(number):
                         raise ValueError(f"`{prefix}{field.name}` has to be a finite number, got {number}.")
-                    if isinstance(number, int) and abs(number) > _LARGEST:
+                    if isinstance(number, int) and abs(number) > LARGEST:
                         raise ValueError(f"`{prefix}{field.name}` is beyond all measure: {number}.")
         layers = {
             "decoder_layers": self.decoder_layers,
             "text_config.num_hidden_layers": text.num_hidden_layers,
         }
-        if isinstance(vision, CLIPVisionConfig):
-            layers["vision_config.num_hidden_layers"] = vision.num_hidden_layers
-        else:
+        if hasattr(vision, "depths"):
             layers["vision_config.depths"] = max(vision.depths)
+        else:
+            layers["vision_config.num_hidden_layers"] = vision.num_hidden_layers
         for name, number in layers.items():
-            if number > _MOST_LAYERS:
-                raise ValueError(f"`{name}` has to be at most {_MOST_LAYERS}, got {number}.")
+            if number > MOST_LAYERS:
+                raise ValueError(f"`{name}` has to be at most {MOST_LAYERS}, got {number}.")
 
     def validate_labels(self):
         """Part of `@strict`-powered validation."""
@@ -499,7 +505,27 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
 
     def validate_pyramid(self):
         """Part of `@strict`-powered validation."""
-        _check_least(self, ("pyramid_channels",))
+        check_least(self, ("pyramid_channels",))
+        if self.patch_stride not in (None, 4, 8, 16, 32):
+            raise ValueError(f"`patch_stride` has to be 4, 8, 16 or 32 pixels, got {self.patch_stride}.")
+        if self.dense_attention not in DENSE_ATTENTIONS:
+            raise ValueError(
+                f"`dense_attention` is one of {', '.join(map(repr, DENSE_ATTENTIONS))}, got {self.dense_attention!r}."
+            )
+        if self.dense_neighborhood_std is not None and self.dense_neighborhood_std <= 0:
+            raise ValueError(
+                f"`dense_neighborhood_std` has to be a positive number of patches, got {self.dense_neighborhood_std}."
+            )
+        changed = [
+            name
+            for name in ("dense_attention", "dense_neighborhood_std", "dense_feed_forward")
+            if getattr(self, name) != getattr(type(self), name)
+        ]
+        if changed and not self.image_tower.dense_options:
+            raise ValueError(
+                f"`{changed[0]}` changes the last layer of a ViT of CLIP's or SigLIP's kind; an image tower of "
+                f"{self.image_tower.family} has none."
+            )
 
     def validate_text_side(self):
         """Part of `@strict`-powered validation."""
@@ -519,12 +545,12 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
         if self.prompt_token_ids is None:
             raise ValueError(
                 f"No token ids are known for the `prompt` {self.prompt!r} in a vocabulary of {text.vocab_size} "
-                "tokens: give them as `prompt_token_ids`, from the tokenizer of the text tower. CLIP's, of "
-                f"{CLIP_VOCABULARY_SIZE} tokens, is "
-                '`CLIPTokenizer.from_pretrained("openai/clip-vit-base-patch32")(prompt).input_ids`.'
+                "tokens: give them as `prompt_token_ids`, from the tokenizer of the text tower. That of "
+                f"{self.text_tower.family} is "
+                f'`AutoTokenizer.from_pretrained("{self.text_tower.tokenizer}")(prompt).input_ids`.'
             )
-        _check_least(self, ("num_context_vectors",), 0)
-        _check_least(self, ("decoder_layers", "decoder_hidden_size", "decoder_attention_heads", "decoder_ffn_dim"))
+        check_least(self, ("num_context_vectors",), 0)
+        check_least(self, ("decoder_layers", "decoder_hidden_size", "decoder_attention_heads", "decoder_ffn_dim"))
         if not 0 <= self.decoder_dropout < 1:
             raise ValueError(
                 f"`decoder_dropout` has to be a share of at least 0 and below 1, got {self.decoder_dropout}."
@@ -537,7 +563,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             )
         context_only = len(self.prompt_token_ids) == 0 and self.num_context_vectors > 0
         known = all(0 <= token < text.vocab_size for token in self.prompt_token_ids)
-        if not known or (len(self.prompt_token_ids) < 2 and not context_only):
+        if not known or (len(self.prompt_token_ids) <= self.text_tower.start_tokens and not context_only):
             raise ValueError(
                 "`prompt_token_ids` needs a start and an end token, or none at all beside learned context vectors, all of "
                 f"them below `text_config.vocab_size`={text.vocab_size}; got {list(self.prompt_token_ids)}."
@@ -552,16 +578,16 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
                 "text embedding is read at the last one. Give them without padding."
             )
         length = len(self.prompt_token_ids) + self.num_context_vectors
-        if length > text.max_position_embeddings:
+        if length > self.text_tower.positions(text):
             raise ValueError(
                 f"The prompt has {len(self.prompt_token_ids)} tokens and `num_context_vectors`="
                 f"{self.num_context_vectors}, together {length}: more than the "
                 f"`text_config.max_position_embeddings`={text.max_position_embeddings} of the text tower."
             )
-        if text.projection_dim != vision.projection_dim:
+        if self.image_tower.projects and self.embedding_dim != vision.projection_dim:
             raise ValueError(
-                "Image and text embeddings are compared and so need one length, but `text_config.projection_dim`="
-                f"{text.projection_dim} and `vision_config.projection_dim`="
+                f"Image and text embeddings are compared and so need one length, but `text_config.{self.text_tower.length}`="
+                f"{self.embedding_dim} and `vision_config.projection_dim`="
                 f"{vision.projection_dim}."
             )
         if self.decoder_hidden_size % self.decoder_attention_heads:
@@ -579,37 +605,6 @@ def _check_labels(number: int | None) -> None:
             f"The detectors know one class, text: `num_labels` has to be 1, got {number!r}. Leave it out, and give the class "
             'another name by `id2label={0: "name"}`.'
         )
-
-
-def _check_least(config: PreTrainedConfig, names: tuple[str, ...], least: int = 1) -> None:
-    """Raises a `ValueError` for the first of the fields that is smaller."""
-    for name in names:
-        if getattr(config, name) < least:
-            raise ValueError(f"`{name}` has to be at least {least}, got {getattr(config, name)}.")
-
-
-def tower_config(name: str, values, classes: tuple) -> PreTrainedConfig | None:
-    """Builds a tower's configuration of the type that its `model_type` names, by default the first one."""
-    if values is None:
-        return None
-    values = dict(values) if isinstance(values, dict) else values
-    by_type = {cls.model_type: cls for cls in classes}
-    is_built = isinstance(values, PreTrainedConfig)
-    if not is_built and not isinstance(values, dict):
-        raise ValueError(f"`{name}` has to be a `dict` or a configuration, got {values!r}.")
-    model_type = values.model_type if is_built else values.pop("model_type", classes[0].model_type)
-    if not isinstance(model_type, str) or model_type not in by_type:
-        raise ValueError(f"Unknown `{name}.model_type` {model_type!r}; known types: {sorted(by_type)}.")
-    if is_built:
-        return values
-    try:
-        for key in _TOWER_SIZES:
-            # transformers would divide by it, before its own checks.
-            if isinstance(values.get(key), int) and values[key] < 1:
-                raise ValueError(f"`{key}` has to be at least 1, got {values[key]}.")
-        return by_type[model_type](**values)
-    except _WRONG_VALUES as error:
-        raise ValueError(f"`{name}`: {one_line(error)}") from error
 
 
 __all__ = ["CLIPResNetConfig", "TCMConfig"]

@@ -27,7 +27,7 @@ from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME
 
-from .configuration_tcm import naming_file
+from .configuration_towers import naming_file
 from .decoding_db import decode_db  # noqa: F401 - the registry finds it; transformers copies what is imported
 from .decoding_fce import decode_fce  # noqa: F401
 from .decoding_pan import decode_pan  # noqa: F401

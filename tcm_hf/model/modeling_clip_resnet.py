@@ -253,6 +253,11 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         self.attention_pool = CLIPResNetAttentionPool(config) if embeds else None
         self.post_init()
 
+    @classmethod
+    def of_model(cls, config: Any) -> "CLIPResNetModel":
+        """The tower as a part of a detector, see [`CLIPTowerPreTrainedModel.of_model`]."""
+        return cls(config.vision_config, embeds=config.text_side, initializes=False)
+
     @property
     def channels(self) -> list[int]:
         """Channels of the four feature maps."""

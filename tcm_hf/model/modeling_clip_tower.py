@@ -14,8 +14,10 @@
 """What the image towers share: their output, their base class and the initialization of their layers."""
 
 import difflib
+import importlib
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,6 +79,32 @@ class CLIPTowerPreTrainedModel(PreTrainedModel):
         if self.initializes:
             super().init_weights()
 
+    @classmethod
+    def of_model(cls, config: Any) -> "CLIPTowerPreTrainedModel":
+        """
+        The tower as a part of a detector, which initializes it.
+
+        Args:
+            config (`TCMConfig`): the model's configuration. Without text side nothing reads embeddings, so there are none: what
+                they are made by would have no gradient, which stops plain distributed training.
+        """
+        raise NotImplementedError
+
+    def copy_encoder(self, encoder: nn.Module) -> None:
+        """
+        Takes over the weights of transformers' model of the same kind, but for what this tower does without.
+
+        Args:
+            encoder (`nn.Module`): e.g. a `CLIPVisionModel`.
+        """
+        own = self.encoder.state_dict()
+        self.encoder.load_state_dict({name: value for name, value in encoder.state_dict().items() if name in own})
+
+    @property
+    def encoder(self) -> nn.Module:
+        """transformers' model in it."""
+        raise NotImplementedError
+
     @property
     def input_layer(self) -> nn.Module:
         """The layer that reads the image."""
@@ -100,6 +128,12 @@ class CLIPTowerPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         initialize_convolution(module)
+
+
+def load_module(reference: str) -> Any:
+    """A class beside this file by its reference `".file:Class"`, wherever transformers has copied both."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module, __package__), name)
 
 
 def initialize_convolution(module: nn.Module) -> None:

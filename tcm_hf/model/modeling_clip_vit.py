@@ -11,37 +11,42 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""CLIP's image tower of the ViT kind, with a feature pyramid on its last map, for images of any size."""
+"""CLIP's image tower of the ViT kind, and those of MetaCLIP 2, Chinese-CLIP and AltCLIP, which are built like it."""
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import AltCLIPVisionModel, ChineseCLIPVisionModel, CLIPVisionModel, MetaClip2VisionModel
+from transformers.models.altclip.modeling_altclip import AltCLIPVisionEmbeddings
+from transformers.models.chinese_clip.modeling_chinese_clip import ChineseCLIPVisionEmbeddings
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.models.metaclip_2.modeling_metaclip_2 import MetaClip2VisionEmbeddings
 
-from .modeling_attention import as_map, padding_bias
-from .modeling_clip_resnet import MaskedConvNorm
-from .modeling_clip_tower import CLIPTowerOutput, CLIPTowerPreTrainedModel, refuse_unknown
-from .modeling_masks import resample_positions, stride_mask
-from .modeling_outputs import given_weights, selected_states
+from .modeling_masks import resample_positions
+from .modeling_vit_tower import ViTTower
 
 
-class CLIPViTEmbeddings(CLIPVisionEmbeddings):
+class AnySizeEmbeddings(nn.Module):
     """
     CLIP's patch, class and position embeddings for images of any size: each image has the positional table resampled
     to its own patches, without padding.
     """
 
-    def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
+    # Of the families' own embeddings, which this is mixed into.
+    patch_embedding: nn.Module
+    position_embedding: nn.Module
+    position_ids: torch.Tensor
+    class_embedding: torch.Tensor
+
+    def forward(
+        self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, patch_stride: int = 16
+    ) -> torch.Tensor:
         """
         Args:
             pixel_values (`torch.Tensor`): (batch, 3, H, W) normalized images.
             image_sizes (`torch.Tensor`, *optional*): (batch, 2) height and width without padding, in pixels.
+            patch_stride (`int`, *optional*, defaults to 16): of these pixels for each patch.
 
         Returns:
             `torch.Tensor`: (batch, 1 + patches, hidden size).
@@ -50,160 +55,86 @@ class CLIPViTEmbeddings(CLIPVisionEmbeddings):
         height, width = patches.shape[-2:]
         # Not `.weight`: where weights are offloaded, they are there in the forward of their own module only.
         positions = self.position_embedding(self.position_ids)[0]
-        patch_size: Any = self.patch_size
-        spatial = resample_positions(positions[1:], image_sizes, height, width, patch_size)
+        spatial = resample_positions(positions[1:], image_sizes, height, width, patch_stride)
         first = (self.class_embedding + positions[0]).expand(patches.shape[0], 1, -1)
         return torch.cat([first, patches.flatten(2).transpose(1, 2) + spatial], dim=1)
 
 
-class CLIPViTModel(CLIPTowerPreTrainedModel):
+# Each family initializes its own class.
+class CLIPViTEmbeddings(AnySizeEmbeddings, CLIPVisionEmbeddings):
+    """CLIP's."""
+
+
+class MetaClip2ViTEmbeddings(AnySizeEmbeddings, MetaClip2VisionEmbeddings):
+    """MetaCLIP 2's."""
+
+
+class ChineseCLIPViTEmbeddings(AnySizeEmbeddings, ChineseCLIPVisionEmbeddings):
+    """Chinese-CLIP's."""
+
+
+class AltCLIPViTEmbeddings(AnySizeEmbeddings, AltCLIPVisionEmbeddings):
+    """AltCLIP's."""
+
+
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "clip_vision_model": (CLIPVisionModel, CLIPViTEmbeddings),
+    "metaclip_2_vision_model": (MetaClip2VisionModel, MetaClip2ViTEmbeddings),
+    "chinese_clip_vision_model": (ChineseCLIPVisionModel, ChineseCLIPViTEmbeddings),
+    "altclip_vision_model": (AltCLIPVisionModel, AltCLIPViTEmbeddings),
+}
+
+
+class CLIPViTModel(ViTTower):
     """
-    CLIP's image tower of the ViT kind, with a simple feature pyramid (Li et al., ECCV 2022) on its last map.
+    CLIP's image tower of the ViT kind, or one that is built like it, with a feature pyramid on its last map.
 
     Args:
-        config (`CLIPVisionConfig`): CLIP's configuration of the tower.
+        config (`CLIPVisionConfig` or that of another family): the configuration of the tower.
         pyramid_channels (`int`): channels of the four feature maps.
-        embeds (`bool`, *optional*, defaults to `True`): whether there are embeddings beside the feature maps.
-        initializes (`bool`, *optional*, defaults to `True`): whether it gives itself weights; a model that it is part of does.
+        embeds, initializes, patch_stride, embedding_dim: see [`ViTTower`]; the length of embeddings is the configuration's.
 
     Raises:
-        ValueError: if the patches have another size than 4, 8, 16 or 32 pixels.
+        ValueError: if the patches have another size than 4, 8, 16 or 32 pixels, and there is no `patch_stride`.
     """
 
-    config: CLIPVisionConfig
-    _no_split_modules = ["CLIPViTEmbeddings", "CLIPEncoderLayer"]
+    _no_split_modules = [embeddings.__name__ for _, embeddings in FAMILIES.values()] + ["CLIPEncoderLayer"]
 
-    def __init__(self, config: CLIPVisionConfig, pyramid_channels: int, embeds: bool = True, initializes: bool = True):
-        super().__init__(config, initializes)
-        patch_size: Any = config.patch_size  # of CLIP, one number
-        self.patch_size: int = patch_size
-        if self.patch_size not in (4, 8, 16, 32):
-            raise ValueError(
-                f"`vision_config.patch_size`={self.patch_size}: the feature pyramid needs patches of 4, 8, 16 or 32 "
-                "pixels; choose a CLIP such as ViT-B/32 or ViT-B/16."
-            )
-        self.vision_model = CLIPVisionModel(config)
-        self.vision_model.embeddings = CLIPViTEmbeddings(config)
-        self.embeds = embeds
+    def make_encoder(self, config: Any, embedding_dim: int | None) -> None:
+        model_class, embeddings_class = FAMILIES[config.model_type]
+        self.vision_model = model_class(config)
+        self.vision_model.embeddings = embeddings_class(config)
         if self.embeds:
             self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
         else:
             # It would have no gradient, which stops plain distributed training.
-            self.vision_model.post_layernorm = nn.Identity()  # type: ignore[assignment]  # in the place of a LayerNorm
-        self.channels = [pyramid_channels] * 4
-        self.rescale = nn.ModuleList(self._rescaling(config.hidden_size, stride) for stride in (4, 8, 16, 32))
-        self.reduce = nn.ModuleList(MaskedConvNorm(config.hidden_size, pyramid_channels, 1) for _ in range(4))
-        self.smooth = nn.ModuleList(MaskedConvNorm(pyramid_channels, pyramid_channels, 3) for _ in range(4))
-        self.post_init()
+            self.vision_model.post_layernorm = nn.Identity()
 
-    def _rescaling(self, channels: int, stride: int) -> nn.Sequential:
-        """Brings the map of the patches to a stride."""
-        if stride > self.patch_size:
-            return nn.Sequential(nn.AvgPool2d(stride // self.patch_size))
-        layers: list[nn.Module] = []
-        for _ in range(int(math.log2(self.patch_size // stride))):
-            layers += [nn.ConvTranspose2d(channels, channels, 2, 2), nn.GELU()]
-        return nn.Sequential(*layers)
+    @property
+    def encoder(self) -> nn.Module:
+        """transformers' model in it."""
+        return self.vision_model
 
     @property
     def input_layer(self) -> nn.Module:
         """The layer that reads the image."""
         return self.vision_model.embeddings.patch_embedding
 
-    @can_return_tuple
-    def forward(  # type: ignore[misc]  # names of TransformersKwargs, as in transformers
-        self,
-        pixel_values: torch.FloatTensor,
-        image_sizes: torch.LongTensor | None = None,
-        output_hidden_states: bool | int | list[int] | None = None,
-        output_attentions: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> CLIPTowerOutput:
-        """
-        Args:
-            pixel_values (`torch.FloatTensor`):
-                (batch, 3, H, W) normalized images, H and W multiples of 32.
-            image_sizes (`torch.LongTensor`, *optional*):
-                (batch, 2) height and width of each image without padding, in pixels. The padding is zero, and has no
-                influence on any result.
-            output_hidden_states (`bool`, `int` or `list[int]`, *optional*):
-                Whether to return the token sequences of the ViT's layers; defaults to the configuration's.
-            output_attentions (`bool`, *optional*):
-                Whether to return the attention weights of these layers; needs `attn_implementation="eager"`. Defaults to the
-                configuration's.
-            kwargs:
-                What transformers passes to every model has no effect.
+    @property
+    def layers(self) -> Any:
+        """The layers of the encoder."""
+        return self.vision_model.encoder.layers
 
-        Returns:
-            `CLIPTowerOutput`
-
-        Raises:
-            TypeError: if there is an unknown argument.
-        """
-        refuse_unknown(self, kwargs)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        height, width = (length // self.patch_size for length in pixel_values.shape[-2:])
-        mask = None
-        if image_sizes is not None:
-            mask = stride_mask(image_sizes, height, width, self.patch_size, pixel_values.dtype)
-        hidden_states, attentions = self._encode(pixel_values, image_sizes, mask, bool(output_attentions))
-        tokens = hidden_states[-1]
-        grid = as_map(tokens[:, 1:], height, width)
-        feature_maps = self._pyramid(grid if mask is None else grid * mask, image_sizes)
-        global_embedding = dense = None
-        if self.embeds:
-            tokens = self.visual_projection(self.vision_model.post_layernorm(tokens))
-            global_embedding = tokens[:, 0]
-            dense = as_map(tokens[:, 1:], height, width)
-            if mask is not None:
-                dense = dense * mask
-            dense = nn.functional.avg_pool2d(dense, 32 // self.patch_size)
-        return CLIPTowerOutput(
-            last_hidden_state=feature_maps[-1],
-            feature_maps=feature_maps,
-            global_embedding=global_embedding,
-            dense_embeddings=dense,
-            hidden_states=selected_states(hidden_states, output_hidden_states or False),
-            attentions=given_weights(attentions) if output_attentions else None,
+    def embed_patches(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None) -> torch.Tensor:
+        """Images of whole patches to the first layer's tokens."""
+        return self.vision_model.pre_layrnorm(
+            self.vision_model.embeddings(pixel_values, image_sizes, self.patch_stride)
         )
 
-    def _encode(
-        self,
-        pixel_values: torch.Tensor,
-        image_sizes: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        output_attentions: bool,
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor | None, ...]]:
-        """The token sequences before the first layer and after each, and the layers' attention weights if asked for."""
-        tokens = self.vision_model.pre_layrnorm(self.vision_model.embeddings(pixel_values, image_sizes))
-        bias = padding_bias(mask, tokens.dtype, leading=1)
-        hidden_states, attentions = [tokens], []
-        layers: Any = self.vision_model.encoder.layers
-        for layer in layers:
-            if output_attentions:
-                # What the layer does, which itself drops the weights.
-                attended, weights = layer.self_attn(hidden_states=layer.layer_norm1(tokens), attention_mask=bias)
-                tokens = tokens + attended
-                tokens = tokens + layer.mlp(layer.layer_norm2(tokens))
-                attentions.append(weights)
-            else:
-                tokens = layer(tokens, bias)
-            hidden_states.append(tokens)
-        return tuple(hidden_states), tuple(attentions)
-
-    def _pyramid(self, grid: torch.Tensor, image_sizes: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """The four feature maps of the last map, in which padding is zero."""
-        feature_maps = []
-        for i, (rescale, reduce, smooth) in enumerate(zip(self.rescale, self.reduce, self.smooth)):
-            x = rescale(grid)
-            mask = None
-            if image_sizes is not None:
-                mask = stride_mask(image_sizes, x.shape[-2], x.shape[-1], 4 * 2**i, x.dtype)
-            feature_maps.append(smooth(reduce(x, mask), mask))
-        return tuple(feature_maps)
+    def embed(self, tokens: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The class token is the image's embedding; those of the patches pass the same projection."""
+        tokens = self.visual_projection(self.vision_model.post_layernorm(tokens))
+        return tokens[:, 0], tokens[:, 1:]
 
 
 __all__ = ["CLIPViTModel"]

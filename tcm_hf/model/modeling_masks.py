@@ -189,15 +189,18 @@ class ImagePadding(nn.Module):
         return nn.functional.pad(pixel_values.to(dtype), padding)
 
 
-def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int) -> torch.Tensor:
+def linear_resampling_matrix(
+    cells: torch.Tensor, length: int, table_length: int, antialias: bool = False
+) -> torch.Tensor:
     """
-    Matrix that resamples a table to a given number of cells, as bilinear interpolation with `align_corners=False` and
-    without antialiasing does. Rows past an image's own cells repeat the last entry.
+    Matrix that resamples a table to a given number of cells, as bilinear interpolation with `align_corners=False` does. Rows
+    past an image's own cells repeat the last entry.
 
     Args:
         cells (`torch.Tensor`): (batch,) cells of each image along this axis, without padding.
         length (`int`): cells with padding.
         table_length (`int`): entries of the table.
+        antialias (`bool`, *optional*, defaults to `False`): whether fewer cells than entries are means over more of them.
 
     Returns:
         `torch.Tensor`: (batch, length, table_length), fp32.
@@ -206,11 +209,20 @@ def linear_resampling_matrix(cells: torch.Tensor, length: int, table_length: int
     source = position * (table_length / cells.to(torch.float32))[:, None] - 0.5
     source = source.clamp(0, table_length - 1)
     entries = torch.arange(table_length, device=cells.device, dtype=torch.float32)
-    return (1 - (source[..., None] - entries).abs()).clamp(min=0)
+    distance = (source[..., None] - entries).abs()
+    if not antialias:
+        return (1 - distance).clamp(min=0)
+    weights = (1 - distance / (table_length / cells.to(torch.float32)).clamp(min=1)[:, None, None]).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def resample_positions(
-    table: torch.Tensor, image_sizes: torch.Tensor | None, height: int, width: int, stride: int
+    table: torch.Tensor,
+    image_sizes: torch.Tensor | None,
+    height: int,
+    width: int,
+    stride: int,
+    antialias: bool = False,
 ) -> torch.Tensor:
     """
     Resamples the spatial part of a positional table to each image's own cells, so that an image gets the same
@@ -222,6 +234,7 @@ def resample_positions(
         height (`int`): rows of cells with padding.
         width (`int`): columns of cells with padding.
         stride (`int`): pixels for each cell.
+        antialias (`bool`, *optional*, defaults to `False`): see `linear_resampling_matrix`.
 
     Returns:
         `torch.Tensor`: (batch or 1, height * width, channels) in the table's dtype.
@@ -231,8 +244,8 @@ def resample_positions(
         cells = torch.tensor([[height, width]], device=table.device)
     else:
         cells = (image_sizes + stride - 1) // stride
-    rows = linear_resampling_matrix(cells[:, 0], height, side)
-    columns = linear_resampling_matrix(cells[:, 1], width, side)
+    rows = linear_resampling_matrix(cells[:, 0], height, side, antialias)
+    columns = linear_resampling_matrix(cells[:, 1], width, side, antialias)
     grid = table.to(torch.float32).view(side, side, -1)
     # In two steps, rows first: the table is small beside the images' maps.
     grid = torch.einsum("bhi,ijc->bhjc", rows, grid)

@@ -18,11 +18,10 @@ Text Spotter" (Yu et al., TPAMI 2024).
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import CLIPModel, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -34,20 +33,28 @@ from .detector_sharing import load_own_detector
 from .detectors import find_detector, register_detector
 from .modeling_attention import as_map, padding_bias
 from .modeling_clip_folded import FOLDED_CLIP_MODULES
-from .modeling_clip_resnet import CLIPResNetModel
-from .modeling_clip_tower import initialize_convolution, refuse_unknown
-from .modeling_clip_vit import CLIPViTModel
+from .modeling_clip_tower import initialize_convolution, load_module, refuse_unknown
 from .modeling_folded import FoldedVersions, fold_modules, unfold_modules
-from .modeling_loading import load_clip, load_safetensors
+from .modeling_loading import copy_towers, load_encoder, load_safetensors, tower_fields
 from .modeling_masks import ImagePadding, StrideMasks, is_exporting, mask_tensor
 from .modeling_outputs import TCMModelOutput, TCMTextDetectionOutput, given_weights
 from .modeling_tcm_db import DBDetector  # noqa: F401 - the registry finds it; transformers copies what is imported
 from .modeling_tcm_db_folded import FOLDED_DB_MODULES
 from .modeling_tcm_fce import FCEDetector  # noqa: F401
 from .modeling_tcm_pan import PANDetector  # noqa: F401
-from .modeling_tcm_prompts import LanguagePromptGenerator, PromptDecoder, TCMTextTower
+from .modeling_tcm_prompts import LanguagePromptGenerator, PromptDecoder
+from .modeling_text_towers import TCMTextTower
 from .sharing import SharingMixin, known_source
 
+
+if (
+    TYPE_CHECKING
+):  # each is loaded where a model has it, see `configuration_towers`; transformers copies what is imported
+    from .modeling_clip_resnet import CLIPResNetModel  # noqa: F401
+    from .modeling_clip_vit import CLIPViTModel  # noqa: F401
+    from .modeling_cnn_towers import CNNTower  # noqa: F401
+    from .modeling_dinov3_vit import DINOv3ViTTower  # noqa: F401
+    from .modeling_siglip_vit import SiglipViTModel  # noqa: F401
 
 logger = logging.get_logger(__name__)
 
@@ -298,27 +305,20 @@ class TCMModel(TCMPreTrainedModel):
         super().__init__(config)
         self.padding = ImagePadding()
         self.masks = StrideMasks(32)
-        vision: Any = config.vision_config
-        if vision.model_type == "clip_vision_model":
-            self.vision_tower = CLIPViTModel(
-                vision, config.pyramid_channels, embeds=config.text_side, initializes=False
-            )
-        else:
-            # Without text side nothing reads the embeddings, and so the attention pooling would have no gradient.
-            self.vision_tower = CLIPResNetModel(vision, embeds=config.text_side, initializes=False)
+        self.vision_tower = load_module(config.image_tower.module).of_model(config)
         # Channels of `feature_maps`, score map included.
         self.channels = list(self.vision_tower.channels)
         self.text_tower = self.prompt_generator = self.context_decoder = self.visual_prompt_generator = None
         self.context_scale = self.visual_prompt_scale = self.meta_query = self.bimodal_projection = None
         if config.text_side:
             self.channels[-1] += 1
-            channels = vision.projection_dim
+            channels = config.embedding_dim
             if config.fused_text:
                 self.text_embedding = nn.Buffer(torch.zeros(1, 1, channels))
                 # Where a model is spread over devices, accelerate forgets buffers of what it splits.
                 self._no_split_modules = [*self._no_split_modules, type(self).__name__]
             else:
-                self.text_tower = TCMTextTower(config)
+                self.text_tower = load_module(config.text_tower.module)(config)
                 if config.prompt_generator is not None:
                     self.prompt_generator = LanguagePromptGenerator(config)
                 if config.prompt_generator == "meta_query":
@@ -338,8 +338,8 @@ class TCMModel(TCMPreTrainedModel):
         return self.vision_tower.input_layer
 
     @property
-    def text_model(self) -> CLIPTextModel | None:
-        """CLIP's text encoder; `None` where there is no text side, or its embedding is stored."""
+    def text_model(self) -> PreTrainedModel | None:
+        """The text encoder, e.g. a `CLIPTextModel`; `None` where there is no text side, or its embedding is stored."""
         return None if self.text_tower is None else self.text_tower.text_model
 
     def freeze_text_tower(self, freeze: bool = True) -> None:
@@ -376,7 +376,7 @@ class TCMModel(TCMPreTrainedModel):
         self.config.fused_text = True
 
     def _constant_text(self) -> torch.Tensor:
-        """(1, 1, projection_dim): the text encoder's embedding of the prompt where no image conditions it."""
+        """(1, 1, embedding_dim): the text encoder's embedding of the prompt where no image conditions it."""
         if self.config.fused_text:
             return self.text_embedding
         return self.text_tower(None if self.meta_query is None else self.prompt_generator(self.meta_query[None]))
@@ -386,10 +386,10 @@ class TCMModel(TCMPreTrainedModel):
         The text embedding for each image, before the context decoder (eq. 4 and 5; FastTCM: with bimodal matching).
 
         Args:
-            global_embedding (`torch.Tensor`): (batch, projection_dim).
+            global_embedding (`torch.Tensor`): (batch, embedding_dim).
 
         Returns:
-            `torch.Tensor`: (batch, 1, projection_dim).
+            `torch.Tensor`: (batch, 1, embedding_dim).
         """
         if self.config.prompt_generator == "conditional":
             return self.text_tower(self.prompt_generator(global_embedding))
@@ -540,43 +540,41 @@ class TCMForTextDetection(TCMPreTrainedModel):
         self.model.fuse_text()
 
     @classmethod
-    def from_clip(cls, clip: "str | os.PathLike | CLIPModel", detector: str = "db", **config_kwargs):
+    def from_clip(
+        cls,
+        clip: "str | os.PathLike | PreTrainedModel",
+        detector: str = "db",
+        text: "str | os.PathLike | PreTrainedModel | None" = None,
+        **config_kwargs,
+    ):
         """
-        A detector on the towers of a CLIP model: towers and projections are taken over, all else is new.
+        A detector on the towers of a CLIP model or one of its kin: towers and projections are taken over, all else is new.
 
         Args:
-            clip (`str`, `os.PathLike` or `CLIPModel`):
-                A CLIP model, or its directory or Hub id, e.g. `"openai/clip-vit-base-patch32"`.
+            clip (`str`, `os.PathLike` or `PreTrainedModel`):
+                A CLIP, MetaCLIP 2, SigLIP, SigLIP 2, Chinese-CLIP or AltCLIP model, or its directory or Hub id, e.g.
+                `"openai/clip-vit-base-patch32"` or `"google/siglip2-base-patch16-224"`. Also a backbone (ResNet, ConvNeXt,
+                DINOv3), with a `text` or with `text_side=False`.
             detector (`str`, *optional*, defaults to `"db"`):
                 Name of the detector.
+            text (`str`, `os.PathLike` or `PreTrainedModel`, *optional*):
+                Such a model for the text tower, by default the same. A projection between embeddings of different length is new.
             config_kwargs:
-                Any other field of `TCMConfig`.
+                Any other field of `TCMConfig`. The token ids of the `prompt` are those of the tokenizer beside the weights.
 
         Returns:
-            `TCMForTextDetection`: with CLIP's text encoder frozen, as in the paper; `freeze_text_tower(False)` undoes it.
+            `TCMForTextDetection`: with the text encoder frozen, as in the paper; `freeze_text_tower(False)` undoes it.
 
         Raises:
-            `ValueError`: where it is no CLIP model of transformers, or one whose vocabulary is not CLIP's and there are no
-                `prompt_token_ids`.
+            `ValueError`: where it is no such model of transformers, there is no text tower, or one without a tokenizer whose
+                vocabulary is not CLIP's and there are no `prompt_token_ids`.
             `OSError`: where its weights are in a pickle file only; the message says how to convert it.
         """
-        clip = load_clip(clip)
-        towers: Any = clip.config
-        text_config, vision_config = towers.text_config.to_dict(), towers.vision_config.to_dict()
-        # The projections' length stands in the joint configuration; the towers' own fields need not agree with it.
-        text_config["projection_dim"] = vision_config["projection_dim"] = clip.config.projection_dim
-        config = TCMConfig(text_config=text_config, vision_config=vision_config, detector=detector, **config_kwargs)
-        model = cls(config)
-        tower = model.model.vision_tower
-        vision_state = clip.vision_model.state_dict()
-        if not config.text_side:
-            vision_state = {k: v for k, v in vision_state.items() if not k.startswith("post_layernorm.")}
-        tower.vision_model.load_state_dict(vision_state)
-        if config.text_side:
-            tower.visual_projection.load_state_dict(clip.visual_projection.state_dict())
-            text_tower = model.model.text_tower
-            text_tower.text_model.load_state_dict(clip.text_model.state_dict())
-            text_tower.text_projection.load_state_dict(clip.text_projection.state_dict())
+        image = load_encoder(clip)
+        words = image if text is None else load_encoder(text)
+        fields = tower_fields(image, words, clip if text is None else text, config_kwargs)
+        model = cls(TCMConfig(detector=detector, **fields))
+        copy_towers(model, image, words)
         model.freeze_text_tower()
         return model
 

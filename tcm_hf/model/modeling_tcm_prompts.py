@@ -11,76 +11,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The text side of TCM: prompts, and the language and visual prompt generators.
+"""The prompts of TCM: the language and visual prompt generators.
 
 Equation numbers are those of "Turning a CLIP Model into a Scene Text Detector" (CVPR 2023).
 """
 
 import torch
 from torch import nn
-from transformers import CLIPTextModel
 from transformers.activations import ACT2FN
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .modeling_attention import multi_head_attention
-
-
-class TCMTextTower(nn.Module):
-    """
-    CLIP's text tower fed with embeddings: `[start, learned context vectors, prompt, end]`, to each of which the language
-    prompt generator's vector is added (eq. 3 to 5).
-
-    Args:
-        config (`TCMConfig`): the model's configuration.
-    """
-
-    prompt_token_ids: torch.Tensor
-
-    def __init__(self, config):
-        super().__init__()
-        text_config = config.text_config
-        self.text_config = text_config
-        # Not saved: the configuration has them.
-        self.register_buffer(
-            "prompt_token_ids", torch.tensor([config.prompt_token_ids], dtype=torch.long), persistent=False
-        )
-        self.text_model = CLIPTextModel(text_config)
-        self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
-        self.context_vectors = None
-        if config.num_context_vectors > 0:
-            self.context_vectors = nn.Parameter(torch.zeros(config.num_context_vectors, text_config.hidden_size))
-
-    def forward(
-        self, prompt_offset: torch.Tensor | None = None, prompt_token_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """
-        Args:
-            prompt_offset (`torch.Tensor`, *optional*): (batch, text hidden size), added to every token.
-            prompt_token_ids (`torch.Tensor`, *optional*): (prompts, tokens) ids of other prompts than the configured
-                one, each with its end token last and all of one length.
-
-        Returns:
-            `torch.Tensor`: (batch, prompts, projection_dim) text embeddings; batch is 1 without `prompt_offset`.
-        """
-        if prompt_token_ids is None:
-            prompt_token_ids = self.prompt_token_ids
-        tokens = self.text_model.embeddings.token_embedding(prompt_token_ids)
-        prompts = tokens.shape[0]
-        if self.context_vectors is not None:
-            context = self.context_vectors.expand(prompts, -1, -1)
-            tokens = torch.cat([tokens[:, :1], context, tokens[:, 1:]], dim=1)
-        if prompt_offset is not None:
-            tokens = (tokens[None] + prompt_offset[:, None, None]).flatten(0, 1)
-        tokens = self.text_model.embeddings(inputs_embeds=tokens)
-        # By position: the name of the last argument, the cache, differs between releases of transformers.
-        attention_mask = create_causal_mask(self.text_config, tokens, None, None)
-        tokens = self.text_model.encoder(
-            inputs_embeds=tokens, attention_mask=attention_mask, is_causal=True
-        ).last_hidden_state
-        # The end token is the last one: nothing is padded, since a causal tower's end token sees no position after it.
-        embeddings = self.text_projection(self.text_model.final_layer_norm(tokens[:, -1]))
-        return embeddings.unflatten(0, (-1, prompts))
 
 
 class LanguagePromptGenerator(nn.Module):
@@ -94,7 +35,7 @@ class LanguagePromptGenerator(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        channels = config.vision_config.projection_dim
+        channels = config.embedding_dim
         self.norm1 = nn.LayerNorm(channels)
         self.linear1 = nn.Linear(channels, channels)
         self.act = ACT2FN[config.prompt_generator_act]
@@ -102,7 +43,7 @@ class LanguagePromptGenerator(nn.Module):
         self.linear2 = nn.Linear(channels, config.text_config.hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, projection_dim) to (batch, text hidden size)."""
+        """(batch, embedding_dim) to (batch, text hidden size)."""
         return self.linear2(self.norm2(self.act(self.linear1(self.norm1(x)))))
 
 
@@ -192,7 +133,7 @@ class PromptDecoder(nn.Module):
 
     def __init__(self, config, single_query: bool = False, single_memory: bool = False):
         super().__init__()
-        channels, width = config.vision_config.projection_dim, config.decoder_hidden_size
+        channels, width = config.embedding_dim, config.decoder_hidden_size
         self.memory_norm1 = nn.LayerNorm(channels)
         self.memory_proj = nn.Linear(channels, width)
         self.memory_norm2 = nn.LayerNorm(width)
@@ -213,13 +154,13 @@ class PromptDecoder(nn.Module):
     ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
         """
         Args:
-            query (`torch.Tensor`): (batch, queries, projection_dim).
-            memory (`torch.Tensor`): (batch, memory tokens, projection_dim).
+            query (`torch.Tensor`): (batch, queries, embedding_dim).
+            memory (`torch.Tensor`): (batch, memory tokens, embedding_dim).
             query_bias (`torch.Tensor`, *optional*): additive mask of the self-attention, hides padding pixels.
             memory_bias (`torch.Tensor`, *optional*): additive mask of the cross-attention.
 
         Returns:
-            `tuple`: (batch, queries, projection_dim), and the self-attention weights of every layer (`None` where the
+            `tuple`: (batch, queries, embedding_dim), and the self-attention weights of every layer (`None` where the
             attention implementation does not give them).
         """
         memory = self.memory_norm2(self.memory_proj(self.memory_norm1(memory)))

@@ -87,6 +87,8 @@ def load_model(arguments: ModelArguments) -> TCMForTextDetection:
         if arguments.text_side and not model.config.text_side:
             raise ValueError(f"{arguments.model_name_or_path} has no text side; start from a model that has one")
     elif arguments.clip_name_or_path is not None:
+        if arguments.text_side is False:
+            changes["text_side"] = False  # a backbone has none
         model = TCMForTextDetection.from_clip(arguments.clip_name_or_path, **changes)
     else:
         path = Path(find_checkpoint(str(arguments.config_name)))
