@@ -346,7 +346,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
             self.prompt_token_ids = tower.prompts.get(text.vocab_size, {}).get(self.prompt)
         if self.vision_config is None:
             self.vision_config = CLIPResNetConfig()
-        self.image_tower.prepare(self.vision_config)  # type: ignore[arg-type]  # it is built by now
+        self.image_tower.prepare(self.vision_config)
 
     def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]  # all else by name
         """

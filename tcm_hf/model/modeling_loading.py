@@ -100,8 +100,9 @@ def load_encoder(source: "str | os.PathLike | PreTrainedModel") -> Any:
             )
         return source
     model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    fields: dict[str, Any] = {}
     if model_type in DUAL_ENCODERS:
-        name, fields = DUAL_ENCODERS[model_type].model, {}
+        name = DUAL_ENCODERS[model_type].model
     elif model_type in _backbones():
         name, fields = _backbones()[model_type], {"out_indices": list(IMAGE_TOWERS[model_type].stages) or None}
     else:
