@@ -34,10 +34,10 @@ class AnySizeEmbeddings(nn.Module):
     """
 
     # Of the families' own embeddings, which this is mixed into.
-    patch_embedding: nn.Module
-    position_embedding: nn.Module
-    position_ids: torch.Tensor
-    class_embedding: torch.Tensor
+    patch_embedding: Any
+    position_embedding: Any
+    position_ids: Any
+    class_embedding: Any
 
     def forward(
         self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, patch_stride: int = 16

@@ -32,7 +32,7 @@ class PaddedRopePositionEmbedding(DINOv3ViTRopePositionEmbedding):
     adds.
     """
 
-    def forward(  # type: ignore[override]  # of images that are padded
+    def forward(
         self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, patch_stride: int = 16
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """

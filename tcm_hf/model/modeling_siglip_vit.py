@@ -35,7 +35,7 @@ from .modeling_vit_tower import ViTTower
 class SiglipViTEmbeddings(SiglipVisionEmbeddings):
     """SigLIP's patch and position embeddings for images of any size, see `AnySizeEmbeddings` of CLIP."""
 
-    def forward(  # type: ignore[override]  # images of any size
+    def forward(
         self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, patch_stride: int = 16
     ) -> torch.Tensor:
         patches = self.patch_embedding(pixel_values)
@@ -49,7 +49,7 @@ class SiglipViTEmbeddings(SiglipVisionEmbeddings):
 class Siglip2ViTEmbeddings(Siglip2VisionEmbeddings):
     """The same of NaFlex, whose layer reads patches as vectors, and whose positions are resampled with antialiasing."""
 
-    def forward(  # type: ignore[override]  # images of any size
+    def forward(
         self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None, patch_stride: int = 16
     ) -> torch.Tensor:
         size = self.patch_size
@@ -90,10 +90,10 @@ class _PoolingHead(nn.Module):
     with one key has the weight 1, so this is the value projection and what follows on it.
     """
 
-    probe: torch.Tensor
-    attention: nn.Module
-    layernorm: nn.Module
-    mlp: nn.Module
+    probe: Any
+    attention: Any
+    layernorm: Any
+    mlp: Any
 
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         pooled, patches = self.attention(self.probe, tokens, bias)
@@ -110,7 +110,7 @@ class SiglipPoolingHead(_PoolingHead, SiglipMultiheadAttentionPoolingHead):
         self.attention = PoolingAttention(config.hidden_size, config.num_attention_heads, batch_first=True)
 
 
-class Siglip2PoolingHead(_PoolingHead, Siglip2MultiheadAttentionPoolingHead):
+class Siglip2PoolingHead(_PoolingHead, Siglip2MultiheadAttentionPoolingHead):  # type: ignore[misc]  # its forward's names
     """SigLIP 2 NaFlex's."""
 
     def __init__(self, config):
