@@ -343,6 +343,28 @@ class ContrastivePretraining(nn.Module):
         tokenizer.save_pretrained(directory)
 
 
+class PretrainingTrainer(Trainer):
+    """Trainer that logs both parts of the loss."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.model_accepts_loss_kwargs = False  # a mean over the batch
+        self.parts: dict[str, list[torch.Tensor]] = {"contrast": [], "reading": []}
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        outputs = model(**inputs)
+        for name, values in self.parts.items():
+            values.append(outputs[name].detach())
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs, *arguments, **settings):
+        if "loss" in logs:
+            for name, values in self.parts.items():
+                logs[f"loss_{name}"] = float(torch.stack(values).mean())
+                values.clear()
+        super().log(logs, *arguments, **settings)
+
+
 @torch.no_grad()
 def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_size: int) -> dict[str, float]:
     """
@@ -396,8 +418,7 @@ def main() -> None:
     length = training_arguments.max_steps * batch_size * training_arguments.gradient_accumulation_steps
     length *= training_arguments.world_size
     dataset = ScenesWithCaptions(training_records, arguments, length, training_arguments.seed)
-    trainer = Trainer(model=model, args=training_arguments, train_dataset=dataset)
-    trainer.model_accepts_loss_kwargs = False  # a mean over the batch
+    trainer = PretrainingTrainer(model=model, args=training_arguments, train_dataset=dataset)
     result = trainer.train(resume_from_checkpoint=training_arguments.resume_from_checkpoint)
     if trainer.is_world_process_zero():
         model.save_towers(Path(training_arguments.output_dir) / "towers")

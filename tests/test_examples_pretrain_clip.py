@@ -156,6 +156,9 @@ def test_towers_learn_resume_and_give_the_same_in_a_detector(monkeypatch, pretra
     steps = ("--max_steps", 16, "--save_steps", 8, "--learning_rate", 3e-3)
     pretrain(monkeypatch, scenes, tmp_path / "whole", *steps)
     losses = logged_losses(tmp_path / "whole")
+    state = json.loads((tmp_path / "whole" / "trainer_state.json").read_text(encoding="utf-8"))
+    parts = [entry["loss_contrast"] + entry["loss_reading"] for entry in state["log_history"] if "loss" in entry]
+    np.testing.assert_allclose(parts, losses, rtol=1e-4)
     assert len(losses) == 16 and np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.2
     metrics = json.loads((tmp_path / "whole" / "train_results.json").read_text(encoding="utf-8"))
     assert metrics["among"] == 4 and 0 <= metrics["captions"] <= 1 and 0 <= metrics["characters_without_image"] <= 1
