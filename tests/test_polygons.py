@@ -13,7 +13,9 @@ from tcm_hf.model.polygons import (
     bounding_box,
     clip_polygon,
     minimum_area_quad,
+    minimum_area_quads,
     offset_polygon,
+    order_all_clockwise,
     order_clockwise,
     polygon_area,
     polygon_iou,
@@ -238,6 +240,20 @@ def test_minimum_area_quad_of_a_line_and_a_point():
     assert polygon_area(line) == pytest.approx(0)
     assert bounding_box(line) == pytest.approx((0, 0, 8, 8))
     assert np.array_equal(minimum_area_quad([[3, 5]] * 3), [[3, 5]] * 4)
+
+
+@light
+@given(st.lists(st.one_of(simple_polygons(), any_polygons()), min_size=1, max_size=8))
+def test_many_polygons_at_once_are_as_one_by_one(polygons):
+    # Hulls of one and of two points besides, and quads among polygons of other counts.
+    polygons = [*polygons, np.full((3, 2), 5.0), np.array([[0.0, 0.0], [4.0, 4.0], [8.0, 8.0]]), SQUARE[::-1]]
+    quads = minimum_area_quads(polygons)
+    assert quads.shape == (len(polygons), 4, 2)
+    for polygon, quad in zip(polygons, quads):
+        assert np.array_equal(quad, minimum_area_quad(polygon))
+    for polygon, ordered in zip(polygons, order_all_clockwise(polygons)):
+        assert np.array_equal(ordered, order_clockwise(polygon))
+    assert order_all_clockwise([]) == []
 
 
 @light

@@ -306,24 +306,53 @@ def minimum_area_quad(polygon) -> np.ndarray:
         `np.ndarray`: float64 array of shape `(4, 2)`, clockwise on screen from the top-left corner. Points on one line
         give a rectangle without width.
     """
-    hull = shapely.get_coordinates(shapely.convex_hull(shapely.linestrings(as_polygon(polygon))))
-    edges = hull[1:] - hull[:-1]
-    lengths = np.hypot(edges[:, 0], edges[:, 1])
-    edges, lengths = edges[lengths > 0], lengths[lengths > 0]
-    if not len(edges):
-        return np.repeat(hull[:1], 4, axis=0)
+    return minimum_area_quads([polygon])[0]
+
+
+def minimum_area_quads(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """
+    [`minimum_area_quad`] of many polygons at once.
+
+    Args:
+        polygons (`Sequence[np.ndarray]`): At least one array of shape `(n, 2)`, points in pixels.
+
+    Returns:
+        `np.ndarray`: float64 array of shape `(N, 4, 2)`.
+    """
+    polygons = [as_polygon(polygon) for polygon in polygons]
+    owners = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
+    hulls = shapely.convex_hull(shapely.linestrings(np.concatenate(polygons), indices=owners))
+    points, owners = shapely.get_coordinates(hulls, return_index=True)
+    counts = np.bincount(owners, minlength=len(polygons))
+    starts = counts.cumsum() - counts
+    quads = np.empty((len(polygons), 4, 2))
+    # Those of as many points at once: the calls would cost more than the work.
+    for count in np.unique(counts):
+        several = np.flatnonzero(counts == count)
+        quads[several] = _quads_around_hulls(points[starts[several][:, None] + np.arange(count)])
+    return quads_at_top_left(quads)
+
+
+def _quads_around_hulls(hulls: np.ndarray) -> np.ndarray:
+    """Rectangles of minimum area, clockwise, around closed convex hulls of shape `(N, n, 2)`."""
+    origins = hulls[:, :1]
+    if hulls.shape[1] == 1:
+        return np.repeat(origins, 4, axis=1)
+    edges = hulls[:, 1:] - hulls[:, :-1]
+    lengths = np.hypot(edges[..., :1], edges[..., 1:])
     # A rectangle of minimum area has a side on an edge of the hull, so trying every edge is exact. shapely's
-    # `minimum_rotated_rectangle` is three times as fast (31 against 100 us), but where two are as small it takes another
-    # one than the published figures were made with: 3 of 1500 regions, with corners up to 11 pixels away.
-    along = edges / lengths[:, None]
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    centered = hull - hull[0]
-    u, v = centered @ along.T, centered @ across.T
-    u0, u1, v0, v1 = u.min(axis=0), u.max(axis=0), v.min(axis=0), v.max(axis=0)
-    best = int(np.argmin((u1 - u0) * (v1 - v0)))
-    u0, u1, v0, v1 = u0[best], u1[best], v0[best], v1[best]
-    sides = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
-    return start_at_top_left(hull[0] + sides @ np.stack([along[best], across[best]]))
+    # `minimum_rotated_rectangle` is three times as fast for one, but where two are as small it takes another one than the
+    # published figures were made with: 3 of 1500 regions, with corners up to 11 pixels away.
+    along = np.divide(edges, lengths, out=np.zeros_like(edges), where=lengths > 0)
+    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    centered = hulls - origins
+    u, v = (centered @ axis.transpose(0, 2, 1) for axis in (along, across))
+    u0, u1, v0, v1 = u.min(axis=1), u.max(axis=1), v.min(axis=1), v.max(axis=1)
+    best = np.where(lengths[..., 0] > 0, (u1 - u0) * (v1 - v0), np.inf).argmin(axis=1)
+    rows = np.arange(len(hulls))
+    u0, u1, v0, v1 = (values[rows, best] for values in (u0, u1, v0, v1))
+    sides = np.stack([u0, v0, u1, v0, u1, v1, u0, v1], axis=1).reshape(-1, 4, 2)
+    return origins + sides @ np.stack([along[rows, best], across[rows, best]], axis=1)
 
 
 def warn_of_limit(max_candidates: int) -> None:
@@ -358,13 +387,32 @@ def order_clockwise(polygon) -> np.ndarray:
     Returns:
         `np.ndarray`: float64 array of shape `(n, 2)`.
     """
-    polygon = as_polygon(polygon)
-    if signed_area(polygon) < 0:
-        polygon = polygon[::-1]
-    if len(polygon) == 4:
-        return start_at_top_left(polygon)
-    start = int(np.argmin(((polygon - minimum_area_quad(polygon)[0]) ** 2).sum(axis=1)))
-    return np.concatenate([polygon[start:], polygon[:start]])
+    return order_all_clockwise([polygon])[0]
+
+
+def order_all_clockwise(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """
+    [`order_clockwise`] of many polygons at once.
+
+    Args:
+        polygons (`Sequence[np.ndarray]`): Arrays of shape `(n, 2)`, points in pixels.
+
+    Returns:
+        `list[np.ndarray]`: float64 arrays of shape `(n, 2)`.
+    """
+    ordered = [as_polygon(polygon) for polygon in polygons]
+    ordered = [polygon[::-1] if signed_area(polygon) < 0 else polygon for polygon in ordered]
+    quads = [index for index, polygon in enumerate(ordered) if len(polygon) == 4]
+    others = [index for index, polygon in enumerate(ordered) if len(polygon) != 4]
+    if quads:
+        for index, quad in zip(quads, quads_at_top_left(np.stack([ordered[index] for index in quads]))):
+            ordered[index] = quad
+    if others:
+        for index, quad in zip(others, minimum_area_quads([ordered[index] for index in others])):
+            polygon = ordered[index]
+            start = int(np.argmin(((polygon - quad[0]) ** 2).sum(axis=1)))
+            ordered[index] = np.concatenate([polygon[start:], polygon[:start]])
+    return ordered
 
 
 def resample_polygon(polygon, n: int) -> np.ndarray:

@@ -23,7 +23,14 @@ import numpy as np
 from .detector_registry import Decoder
 from .image_processing_settings import check_number
 from .outlines import check_shape, order_outline, outline_in_image
-from .polygons import clip_polygon, measure_polygons, order_clockwise, polygon_area, quads_at_top_left
+from .polygons import (
+    clip_polygon,
+    measure_polygons,
+    order_all_clockwise,
+    order_clockwise,
+    polygon_area,
+    quads_at_top_left,
+)
 from .polygons import reading_order as sort_in_reading_order
 
 
@@ -194,8 +201,11 @@ def _order(polygons: list[np.ndarray], indices: list[int], shape: str | None) ->
     if quads:
         for i, quad in zip(quads, quads_at_top_left(np.stack([polygons[i] for i in quads]))):
             polygons[i] = quad
-    for i in set(indices) - set(quads):
-        polygons[i] = order_outline(polygons[i]) if shape == "auto" else order_clockwise(polygons[i])
+    others = list(set(indices) - set(quads))
+    some = [polygons[i] for i in others]
+    ordered = [order_outline(polygon) for polygon in some] if shape == "auto" else order_all_clockwise(some)
+    for i, polygon in zip(others, ordered):
+        polygons[i] = polygon
 
 
 def _cut(polygon: np.ndarray, width: int, height: int, shape: str | None) -> list[np.ndarray]:
