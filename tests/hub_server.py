@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A small server on localhost that speaks the part of the Hugging Face Hub's HTTP interface that models need.
+"""A small server on localhost that speaks the part of the Hugging Face Hub's HTTP interface that models and reading data sets need.
 
-Repositories live in memory. Clients find the server through the environment variable `HF_ENDPOINT`, which
+Repositories live in memory; the names of data sets begin with `datasets/`. Clients find the server through the environment variable `HF_ENDPOINT`, which
 huggingface_hub reads when it is imported; `HF_HUB_DISABLE_XET=1` makes it upload over plain HTTP.
 """
 
@@ -23,7 +23,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 USER = "tester"
@@ -108,8 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return function(self, hub, **match.groupdict())
         self._send(404, {"error": f"{self.command} {path} is not served here"})
 
-    def _send(self, status: int, content: dict | bytes, **headers: str) -> None:
-        if isinstance(content, dict):
+    def _send(self, status: int, content: dict | list | bytes, **headers: str) -> None:
+        if isinstance(content, dict | list):
             content = json.dumps(content).encode()
             headers["Content-Type"] = "application/json"
         self.send_response(status)
@@ -164,6 +164,28 @@ class _Handler(BaseHTTPRequestHandler):
                 200, {"_id": repo, "id": repo, "sha": commit, "private": False, "siblings": siblings, "tags": []}
             )
 
+    def tree(self, hub, repo, revision, path=None):
+        """Files and folders of a folder; with `recursive` also what is below."""
+        commit = self._revision(hub, repo, revision)
+        if commit is None:
+            return
+        prefix = f"{path}/" if path else ""
+        below = {file: data for file, data in hub.commits[repo][commit].items() if file.startswith(prefix)}
+        if not below:
+            return self._fail("EntryNotFound", f"{path} does not exist")
+        deep = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() in ("true", "1")
+        folders = {file[:place] for file in below for place in range(len(prefix), len(file)) if file[place] == "/"}
+        names = [name for name in sorted(folders | set(below)) if deep or "/" not in name[len(prefix) :]]
+        self._send(200, [_entry(name, below.get(name)) for name in names])
+
+    def paths_info(self, hub, repo, revision):
+        commit = self._revision(hub, repo, revision)
+        if commit is not None:
+            files = hub.commits[repo][commit]
+            paths = json.loads(self.body)["paths"] if self.body[:1] == b"{" else parse_qs(self.body.decode())["paths"]
+            found = [path for path in paths if any(f"{file}/".startswith(f"{path}/") for file in files)]
+            self._send(200, [_entry(path, files.get(path)) for path in found])
+
     def preupload(self, hub, repo, revision):
         commit = self._revision(hub, repo, revision)
         if commit is not None:
@@ -217,7 +239,12 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X_Repo_Commit": commit, "ETag": etag, "Content_Type": "application/octet-stream"}
         if path.endswith((".safetensors", ".bin")):
             headers.update(X_Linked_Etag=etag, X_Linked_Size=str(len(content)))
-        self._send(200, content, **headers)
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if part is None:
+            return self._send(200, content, Accept_Ranges="bytes", **headers)
+        first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+        headers["Content_Range"] = f"bytes {first}-{last}/{len(content)}"
+        self._send(206, content[first : last + 1], **headers)
 
 
 def _etag(path: str, content: bytes) -> str:
@@ -227,7 +254,15 @@ def _etag(path: str, content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _entry(path: str, content: bytes | None) -> dict:
+    """A file of a listing, or a folder, which has no content."""
+    if content is None:
+        return {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
+    return {"type": "file", "path": path, "oid": _etag(path, content), "size": len(content)}
+
+
 _REPO = r"(?P<repo>[^/]+/[^/]+)"
+_DATASET = r"(?P<repo>datasets/[^/]+/[^/]+)"
 _ROUTES = [
     ("GET", "/api/whoami-v2", _Handler.who_am_i),
     ("POST", "/api/repos/create", _Handler.create_repo),
@@ -238,5 +273,9 @@ _ROUTES = [
     ("GET", rf"/api/models/{_REPO}(/revision/(?P<revision>.+))?", _Handler.repo_info),
     ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("PUT", "/upload/(?P<oid>[0-9a-f]{64})", _Handler.lfs_upload),
+    ("GET", rf"/api/{_DATASET}(/revision/(?P<revision>[^/]+))?", _Handler.repo_info),
+    ("GET", rf"/api/{_DATASET}/tree/(?P<revision>[^/]+)(/(?P<path>.+))?", _Handler.tree),
+    ("POST", rf"/api/{_DATASET}/paths-info/(?P<revision>[^/]+)", _Handler.paths_info),
+    ("GET HEAD", rf"/{_DATASET}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler.resolve),
     ("GET HEAD", rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler.resolve),
 ]
