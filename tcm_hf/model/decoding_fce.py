@@ -114,12 +114,13 @@ def _geometries(contours: np.ndarray) -> Any:
 
 def _main_part(contour: np.ndarray) -> np.ndarray | None:
     """
-    The contour itself, or the outline of the largest part of one that crosses itself; `None` below one square pixel.
+    The contour itself, or the outline of the largest part of one that crosses itself; `None` below one square pixel, and for
+    a line, however long: what it encloses is rounding noise.
     """
     polygon = shapely.Polygon(contour)
     if not polygon.is_valid:
         polygon = max(shapely.get_parts(_geometries(contour[None])), key=shapely.area, default=shapely.Polygon())
-    if polygon.area < 1:
+    if polygon.area < max(1, 1e-9 * polygon.length**2):
         return None
     return shapely.get_coordinates(polygon.exterior)[:-1]
 
