@@ -76,6 +76,15 @@ def test_robustness_writes_every_condition(photos, monkeypatch, capsys):
     assert capsys.readouterr().out.count("\n") == 2 + len(module.CONDITIONS)
 
 
+def test_robustness_of_chosen_conditions_keeps_the_reference(photos, monkeypatch):
+    module = load("robustness")
+    arguments = ["robustness.py", "--image_dir", photos / "images", "--gt_dir", photos / "gt"]
+    arguments += ["--conditions", "half brightness", "--output", photos / "out.json"]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    module.main()
+    assert list(json.loads((photos / "out.json").read_text())) == ["as they are", "half brightness"]
+
+
 def test_pipeline_benchmark_times_both_precisions(photos, monkeypatch, capsys):
     module = load("pipeline")
     monkeypatch.setattr(module, "load_rapidocr", lambda threads: lambda picture: picture.mean())

@@ -103,12 +103,13 @@ class CLIPTowerPreTrainedModel(PreTrainedModel):
     @property
     def encoder(self) -> nn.Module:
         """transformers' model in it."""
-        raise NotImplementedError
+        # An `AttributeError`, because tracing asks modules for all names that they list.
+        raise AttributeError(f"{type(self).__name__} has no model of transformers in it")
 
     @property
     def input_layer(self) -> nn.Module:
         """The layer that reads the image."""
-        raise NotImplementedError
+        raise AttributeError(f"{type(self).__name__} does not tell which layer reads the image")
 
     def get_input_embeddings(self) -> nn.Module:
         """The layer that reads `pixel_values`."""

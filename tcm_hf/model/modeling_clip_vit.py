@@ -92,7 +92,11 @@ class CLIPViTModel(ViTTower):
     Args:
         config (`CLIPVisionConfig` or that of another family): the configuration of the tower.
         pyramid_channels (`int`): channels of the four feature maps.
-        embeds, initializes, patch_stride, embedding_dim: see [`ViTTower`]; the length of embeddings is the configuration's.
+        embeds (`bool`, *optional*, defaults to `True`): whether there are embeddings beside the feature maps.
+        initializes (`bool`, *optional*, defaults to `True`): whether it gives itself weights; a model that it is part of does.
+        patch_stride (`int`, *optional*): pixels of the image for each patch, see [`ViTTower`].
+        embedding_dim (`int`, *optional*): not used; the length of embeddings is the configuration's.
+        dense_options (`DenseOptions`, *optional*): how the last layer gives the dense embeddings, see [`ViTTower`].
 
     Raises:
         ValueError: if the patches have another size than 4, 8, 16 or 32 pixels, and there is no `patch_stride`.
