@@ -33,6 +33,7 @@ from .configuration_towers import (
     IMAGE_TOWERS,
     LARGEST,
     MOST_LAYERS,
+    PYRAMID_STRIDES,
     TEXT_TOWERS,
     ImageTower,
     TextTower,
@@ -506,7 +507,7 @@ class TCMConfig(SharingMixin, PreTrainedConfig):
     def validate_pyramid(self):
         """Part of `@strict`-powered validation."""
         check_least(self, ("pyramid_channels",))
-        if self.patch_stride not in (None, 4, 8, 16, 32):
+        if self.patch_stride not in (None, *PYRAMID_STRIDES):
             raise ValueError(f"`patch_stride` has to be 4, 8, 16 or 32 pixels, got {self.patch_stride}.")
         if self.dense_attention not in DENSE_ATTENTIONS:
             raise ValueError(

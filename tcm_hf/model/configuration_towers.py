@@ -56,6 +56,9 @@ PROMPT_TOKEN_IDS = {
     "Text": [49406, 4160, 49407],
 }
 
+# Strides of the four feature maps, in pixels of the image; patches of these sizes fit them.
+PYRAMID_STRIDES = (4, 8, 16, 32)
+
 CLIP_VOCABULARY_SIZE = 49408
 CLIP_END_TOKEN = 49407
 

@@ -24,7 +24,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from transformers.models.metaclip_2.modeling_metaclip_2 import MetaClip2VisionEmbeddings
 
 from .modeling_masks import resample_positions
-from .modeling_vit_tower import ViTTower
+from .modeling_vit_tower import CLIPLikeViTTower
 
 
 class AnySizeEmbeddings(nn.Module):
@@ -85,7 +85,7 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
 }
 
 
-class CLIPViTModel(ViTTower):
+class CLIPViTModel(CLIPLikeViTTower):
     """
     CLIP's image tower of the ViT kind, or one that is built like it, with a feature pyramid on its last map.
 
@@ -113,21 +113,6 @@ class CLIPViTModel(ViTTower):
         else:
             # It would have no gradient, which stops plain distributed training.
             self.vision_model.post_layernorm = nn.Identity()
-
-    @property
-    def encoder(self) -> nn.Module:
-        """transformers' model in it."""
-        return self.vision_model
-
-    @property
-    def input_layer(self) -> nn.Module:
-        """The layer that reads the image."""
-        return self.vision_model.embeddings.patch_embedding
-
-    @property
-    def layers(self) -> Any:
-        """The layers of the encoder."""
-        return self.vision_model.encoder.layers
 
     def embed_patches(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None) -> torch.Tensor:
         """Images of whole patches to the first layer's tokens."""

@@ -27,12 +27,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .modeling_clip_resnet import STRIDES
 from .modeling_clip_tower import CLIPTowerOutput, CLIPTowerPreTrainedModel, refuse_unknown
 from .modeling_masks import Mask, StrideMasks, mask_tensor, masked
 from .modeling_outputs import selected_states
-
-
-STRIDES = (2, 4, 8, 16, 32)
 
 
 class CNNTower(CLIPTowerPreTrainedModel):

@@ -25,11 +25,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, has_file
 
 from .configuration_tcm import TCMConfig
-from .configuration_towers import DUAL_ENCODERS, IMAGE_TOWERS, TEXT_TOWERS
-
-
-# Pixels of the image for each patch that a feature pyramid can begin with.
-STRIDES = (4, 8, 16, 32)
+from .configuration_towers import DUAL_ENCODERS, IMAGE_TOWERS, PYRAMID_STRIDES, TEXT_TOWERS
 
 
 def load_safetensors(load, source, *args, use_safetensors: bool | None = None, **kwargs):
@@ -157,8 +153,8 @@ def tower_fields(image: Any, text: Any, text_source: Any, fields: dict[str, Any]
         vision_config["projection_dim"] = image.config.projection_dim
     result: dict[str, Any] = {"vision_config": vision_config}
     patch_size = vision_config.get("patch_size")
-    if not image_tower.stages and patch_size not in STRIDES:
-        result["patch_stride"] = min(STRIDES, key=lambda stride: abs(stride - patch_size))
+    if not image_tower.stages and patch_size not in PYRAMID_STRIDES:
+        result["patch_stride"] = min(PYRAMID_STRIDES, key=lambda stride: abs(stride - patch_size))
     text_config: Any = getattr(text.config, "text_config", None)
     if text_config is None:
         if text_side:

@@ -29,7 +29,7 @@ from transformers.models.siglip2.modeling_siglip2 import (
 
 from .modeling_attention import multi_head_attention
 from .modeling_masks import resample_positions
-from .modeling_vit_tower import ViTTower
+from .modeling_vit_tower import CLIPLikeViTTower
 
 
 class SiglipViTEmbeddings(SiglipVisionEmbeddings):
@@ -124,7 +124,7 @@ FAMILIES: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-class SiglipViTModel(ViTTower):
+class SiglipViTModel(CLIPLikeViTTower):
     """
     The image tower of SigLIP or SigLIP 2 with a feature pyramid on its last map.
 
@@ -158,21 +158,6 @@ class SiglipViTModel(ViTTower):
             # They would have no gradient, which stops plain distributed training.
             self.vision_model.post_layernorm = nn.Identity()
             self.vision_model.head = None
-
-    @property
-    def encoder(self) -> nn.Module:
-        """transformers' model in it."""
-        return self.vision_model
-
-    @property
-    def input_layer(self) -> nn.Module:
-        """The layer that reads the image."""
-        return self.vision_model.embeddings.patch_embedding
-
-    @property
-    def layers(self) -> Any:
-        """The layers of the encoder."""
-        return self.vision_model.encoder.layers
 
     def embed_patches(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None) -> torch.Tensor:
         """Images of whole patches to the first layer's tokens."""

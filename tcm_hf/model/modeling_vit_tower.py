@@ -23,6 +23,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .configuration_towers import PYRAMID_STRIDES
 from .modeling_attention import as_map, padding_bias
 from .modeling_clip_resnet import MaskedConvNorm
 from .modeling_clip_tower import CLIPTowerOutput, CLIPTowerPreTrainedModel, refuse_unknown
@@ -72,7 +73,7 @@ class ViTTower(CLIPTowerPreTrainedModel):
         patch_size: Any = config.patch_size
         self.patch_size: int = patch_size
         self.patch_stride: int = patch_size if patch_stride is None else patch_stride
-        if self.patch_stride not in (4, 8, 16, 32):
+        if self.patch_stride not in PYRAMID_STRIDES:
             raise ValueError(
                 f"`vision_config.patch_size`={self.patch_size}: the feature pyramid needs patches of 4, 8, 16 or 32 "
                 "pixels; choose a CLIP such as ViT-B/32 or ViT-B/16, or give `patch_stride=16`, with which the tower sees the "
@@ -82,7 +83,7 @@ class ViTTower(CLIPTowerPreTrainedModel):
         self.make_encoder(config, embedding_dim)
         hidden_size: Any = config.hidden_size
         self.channels = [pyramid_channels] * 4
-        self.rescale = nn.ModuleList(self._rescaling(hidden_size, stride) for stride in (4, 8, 16, 32))
+        self.rescale = nn.ModuleList(self._rescaling(hidden_size, stride) for stride in PYRAMID_STRIDES)
         self.reduce = nn.ModuleList(MaskedConvNorm(hidden_size, pyramid_channels, 1) for _ in range(4))
         self.smooth = nn.ModuleList(MaskedConvNorm(pyramid_channels, pyramid_channels, 3) for _ in range(4))
         self.post_init()
@@ -254,4 +255,25 @@ class ViTTower(CLIPTowerPreTrainedModel):
         return tuple(feature_maps)
 
 
-__all__ = ["ViTTower"]
+class CLIPLikeViTTower(ViTTower):
+    """A tower around a vision model with the layers of CLIP's or SigLIP's, its `vision_model`."""
+
+    vision_model: Any
+
+    @property
+    def encoder(self) -> nn.Module:
+        """transformers' model in it."""
+        return self.vision_model
+
+    @property
+    def input_layer(self) -> nn.Module:
+        """The layer that reads the image."""
+        return self.vision_model.embeddings.patch_embedding
+
+    @property
+    def layers(self) -> Any:
+        """The layers of the encoder."""
+        return self.vision_model.encoder.layers
+
+
+__all__ = ["CLIPLikeViTTower", "ViTTower"]
