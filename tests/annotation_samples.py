@@ -263,6 +263,27 @@ def cvat_xml(pictures, name="{}.jpg"):
     )
 
 
+def cvat_tracks_xml(pictures):
+    """Every word as the track of one frame, as CVAT for video has shapes."""
+    tracks = ""
+    words = [(p, w) for p in pictures for w in p.words]
+    for number, (p, w) in enumerate(words):
+        points = ";".join(f"{x!r},{y!r}" for x, y in w.points)
+        tracks += f'<track id="{number}" label="text" source="manual">\n'
+        for frame, outside in ((int(p.name[-6:]), 0), (int(p.name[-6:]) + 1, 1)):
+            tracks += (
+                f'<polygon frame="{frame}" keyframe="1" outside="{outside}" occluded="0" points="{points}" z_order="0">'
+                f'<attribute name="text">{escape(w.text or "")}</attribute>'
+                f'<attribute name="ignore">{"true" if w.ignore else "false"}</attribute></polygon>\n'
+            )
+        tracks += "</track>\n"
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta><task><id>4</id><name>a</name>'
+        "<mode>interpolation</mode><original_size><width>640</width><height>480</height></original_size></task>"
+        f"<source>a.mp4</source></meta>\n{tracks}</annotations>\n"
+    )
+
+
 def label_studio_json(pictures, name="/data/upload/1/0a1b2c3d-{}.jpg"):
     """Polygons in percent, with their labels and texts as entries of the same id."""
     tasks = []
@@ -285,6 +306,28 @@ def label_studio_json(pictures, name="/data/upload/1/0a1b2c3d-{}.jpg"):
     return tasks
 
 
+def label_studio_min_json(pictures, name="/data/upload/1/0a1b2c3d-{}.jpg"):
+    """The same as JSON-MIN has it: one list a control, where a text is left without its region, and a single one without list."""
+    tasks = []
+    for task in label_studio_json(pictures, name):
+        (annotation,) = task["annotations"]
+        flat = {**task["data"], "id": task["id"]}
+        for entry in annotation["result"]:
+            size = {key: entry[key] for key in ("original_width", "original_height")}
+            value = entry["value"]["text"][0] if entry["type"] == "textarea" else {**entry["value"], **size}
+            flat.setdefault(entry["from_name"], []).append(value)
+        if len(flat.get("transcription", ())) == 1:
+            (flat["transcription"],) = flat["transcription"]
+        flat |= {
+            "annotator": 1,
+            "annotation_id": annotation["id"],
+            "created_at": "2026-01-01",
+            "updated_at": "2026-01-01",
+        }
+        tasks.append({**flat, "lead_time": 1.5})
+    return tasks
+
+
 def via_regions(picture):
     for w in picture.words:
         xs, ys = zip(*w.points)
@@ -299,6 +342,27 @@ def via_json(pictures, name="{}.jpg"):
         file = name.format(p.name)
         metadata[f"{file}1234"] = {"filename": file, "size": 1234, "regions": regions, "file_attributes": {}}
     return {"_via_settings": {}, "_via_img_metadata": metadata, "_via_attributes": {"region": {}, "file": {}}}
+
+
+def via3_json(pictures, name="{}.jpg"):
+    """A project of version 3: a text, and a checkbox."""
+    files, views, metadata = {}, {}, {}
+    for number, p in enumerate(pictures, start=1):
+        file = name.format(p.name)
+        files[str(number)] = {"fid": number, "fname": file, "type": 2, "loc": 2, "src": file}
+        views[str(number)] = {"fid_list": [number]}
+        for index, w in enumerate(p.words):
+            xy = [7, *(value for point in w.points for value in point)]
+            values = {"1": w.text or "", "2": "1" if w.ignore else ""}
+            metadata[f"{number}_{index:06d}"] = {"vid": str(number), "flg": 0, "z": [], "xy": xy, "av": values}
+    attributes = {"1": {"aname": "text", "anchor_id": "FILE1_Z0_XY1", "type": 1, "desc": "", "options": {}}}
+    attributes["2"] = {**attributes["1"], "aname": "flags", "type": 2, "options": {"0": "blurred", "1": "ignore"}}
+    project = {"pid": "__VIA_PROJECT_ID__", "pname": "a", "data_format_version": "3.1.1", "vid_list": list(views)}
+    config = {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}, "ui": {}}
+    return {
+        **{"project": project, "config": config, "attribute": attributes, "file": files, "metadata": metadata},
+        "view": views,
+    }
 
 
 def via_csv(pictures):
@@ -511,10 +575,17 @@ def sample_files(format, pictures=None):
         return {"annotations.csv": csv_table(pictures or SCRIPTS).encode()}, pictures or SCRIPTS
     if format == "cvat":
         return {"annotations.xml": cvat_xml(pictures or QUADS).encode()}, pictures or QUADS
+    if format == "cvat-tracks":
+        pictures = pictures or [Picture(f"frame_{int(p.name[4:]):06d}", p.words) for p in QUADS]
+        return {"annotations.xml": cvat_tracks_xml(pictures).encode()}, pictures
+    if format == "labelstudio-min":
+        return _json(pictures or QUADS, "project-1.json", label_studio_min_json(pictures or QUADS))
     if format == "labelstudio":
         return _json(pictures or QUADS, "project-1.json", label_studio_json(pictures or QUADS))
     if format == "via":
         return _json(pictures or QUADS, "via_project.json", via_json(pictures or QUADS))
+    if format == "via-3":
+        return _json(pictures or QUADS, "via_project.json", via3_json(pictures or QUADS))
     if format == "via-csv":
         return {"via_export.csv": via_csv(pictures or QUADS).encode()}, pictures or QUADS
     if format == "voc":
@@ -545,7 +616,15 @@ SAMPLES = (
     ),
     *("ctw1500", "ctw1500-test", "art", "lsvt", "cocotext", "textocr", "coco", "mmocr", "paddleocr", "labelme"),
     *("synthtext", "hub", "yolo", "csv", "cvat", "labelstudio", "via", "via-csv", "voc", "supervisely", "doctr"),
+    *("cvat-tracks", "labelstudio-min", "via-3"),
 )
+
+
+def picture_names(format):
+    """Two names that images of a format may have."""
+    if "ctw1500" in format:
+        return ["7", "12"]
+    return ["frame_000007", "frame_000012"] if format == "cvat-tracks" else ["img_7", "img_12"]
 
 
 def _texts(pictures, name, content):

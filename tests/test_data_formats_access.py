@@ -23,6 +23,7 @@ from annotation_samples import (
     cvat_xml,
     hub_line,
     label_studio_json,
+    label_studio_min_json,
     labelme_json,
     mat_file,
     mat_matrix,
@@ -30,6 +31,7 @@ from annotation_samples import (
     paddle_line,
     save_pictures,
     synthtext_mat,
+    via3_json,
     via_json,
     voc_xml,
     write_sample,
@@ -79,8 +81,12 @@ def with_name(format, name):
         return "a.csv", f'image,xmin,ymin,xmax,ymax\n"{name}",1,2,9,9\n'
     if format == "cvat":
         return "a.xml", cvat_xml([picture], name.replace("{", "{{").replace("}", "}}"))
+    if format == "labelstudio-min":
+        return "a.json", json.dumps(label_studio_min_json([picture], name))
     if format == "labelstudio":
         return "a.json", json.dumps(label_studio_json([picture], name))
+    if format == "via-3":
+        return "a.json", json.dumps(via3_json([picture], name))
     if format == "via":
         return "a.json", json.dumps(via_json([picture], name))
     if format == "voc":
@@ -94,7 +100,7 @@ def with_name(format, name):
 
 
 NAMING = ("hub", "paddleocr", "art", "lsvt", "cocotext", "textocr", "labelme", "coco", "mmocr")
-NAMING += ("csv", "cvat", "labelstudio", "via", "voc", "doctr", "synthtext")
+NAMING += ("csv", "cvat", "labelstudio", "via", "voc", "doctr", "labelstudio-min", "via-3", "synthtext")
 
 
 @pytest.mark.parametrize("format", NAMING)
@@ -112,6 +118,7 @@ def test_names_that_lead_outside(format, name, secret, tmp_path):
     else:
         file, content = with_name(format, name)
         (folder / file).write_text(content)
+    format = format.split("-")[0]
     with pytest.raises(AnnotationError, match=r"set/.*secret\.png' leads outside of the data set.*--allow-outside"):
         list(read_dataset(format, folder))
     assert list(read_dataset(format, folder, missing="skip")) == []
@@ -131,6 +138,7 @@ def test_what_is_allowed_is_opened(tmp_path):
     for format in NAMING[:-1]:
         file, content = with_name(format, "../private/secret.jpg")
         (tmp_path / "set" / file).write_text(content)
+        format = format.split("-")[0]
         (record,) = read_dataset(
             format, tmp_path / "set" / file if format != "hub" else tmp_path / "set", allow_outside=True
         )
@@ -444,7 +452,7 @@ def test_encodings_that_xml_may_not_ask_for(name, tmp_path):
 
 
 # Integers only, or fractions in every case.
-NO_FRACTIONS = ("totaltext", "td500", "tr400", "yolo", "labelstudio")
+NO_FRACTIONS = ("totaltext", "td500", "tr400", "yolo", "labelstudio", "labelstudio-min")
 
 
 def warned(read):
@@ -458,18 +466,18 @@ def warned(read):
 @pytest.mark.parametrize("format", [name for name in SAMPLES if name not in NO_FRACTIONS])
 @pytest.mark.filterwarnings("ignore::tcm_hf.data.formats.AnnotationWarning")
 def test_fractions_are_told_and_read(format, tmp_path):
-    from annotation_samples import Picture, Word, sample_files
+    from annotation_samples import Picture, Word, picture_names, sample_files
 
     points = [[1 / 16 + k / 32, 0.25] for k in range(7)] + [[1 / 4 - k / 32, 0.5] for k in range(7)]
     if "ctw1500" not in format:
         points = [[0.125, 0.25], [0.5, 0.25], [0.5, 0.75], [0.125, 0.75]]
-    name = "1001" if "ctw1500" in format else "img_1"
+    name = "1001" if "ctw1500" in format else picture_names(format)[0]
     pictures = [Picture(name, [Word(points, "shop", language="Latin")])]
     if format == "totaltext-mat":
         from annotation_samples import mat_file as write
 
         xs, ys = np.array(points).T
-        (tmp_path / "poly_gt_img_1.mat").write_bytes(
+        (tmp_path / f"poly_gt_{name}.mat").write_bytes(
             write({"polygt": cells("x:", xs[None], "y:", ys[None], "shop", "c", shape=(1, 6))})
         )
         save_pictures(tmp_path, [name])

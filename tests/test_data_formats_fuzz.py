@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_samples import SAMPLES, Picture, Word, sample_files, save_pictures, write_sample
+from annotation_samples import SAMPLES, Picture, Word, picture_names, sample_files, save_pictures, write_sample
 from conftest import shared_path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,7 +62,7 @@ NO_TEXT = ("td500", "tr400", "yolo", "doctr")
 
 @st.composite
 def pictures(draw, format):
-    names = ["7", "12"] if "ctw1500" in format else ["img_7", "img_12"]
+    names = picture_names(format)
     result = []
     for name in names:
         words = []
@@ -87,7 +87,7 @@ def pictures(draw, format):
 
 @pytest.mark.parametrize("format", SAMPLES)
 def test_what_is_written_is_read(format, tmp_path):
-    names = ["7", "12"] if "ctw1500" in format else ["img_7", "img_12"]
+    names = picture_names(format)
     prefix = {"textocr": "train/", "synthtext": "8/", "yolo": "images/", "supervisely": "ds/img/"}.get(format, "")
     save_pictures(tmp_path, [prefix + name for name in names])
 

@@ -26,7 +26,7 @@ from typing import Any
 from defusedxml.ElementTree import fromstring
 
 from tcm_hf.checkpoints import find_checkpoint
-from tcm_hf.data.formats.tool_json import label_studio_names
+from tcm_hf.data.formats.label_studio import label_studio_names
 
 
 try:

@@ -19,9 +19,11 @@ images nor repairs outlines, so an annotation reaches training exactly as it was
 
 from .access import ReadOptions, SourceFolders
 from .curved import parse_ctw1500, parse_totaltext, read_ctw1500, read_totaltext
+from .cvat import read_cvat
 from .errors import AnnotationError, AnnotationWarning
 from .hub import image_roots, load_hub_dataset, read_hub, records_from_dataset
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
+from .label_studio import read_label_studio
 from .labels import read_labelme, read_paddleocr
 from .lines import (
     parse_icdar2013,
@@ -48,9 +50,9 @@ from .records import (
 from .registry import FORMATS, DatasetFormat, find_format, read_dataset, recognize_format, register_format
 from .synthtext import read_synthtext
 from .tables import read_csv
-from .tool_json import read_doctr, read_label_studio, read_supervisely
+from .tool_json import read_doctr, read_supervisely
 from .via import read_via
-from .xml_sets import read_cvat, read_voc
+from .voc import read_voc
 from .yolo import parse_yolo, read_yolo
 
 

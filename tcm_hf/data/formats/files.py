@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
@@ -544,6 +545,20 @@ def strip_image_suffix(stem: str) -> str:
     """`img11.jpg` -> `img11`: some copies of benchmarks name annotations `img11.jpg.txt`."""
     base, dot, suffix = stem.rpartition(".")
     return base if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else stem
+
+
+def image_in_address(address: str) -> str | None:
+    """The name of an image in an address, as labeling tools keep it; `None` if it names none."""
+    if len(address) > 2000:  # an image inside of the task
+        return None
+    try:
+        parts = urlsplit(address)
+        query = parse_qs(parts.query, max_num_fields=20)
+    except ValueError:
+        return None
+    # Storage on the server's own disk: /data/local-files/?d=folder/1.jpg
+    candidates = [*query.get("d", ()), unquote(parts.path) if parts.scheme else unquote(address.partition("?")[0])]
+    return next((name for name in candidates if Path(name).suffix.lower() in IMAGE_SUFFIXES), None)
 
 
 def find_one(

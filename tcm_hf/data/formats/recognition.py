@@ -295,14 +295,14 @@ def is_coco(value: Any) -> bool:
 
 def is_label_studio(value: Any) -> bool:
     task = first_value(value) if isinstance(value, list) else None
-    return (
-        has_fields(task, "data")
-        and isinstance(task["data"], dict)
-        and ("annotations" in task or "predictions" in task)
-    )
+    if has_fields(task, "data") and isinstance(task["data"], dict):
+        return "annotations" in task or "predictions" in task
+    return has_fields(task, "annotation_id", "annotator", "lead_time")  # JSON-MIN
 
 
 def is_via(value: Any) -> bool:
+    if has_fields(value, "project", "attribute", "file"):  # version 3
+        return has_fields(value["project"], "pid")
     return has_fields(value, "_via_img_metadata") or (
         isinstance(value, dict) and has_fields(first_value(value), "filename", "regions")
     )
@@ -331,7 +331,9 @@ def is_hub(contents: Contents) -> bool:
 
 
 def is_cvat(contents: Contents) -> bool:
-    return any(re.search(r"<annotations[\s>]", text) and "<image" in text for text in contents.xml)
+    return any(
+        re.search(r"<annotations[\s>]", text) and re.search(r"<(?:image|track)\s", text) for text in contents.xml
+    )
 
 
 def is_ctw1500(contents: Contents) -> bool:

@@ -24,8 +24,10 @@ from pathlib import Path
 
 from .access import ReadOptions
 from .curved import read_ctw1500, read_totaltext
+from .cvat import read_cvat
 from .hub import read_hub
 from .json_sets import read_art, read_coco, read_cocotext, read_mmocr, read_textocr
+from .label_studio import read_label_studio
 from .labels import read_labelme, read_paddleocr
 from .lines import read_icdar2013, read_icdar2015_folder, read_mlt, read_td500
 from .recognition import (
@@ -52,9 +54,9 @@ from .recognition import (
 from .records import AnnotationError, TextRecord
 from .synthtext import read_synthtext
 from .tables import read_csv
-from .tool_json import read_doctr, read_label_studio, read_supervisely
+from .tool_json import read_doctr, read_supervisely
 from .via import read_via
-from .xml_sets import read_cvat, read_voc
+from .voc import read_voc
 from .yolo import read_yolo
 
 
@@ -254,25 +256,25 @@ FORMATS: dict[str, DatasetFormat] = {
         ),
         DatasetFormat(
             "cvat",
-            "CVAT for images 1.1",
-            f"annotations.xml: boxes, rotated boxes, polygons; {_JSON_PICTURES}",
+            "CVAT for images and for video 1.1",
+            f"annotations.xml: boxes, rotated boxes, polygons; {_JSON_PICTURES}; frames of tracks are frame_000000.png, ...",
             read_cvat,
-            ("cvatxml", "cvatforimages"),
+            ("cvatxml", "cvatforimages", "cvatforvideo"),
             recognize=is_cvat,
         ),
         DatasetFormat(
             "labelstudio",
-            "Label Studio, exported as JSON",
+            "Label Studio, exported as JSON or JSON-MIN",
             f"a JSON list of tasks: polygons and rotated rectangles in percent, text areas; {_JSON_PICTURES}",
             read_label_studio,
             recognize=lambda files: files.any_json(is_label_studio),
         ),
         DatasetFormat(
             "via",
-            "VGG Image Annotator 1 and 2",
+            "VGG Image Annotator 1, 2 and 3",
             f"a project, or annotations as JSON or CSV; {_JSON_PICTURES}",
             read_via,
-            ("vgg", "vggimageannotator", "via2"),
+            ("vgg", "vggimageannotator", "via2", "via3"),
             recognize=lambda files: files.any_json(is_via) or is_via_table(files),
         ),
         DatasetFormat(

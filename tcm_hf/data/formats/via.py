@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""VGG Image Annotator, version 1 and 2: projects, and annotations as JSON or CSV."""
+"""VGG Image Annotator: projects of version 1, 2 and 3, and annotations of the former two as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from .paired import Instances, OnError
 from .records import AnnotationError, TextRecord, build_records, then
 from .tables import group_rows, read_table
 from .tool_labels import IGNORE_LABELS, ToolLabels, text_of
+from .via3 import is_via3, via3_items
 
 
 # Attributes that hold a region's class; users name them as they like.
 _CLASS_ATTRIBUTES = ("label", "class", "type", "category", "name")
 _CSV_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
-# An image's name, and the place, shape and attributes of every region.
-_Regions = list[tuple[str, Any, Any]]
+# The names that an image may have, its place, and the place, shape and attributes of every region.
+_Image = tuple[list[str], str, list[tuple[str, Any, Any]]]
 
 
 def read_via(
@@ -53,9 +54,10 @@ def read_via(
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[TextRecord]:
     """
-    Reads VGG Image Annotator 1 and 2 (https://www.robots.ox.ac.uk/~vgg/software/via): a project, or exported JSON or CSV.
+    Reads VGG Image Annotator (https://www.robots.ox.ac.uk/~vgg/software/via): projects of version 1, 2 and 3, and the JSON and
+    CSV that version 1 and 2 export.
 
-    Regions are polygons and rectangles. The transcription is the region's attribute `text` or `transcription`; attributes
+    Regions are polygons and rectangles, of version 3 those of images, not of videos. The transcription is the region's attribute `text` or `transcription`; attributes
     such as `ignore`, `difficult` or `illegible` that are set mark text to be ignored.
 
     Args:
@@ -78,11 +80,13 @@ def read_via(
     check_choice("orientation", orientation, ORIENTATION_CHOICES)
     patterns = ("via*.json", "*via*.json", "*.json", "via*.csv", "*.csv")
     path, pictures = find_source(source, images, patterns, "VIA file", split, missing, encoding, options)
-    read = _csv_regions if path.suffix.lower() == ".csv" else _json_regions
+    read = _csv_images if path.suffix.lower() == ".csv" else _json_images
     labels = ToolLabels(categories, ignore_labels)
 
-    def build(item: tuple[str, str, _Regions]) -> TextRecord | None:
-        name, where, regions = item
+    def build(item: _Image | AnnotationError) -> TextRecord | None:
+        if isinstance(item, AnnotationError):
+            raise item
+        names, where, regions = item
         instances = Instances()
         for place, shape, attributes in regions:
             texts = _attributes(attributes, place)
@@ -91,7 +95,7 @@ def read_via(
                 continue
             ignore = labels.ignores(label or None, attributes=texts)
             instances.add(_outline(shape, place), text_of(texts), ignore)
-        image = pictures.find(name, where)
+        image = pictures.find_any(names, where)
         if image is None:
             return None
         return instances.record(image, orientation, record_size, where=where, normalized=options.normalized)
@@ -100,18 +104,16 @@ def read_via(
     return then(build_records(items, build, on_error, options), lambda: labels.warn(path))
 
 
-def _json_regions(path: Path, encoding: str | None, memory_limit: int) -> Iterator[tuple[str, str, _Regions]]:
+def _json_images(path: Path, encoding: str | None, memory_limit: int) -> Iterator[_Image | AnnotationError]:
     content = checked(load_json(path, encoding, memory_limit), dict, str(path))
     if "_via_img_metadata" in content:
         content = member(content, "_via_img_metadata", dict, str(path))
-    elif "metadata" in content and "view" in content:
-        raise AnnotationError(
-            f"{path}: a project of version 3 of VIA, which is not read; draw and export it with version 2"
-        )
+    elif is_via3(content):
+        return via3_items(path, content)
     return _json_items(path, content)
 
 
-def _json_items(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str, _Regions]]:
+def _json_items(path: Path, content: Mapping[str, Any]) -> Iterator[_Image]:
     for key, entry in content.items():
         where = f"{path}: {shortened(key)}"
         regions = member(entry, "regions", (list, dict), where, [])
@@ -121,20 +123,21 @@ def _json_items(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, s
             place = f"{where}.regions[{shortened(number)}]"
             shape = member(region, "shape_attributes", dict, place)
             found.append((place, shape, member(region, "region_attributes", dict, place, {})))
-        yield member(entry, "filename", str, where), where, found
+        yield [member(entry, "filename", str, where)], where, found
 
 
-def _csv_regions(path: Path, encoding: str | None, memory_limit: int) -> Iterator[tuple[str, str, _Regions]]:
+def _csv_images(path: Path, encoding: str | None, memory_limit: int) -> Iterator[_Image]:
     rows = read_table(path, encoding, memory_limit)
     absent = [name for name in _CSV_COLUMNS if rows and name not in rows[0][1]]
     if absent:
         raise AnnotationError(
-            f"{path}, line 1: there is no column {absent[0]!r}; export the annotations of VIA as CSV"
+            f"{path}, line 1: there is no column {absent[0]!r}; export the annotations of VIA 1 or 2 as CSV, or save the "
+            "project of VIA 3"
         )
     return _csv_items(path, rows, memory_limit)
 
 
-def _csv_items(path: Path, rows: list, memory_limit: int) -> Iterator[tuple[str, str, _Regions]]:
+def _csv_items(path: Path, rows: list, memory_limit: int) -> Iterator[_Image]:
     for name, lines in group_rows(rows, ("filename",), path).items():
         found = []
         for number, row in lines:
@@ -145,7 +148,7 @@ def _csv_items(path: Path, rows: list, memory_limit: int) -> Iterator[tuple[str,
             )
             if shape:  # an image without regions has a line, too
                 found.append((where, shape, attributes))
-        yield name, f"{path}, line {lines[0][0]}", found
+        yield [name], f"{path}, line {lines[0][0]}", found
 
 
 def _attributes(value: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -20,7 +20,10 @@ import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
+import numpy as np
+
 from .access import PathLike, check_memory
+from .files import outline, parse_numbers
 from .records import AnnotationError
 
 
@@ -103,3 +106,13 @@ def parse_xml(path: PathLike, encoding: str | None, memory_limit: int) -> Elemen
     except ValueError as error:  # half of a surrogate pair
         raise AnnotationError(f"{path}: no valid XML ({error}); get a complete copy of the file") from error
     return root
+
+
+def point_list(text: str, where: str) -> np.ndarray:
+    """The outline of numbers with commas or spaces between: x and y of every point."""
+    numbers = parse_numbers(text.replace(",", " ").split(), where, text)
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise AnnotationError(
+            f"{where}: {len(numbers)} numbers are no outline; expected x and y of at least 3 points; redraw it"
+        )
+    return outline(numbers)

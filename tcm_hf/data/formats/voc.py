@@ -11,11 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""XML of labeling tools: CVAT for images, and Pascal VOC with its extensions to rotated boxes and polygons."""
+"""Pascal VOC, with its extensions to rotated boxes and polygons."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders, short_text
+from .access import DEFAULT_OPTIONS, PathLike, ReadOptions, SourceFolders
 from .files import (
     ORIENTATION_CHOICES,
     ImageIndex,
@@ -32,127 +31,16 @@ from .files import (
     checked_size,
     find_files,
     folder,
-    outline,
     parse_numbers,
-    split_name,
     strip_image_suffix,
 )
-from .json_sets import box_outline, find_source
+from .json_sets import box_outline
 from .lines import rotated_rectangle
 from .paired import Instances, OnError
 from .records import AnnotationError, TextRecord, build_records, then
 from .tool_labels import IGNORE_LABELS, TEXT_ATTRIBUTES, ToolLabels, is_set, text_of
-from .xml_files import parse_xml
+from .xml_files import parse_xml, point_list
 
-
-# CVAT ---------------------------------------------------------------------------------------------------------------
-
-_CVAT_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
-
-
-def read_cvat(
-    source: PathLike,
-    images: PathLike | Sequence[PathLike] | None = None,
-    *,
-    categories: Sequence[str] | None = None,
-    ignore_labels: Sequence[str] = IGNORE_LABELS,
-    split: str | None = None,
-    missing: str = "error",
-    orientation: str = "auto",
-    encoding: str | None = None,
-    on_error: OnError | None = None,
-    options: ReadOptions = DEFAULT_OPTIONS,
-) -> Iterator[TextRecord]:
-    """
-    Reads CVAT for images 1.1 (https://docs.cvat.ai/docs/other/xml_format): one XML file, `annotations.xml`.
-
-    Shapes are boxes, also rotated ones, and polygons. The transcription is the attribute `text` or `transcription`;
-    attributes such as `ignore`, `difficult` or `illegible` that are set mark text to be ignored.
-
-    Args:
-        source (`str` or `Path`): The file, or its folder.
-        images (`str`, `Path` or list of them, *optional*): Folders of images, when they are not beside the file.
-        categories (`Sequence[str]`, *optional*): Labels that are text; shapes with others are left out.
-        ignore_labels (`Sequence[str]`, *optional*): Labels, and names of attributes, of text to be ignored.
-        split (`str`, *optional*): Compared with the images' `subset`; also chooses among several files in a folder.
-        missing (`str`, *optional*, defaults to `"error"`): See [`read_dataset`], as for the following.
-        orientation (`str`, *optional*, defaults to `"auto"`): The images' `width` and `height` decide.
-        encoding (`str`, *optional*): Encoding of the file.
-        on_error (`Callable`, *optional*): Called with the error of an image's annotation, which is left out.
-        options (`ReadOptions`, *optional*): What all readers have in common.
-
-    Returns:
-        `Iterator[TextRecord]`: in the file's order.
-    """
-    check_choice("orientation", orientation, ORIENTATION_CHOICES)
-    patterns = ("annotations*.xml", "*.xml")
-    path, pictures = find_source(source, images, patterns, "CVAT file", split, missing, encoding, options)
-    root = parse_xml(path, encoding, options.memory_limit)
-    if root.tag != "annotations":
-        raise AnnotationError(
-            f"{path}: <{root.tag[:40]}> instead of <annotations>; check that this is a file of CVAT's"
-        )
-    if root.find("track") is not None:
-        raise AnnotationError(f"{path}: tracks of a video are not read; export the task as 'CVAT for images 1.1'")
-    labels = ToolLabels(categories, ignore_labels)
-
-    def build(image_element: Element) -> TextRecord | None:
-        name = image_element.get("name")
-        if not name:
-            raise AnnotationError(f"{path}: an <image> without `name`; get a complete copy of the file")
-        where = f"{path}: image {short_text(name)}"
-        subset = image_element.get("subset")
-        if split is not None and subset and split_name(subset) != split_name(split):
-            return None
-        instances = Instances()
-        for number, shape in enumerate(image_element, start=1):
-            place = f"{where}, <{shape.tag[:40]}> {number}"
-            if shape.tag not in _CVAT_SHAPES or not labels.keeps(shape.get("label")):
-                continue
-            attributes = {each.get("name", ""): each.text or "" for each in shape.iter("attribute")}
-            ignore = labels.ignores(shape.get("label"), attributes=attributes)
-            instances.add(_cvat_outline(shape, place), text_of(attributes), ignore)
-        sizes = [image_element.get(key, "") for key in ("height", "width")]
-        size = _size(sizes, where) if all(sizes) else None
-        image = pictures.find(name, where)
-        if image is None:
-            return None
-        return instances.record(image, orientation, None, size, where, normalized=options.normalized)
-
-    return then(build_records(root.findall("image"), build, on_error, options), lambda: labels.warn(path))
-
-
-def _size(fields: Sequence[str], where: str) -> tuple[int, int]:
-    height, width = parse_numbers(fields, where)
-    return checked_size(height, width, where)
-
-
-def _cvat_outline(shape: Element, where: str) -> np.ndarray:
-    if shape.tag == "polygon":
-        return _point_list((shape.get("points") or "").replace(";", ","), where)
-    if shape.tag != "box":
-        raise AnnotationError(
-            f"{where}: a {shape.tag} is no text region; draw a polygon or a rectangle, remove it, or name the labels that are "
-            "text (`categories=`, --categories)"
-        )
-    names = ("xtl", "ytl", "xbr", "ybr", "rotation")
-    left, top, right, bottom, degrees = parse_numbers(
-        [shape.get(name, "0" if name == "rotation" else "") for name in names], where
-    )
-    box = box_outline([left, top, right, bottom], where, corners=True)
-    return rotated_rectangle(left, top, right - left, bottom - top, math.radians(degrees)) if degrees else box
-
-
-def _point_list(text: str, where: str) -> np.ndarray:
-    numbers = parse_numbers(text.replace(",", " ").split(), where, text)
-    if len(numbers) % 2 or len(numbers) < 6:
-        raise AnnotationError(
-            f"{where}: {len(numbers)} numbers are no outline; expected x and y of at least 3 points; redraw it"
-        )
-    return outline(numbers)
-
-
-# Pascal VOC ---------------------------------------------------------------------------------------------------------
 
 _VOC_OUTLINES = ("polygon", "quad", "quadrilateral", "segmentation")
 
@@ -276,5 +164,5 @@ def _voc_points(element: Element, where: str) -> np.ndarray:
         numbers = sorted(int(match[1]) for tag in texts if (match := re.fullmatch(r"x(\d{1,4})", tag)))
         fields = [texts.get(f"{axis}{number}", "") for number in numbers for axis in ("x", "y")]
     else:
-        return _point_list((element.text or "").replace(";", ","), where)
-    return _point_list(" ".join(field.strip() or "-" for field in fields), where)
+        return point_list((element.text or "").replace(";", ","), where)
+    return point_list(" ".join(field.strip() or "-" for field in fields), where)
