@@ -278,6 +278,8 @@ def test_jpeg_keeps_the_picture_roughly():
         ({"scale": (2, 1)}, "scale"),
         ({"flip": 1.5}, "flip"),
         ({"motion_blur": -0.1}, "motion_blur"),
+        ({"motion_length": (0.5, 9)}, "motion_length"),
+        ({"motion_length": (9, 5)}, "motion_length"),
         ({"rotation": -1}, "rotation"),
     ],
 )
@@ -303,3 +305,15 @@ def test_quarter_turns_put_words_on_their_side():
         for kwargs in (settings, {**settings, "quarter_turns": 0.0})
     )
     np.testing.assert_array_equal(plain[1][0], off[1][0])
+
+
+def test_lengths_of_motion_are_those_asked_for():
+    dot = np.zeros((81, 81, 3), np.uint8)
+    dot[40, 40] = 255
+    lengths = []
+    for seed in range(40):
+        augmentation = TextAugmentation(81, **{**PLAIN, "motion_blur": 1.0, "motion_length": (20, 30)})
+        smear = augmentation.photometric(dot, np.random.default_rng(seed))[..., 0] > 0
+        rows, columns = np.nonzero(smear)
+        lengths.append(np.hypot(np.ptp(rows), np.ptp(columns)))
+    assert 18 < min(lengths) < 23 and 27 < max(lengths) < 33

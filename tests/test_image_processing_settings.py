@@ -33,7 +33,7 @@ from tcm_hf.conversion.convert import PRESETS, preset_image_processor
 PICTURE = np.random.default_rng(0).integers(0, 256, (370, 530, 3), dtype=np.uint8)
 
 WRONG = {
-    **dict.fromkeys(("do_convert_rgb", "do_resize", "do_upscale", "do_rescale", "do_normalize", "do_pad"), ["yes", 1, [], {}]),
+    **dict.fromkeys(("do_convert_rgb", "do_resize", "do_upscale", "do_turn", "do_rescale", "do_normalize", "do_pad"), ["yes", 1, [], {}]),
     "size": ["big", 2.5, [1024, 2048], {"shortest_edge": "1024"}, {"shortest_edge": 10.5}, True],
     "pad_size": ["big", [1, 2], {"height": [3]}],
     "resample": ["bilinear", 6, -1, 2.5, [2], True],

@@ -77,6 +77,11 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
     )
     advanced(
         add("--upscale", action="store_true", help="also enlarge images that are smaller than the size"),
+        add(
+            "--turn",
+            action=argparse.BooleanOptionalAction,
+            help="look a second time at images on their side, turned (default: the model's)",
+        ),
         add("--mask-threshold", type=fraction, help="lowest probability of a text pixel, 0 to 1"),
         add("--unclip-ratio", type=nonnegative, help="how far text kernels are expanded"),
     )
@@ -177,6 +182,7 @@ def load_pipeline(arguments: argparse.Namespace):
         size=arguments.size,
         tile=arguments.tile,
         do_upscale=arguments.upscale or None,
+        do_turn=arguments.turn,
         max_pixels=getattr(arguments, "max_pixels", None),
         reading_order=arguments.reading_order or None,
         device=arguments.device,

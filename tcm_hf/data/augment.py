@@ -144,7 +144,9 @@ class TextAugmentation:
         saturation (`float`, *optional*, defaults to 0.5): saturation factor in 1 - s .. 1 + s.
         color_cast (`float`, *optional*, defaults to 0.05): factor of each channel by itself in 1 - c .. 1 + c.
         blur (`float`, *optional*, defaults to 0.1): chance of a light blur (Gaussian, sigma 0.4 to 1.2 pixels).
-        motion_blur (`float`, *optional*, defaults to 0.05): chance of a camera in motion, by 3 to 13 pixels any way.
+        motion_blur (`float`, *optional*, defaults to 0.05): chance of a camera in motion, any way.
+        motion_length (`tuple[float, float]`, *optional*, defaults to `(3.0, 13.0)`):
+            Range of that motion in pixels of the crop; drawn log-uniformly.
         noise (`float`, *optional*, defaults to 0.1): chance of sensor-like noise (sigma 2 to 10 levels).
         jpeg (`float`, *optional*, defaults to 0.0): chance of JPEG artifacts (quality 30 to 90).
         anchor_probability (`float`, *optional*, defaults to 0.9):
@@ -182,11 +184,14 @@ class TextAugmentation:
         min_side: float = 6.0,
         border_color: tuple[int, int, int] = MEAN_COLOR,
         quarter_turns: float = 0.0,
+        motion_length: tuple[float, float] = (3.0, 13.0),
     ):
         if crop_size < 1:
             raise ValueError(f"`crop_size` must be a positive number of pixels, got {crop_size}")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"`scale` must be (low, high) with 0 < low <= high, got {scale}")
+        if not 1 <= motion_length[0] <= motion_length[1]:
+            raise ValueError(f"`motion_length` must be (low, high) with 1 <= low <= high, got {motion_length}")
         for name, value in (("rotation", rotation), ("aspect", aspect), ("brightness", brightness)):
             if value < 0:
                 raise ValueError(f"`{name}` must not be negative, got {value}")
@@ -210,6 +215,7 @@ class TextAugmentation:
         self.color_cast = color_cast
         self.blur = blur
         self.motion_blur = motion_blur
+        self.motion_length = (float(motion_length[0]), float(motion_length[1]))
         self.noise = noise
         self.jpeg = jpeg
         self.anchor_probability = anchor_probability
@@ -370,7 +376,7 @@ class TextAugmentation:
         if rng.random() < self.blur:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
         if rng.random() < self.motion_blur:
-            length = math.exp(rng.uniform(math.log(3), math.log(13)))
+            length = math.exp(rng.uniform(*np.log(self.motion_length)))
             image = cv2.filter2D(image, -1, motion_kernel(length, rng.uniform(0, math.pi)))
         if rng.random() < self.noise:
             image = add_noise(image, rng.uniform(2, 10), rng)

@@ -30,6 +30,7 @@ from ..model.image_arrays import check_resized_pixels, normalize, resize, resize
 from ..model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 from ..model.image_processing_settings import check_settings
 from ..model.post_processing import decode_outputs, decoding_arguments, describe_texts, rounded_detection
+from ..model.turning import check_turn, look_again
 
 
 #: What transformers' exporters write beside a network, and what the package itself does.
@@ -173,6 +174,7 @@ class RuntimeDetector:
             )
         check_settings(self.settings)
         self.decoder = import_module(f"..model.decoding_{self.detector}", __package__).DECODER
+        check_turn(self.settings.get("do_turn"), self.detector, self.decoder)
         self.network = load_network(self.folder, threads or available_threads())
 
     def prepare(self, image: Image.Image, name: str = "image") -> np.ndarray:
@@ -218,15 +220,32 @@ class RuntimeDetector:
         changes = {PROCESSOR_NAME: self.settings.get("decoding") or {}, "arguments": decoding}
         arguments = decoding_arguments(self.detector, self.decoder, changes)
         pixels = self.prepare(image)
-        mask = np.ones((1, *pixels.shape[2:]), dtype=np.int64)
-        levels = tuple(self.network({"pixel_values": pixels, "pixel_mask": mask}).values())
+        levels = self._logits(pixels)
+        if self.settings.get("do_turn"):
+            levels = self._look_again(levels[0], pixels)
         outputs = {
             "logits": levels if isinstance(self.decoder.stride, tuple) else levels[0],
-            "image_sizes": [mask.shape[1:]],
+            "image_sizes": [pixels.shape[2:]],
         }
         size = (image.height, image.width)
         result = decode_outputs(self.decoder, outputs, [size], arguments, reading_order)[0]
         return describe_texts(result, size, self.labels)
+
+    def _logits(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The maps of every level."""
+        mask = np.ones((1, *pixels.shape[2:]), dtype=np.int64)
+        return tuple(self.network({"pixel_values": pixels, "pixel_mask": mask}).values())
+
+    def _look_again(self, logits: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The map of an image, for one on its side that of a second look at it."""
+        height, width = pixels.shape[2:]
+
+        def detect_turned() -> np.ndarray:
+            turned = np.ascontiguousarray(np.rot90(pixels, axes=(2, 3)))
+            return self._logits(turned)[0][0, 0, :width, :height]
+
+        found = look_again(logits[0, 0, :height, :width], detect_turned)
+        return (logits if found is None else found[None, None],)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -73,7 +73,16 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 # What each setting may be, and the words for it.
 _SETTINGS: dict[tuple[str, ...], tuple[Callable[[Any], bool], str]] = {
-    ("do_convert_rgb", "do_resize", "do_upscale", "do_rescale", "do_normalize", "do_pad", "do_center_crop"): (
+    (
+        "do_convert_rgb",
+        "do_resize",
+        "do_upscale",
+        "do_turn",
+        "do_rescale",
+        "do_normalize",
+        "do_pad",
+        "do_center_crop",
+    ): (
         lambda value: isinstance(value, bool | np.bool_),
         "true or false",
     ),

@@ -24,6 +24,7 @@ import torch
 from transformers import AutoModelForObjectDetection
 from transformers.pipelines.base import Pipeline
 
+from .detectors import find_detector
 from .image_loading import load_rgb_image
 from .outlines import outline_in_image
 from .polygons import bounding_box
@@ -31,6 +32,7 @@ from .polygons import reading_order as sort_in_reading_order
 from .post_processing import describe_texts
 from .sharing import SharingMixin
 from .tiling import Tile, check_tile, merge_tiles, tile_grid
+from .turning import check_turn, look_again
 
 
 _UNSET = object()
@@ -107,7 +109,15 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         return getattr(self.model, "card_source", None)
 
     def _sanitize_parameters(
-        self, timeout=_UNSET, max_pixels=None, size=None, do_upscale=None, reading_order=None, tile=None, **decoding
+        self,
+        timeout=_UNSET,
+        max_pixels=None,
+        size=None,
+        do_upscale=None,
+        do_turn=None,
+        reading_order=None,
+        tile=None,
+        **decoding,
     ):
         if self.image_processor is None:
             raise ValueError("TextDetectionPipeline needs image_processor=TCMImageProcessor(...)")
@@ -115,13 +125,15 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         postprocess_params = {"reading_order": reading_order, **decoding}
         # Unknown names and wrong values are reported here, before any image is read.
         self.image_processor.decoding_arguments(**decoding)
+        detector = getattr(self.image_processor, "detector", "db")
+        check_turn(do_turn, detector, find_detector(detector).part("decoder"))
         if tile is not None:
             preprocess_params["tile"] = check_tile(tile)
             if preprocess_params["tile"] and size is not None:
                 raise ValueError("tiles have the image's own resolution: pass either tile or size, not both")
         given = [
             {key: value for key, value in params.items() if value is not None}
-            for params in (preprocess_params, postprocess_params, decoding)
+            for params in (preprocess_params, postprocess_params, {"do_turn": do_turn, **decoding})
         ]
         if timeout is not _UNSET:  # `None` has a meaning of its own: no limit
             given[0]["timeout"] = timeout
@@ -148,6 +160,8 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                 Whether to sort the texts as they are read.
             size (`dict[str, int]`, *optional*), do_upscale (`bool`, *optional*):
                 Size that images are resized to for detection, see [`TCMImageProcessor`].
+            do_turn (`bool`, *optional*):
+                Whether to look a second time at images on their side, see [`TCMImageProcessor`].
             tile (`bool`, `int` or `tuple[int, int]`, *optional*, defaults to `False`):
                 Whether to cut images into overlapping tiles that keep their full resolution, for small text in large images;
                 memory is that of a tile, beside the image itself. `True` cuts images that would be reduced, into
@@ -241,15 +255,18 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
             arguments = {**arguments, "size": dict(zip(("height", "width"), size))}
         return _TiledImage(image, tiles, arguments)
 
-    def _forward(self, model_inputs: dict[str, Any], **decoding) -> dict[str, Any]:  # type: ignore[override]  # by name
+    def _forward(  # type: ignore[override]  # by name
+        self, model_inputs: dict[str, Any], do_turn: bool | None = None, **decoding
+    ) -> dict[str, Any]:
+        do_turn = getattr(self.image_processor, "do_turn", False) if do_turn is None else do_turn
         if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per image
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
         if "tiled" in model_inputs:
-            found = [self._detect_in_tiles(tiled, decoding) for tiled in model_inputs["tiled"]]
+            found = [self._detect_in_tiles(tiled, do_turn, decoding) for tiled in model_inputs["tiled"]]
             return {"target_sizes": torch.tensor(model_inputs["target_sizes"]), "regions": found}
-        return self._forward_batch(model_inputs)
+        return self._forward_batch(model_inputs, do_turn)
 
-    def _detect_in_tiles(self, tiled: _TiledImage, decoding: dict[str, Any]) -> tuple[list, list]:
+    def _detect_in_tiles(self, tiled: _TiledImage, do_turn: bool, decoding: dict[str, Any]) -> tuple[list, list]:
         """The polygons and scores of an image, from its tiles."""
         # Tiles give whole outlines: only those can be joined.
         shape = {"shape": "polygon"} if "shape" in self.image_processor.decoding_arguments() else {}
@@ -264,7 +281,8 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                         torch.from_numpy(pixels).to(self.device, self.dtype) for pixels in features["pixel_values"]
                     ],
                     "target_sizes": [(part.height, part.width) for part in parts],
-                }
+                },
+                do_turn,
             )
             results = self.image_processor.post_process_text_detection(
                 _as_outputs(outputs), outputs["target_sizes"], **{**decoding, **shape}
@@ -273,18 +291,37 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         polygons, scores = merge_tiles(tiled.tiles, regions, tiled.image.height, tiled.image.width)
         return polygons, scores.tolist()
 
-    def _forward_batch(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+    def _forward_batch(self, model_inputs: dict[str, Any], do_turn: bool) -> dict[str, Any]:
         pictures = model_inputs["pixel_values"]
-        pixel_values, pixel_mask = _batch(pictures)
-        outputs = self.model(pixel_values=pixel_values, pixel_mask=pixel_mask)
-        # A tensor for each level: transformers splits batches along the first axis of every value.
-        levels = outputs.logits if isinstance(outputs.logits, tuple) else (outputs.logits,)
+        levels = self._logits(pictures)
+        if do_turn:
+            self._look_again(levels[0], pictures)
         # Only what post-processing needs: the rest would be kept, and copied from the device, for nothing.
         return {
             **{f"logits_{i}": level for i, level in enumerate(levels)},
             "image_sizes": torch.tensor([picture.shape[-2:] for picture in pictures]),
             "target_sizes": torch.tensor(model_inputs["target_sizes"]),
         }
+
+    def _logits(self, pictures: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The maps of every level."""
+        pixel_values, pixel_mask = _batch(pictures)
+        logits = self.model(pixel_values=pixel_values, pixel_mask=pixel_mask).logits
+        # A tensor for each level: transformers splits batches along the first axis of every value.
+        return logits if isinstance(logits, tuple) else (logits,)
+
+    def _look_again(self, logits: torch.Tensor, pictures: list[torch.Tensor]) -> None:
+        """Gives images on their side the maps of a second look at them, in place."""
+        for maps, picture in zip(logits, pictures):
+            height, width = picture.shape[-2:]
+            inside = maps[0, :height, :width]
+
+            def detect_turned(picture=picture, height=height, width=width) -> np.ndarray:
+                return _as_array(self._logits([picture.rot90(1, (-2, -1))])[0][0, 0, :width, :height])
+
+            found = look_again(_as_array(inside), detect_turned)
+            if found is not None:
+                inside.copy_(torch.from_numpy(found.copy()))
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters) -> list[dict[str, Any]]:
         (height, width), *_ = model_outputs["target_sizes"].tolist()
@@ -307,6 +344,10 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
                 _as_outputs(model_outputs), model_outputs["target_sizes"], **parameters
             )[0]
         return describe_texts(result, (height, width), self.model.config.id2label)
+
+
+def _as_array(values: torch.Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()
 
 
 def _as_outputs(model_outputs: dict[str, Any]) -> dict[str, Any]:
