@@ -22,7 +22,7 @@ Trains a small CLIP of one's own on rendered scenes and their words, for a detec
 
 Two losses, after "Language Matters" (Xue et al., ECCV 2022) with captions of whole scenes: an image is to be told from the others
 of its batch by its caption, and the other way round (CLIP); and masked characters of the caption's words are to be predicted
-from the rest of the caption and the image, by a decoder that is thrown away in the end. The caption says which words are in the
+from the rest of the caption and a feature map of the image, by a decoder that is thrown away in the end. The caption says which words are in the
 image, how large and where: "text: big cafe top left, small open middle center". Any data set with transcriptions can take the place of
 the rendered one.
 
@@ -34,7 +34,7 @@ import json
 import math
 import sys
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +66,16 @@ PROMPT = "text"
 NOT_MASKED = -100
 # Share of the crops that have one of the image's words, if it has any.
 WITH_WORD = 0.9
+# The feature map that characters are read from, the second of four, at an eighth of the resolution: in the last one,
+# at a 32nd, a word of 16 pixels' height is half a cell.
+READ_LEVEL, READ_STRIDE = 1, 8
 
 
 @dataclass
 class Arguments:
     train_dir: str = field(metadata={"help": "folder of `tcm-hf synthesize` or `tcm-hf prepare`, with transcriptions"})
     crop_size: int = field(
-        default=128, metadata={"help": "side of the squares that are cut from images, a multiple of 32"}
+        default=64, metadata={"help": "side of the squares that are cut from images, a multiple of 32"}
     )
     validation_images: int = field(
         default=256, metadata={"help": "how many images, the last ones, are kept to measure on"}
@@ -83,7 +86,10 @@ class Arguments:
     text_width: int = field(default=64, metadata={"help": "channels of the text tower, a multiple of 64"})
     text_layers: int = field(default=2, metadata={"help": "its layers"})
     context_length: int = field(default=48, metadata={"help": "most tokens of a caption"})
-    mask_probability: float = field(default=0.25, metadata={"help": "share of the words' characters that are masked"})
+    mask_probability: float = field(default=0.5, metadata={"help": "share of the words' characters that are masked"})
+    cache_images: bool = field(
+        default=False, metadata={"help": "keep decoded images in memory, in every worker of the data loader"}
+    )
 
 
 @dataclass
@@ -91,7 +97,7 @@ class TrainingArguments(TrainerArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "has no effect"})
     max_steps: int = field(default=3000, metadata={"help": "steps of the optimizer"})
     per_device_train_batch_size: int = field(
-        default=32, metadata={"help": "images among which one is told by its caption"}
+        default=64, metadata={"help": "images among which one is told by its caption"}
     )
     learning_rate: float = field(default=1e-3, metadata={"help": "highest learning rate"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "schedule of the learning rate"})
@@ -155,13 +161,14 @@ class ScenesWithCaptions(torch.utils.data.Dataset):
     """
 
     def __init__(self, records: list[TextRecord], arguments: Arguments, length: int, seed: int):
-        self.records, self.arguments, self.length, self.seed = records, arguments, length, seed
+        self.records, self.arguments, self.length, self.seed = list(records), arguments, length, seed
         self.tokenizer = character_tokenizer()
         self.mask_id = self.tokenizer.convert_tokens_to_ids(MASK)
         self.augmentation = TextAugmentation(crop_size=arguments.crop_size)
         processor = TCMImageProcessor()
         self.mean = 255 * np.array(processor.image_mean, np.float32)
         self.std = 255 * np.array(processor.image_std, np.float32)
+        self.piece_ids: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -171,7 +178,11 @@ class ScenesWithCaptions(torch.utils.data.Dataset):
         # Through all images before one comes again.
         start, position = divmod(index, len(self.records))
         order = np.random.default_rng([self.seed, start, 1]).permutation(len(self.records))
-        image, *shown = self.crop(self.records[order[position]], rng)
+        number = order[position]
+        record = self.records[number]
+        if self.arguments.cache_images and not isinstance(record.image, np.ndarray):
+            record = self.records[number] = replace(record, image=load_record(record))
+        image, *shown = self.crop(record, rng)
         image = self.augmentation.photometric(image, rng)
         pixel_values = torch.from_numpy((image - self.mean) / self.std).permute(2, 0, 1)
         token_ids, labels = self.tokens(caption(*shown, self.arguments.crop_size), rng)
@@ -186,11 +197,11 @@ class ScenesWithCaptions(torch.utils.data.Dataset):
         if min(room) < 0:
             raise ValueError(f"{record.image}: {image.shape[1]} x {image.shape[0]} pixels, --crop_size is {size}")
         readable = [number for number, ignore in enumerate(record.ignore) if not ignore and record.texts[number]]
+        fitting = [number for number in readable if (np.ptp(record.polygons[number], axis=0) <= size).all()]
         low, high = np.zeros(2), room
-        if readable and rng.random() < WITH_WORD:
-            polygon = record.polygons[rng.choice(readable)]
-            if (np.ptp(polygon, axis=0) <= size).all():
-                low, high = np.clip(np.ceil(polygon.max(0)) - size, 0, room), np.clip(polygon.min(0), 0, room)
+        if fitting and rng.random() < WITH_WORD:
+            polygon = record.polygons[rng.choice(fitting)]
+            low, high = np.clip(np.ceil(polygon.max(0)) - size, 0, room), np.clip(polygon.min(0), 0, room)
         left, top = offset = rng.integers(low, np.maximum(low, high), endpoint=True)
         inside = [polygon - offset for polygon in record.polygons]
         whole = [number for number in readable if inside[number].min() >= 0 and inside[number].max() <= size]
@@ -202,8 +213,10 @@ class ScenesWithCaptions(torch.utils.data.Dataset):
         """Token ids with masked characters, and what is masked (`NOT_MASKED` elsewhere), both of the full length."""
         length = self.arguments.context_length
         ids, in_word = [self.tokenizer.bos_token_id], [False]
-        tokenized = self.tokenizer([text for text, _ in pieces], add_special_tokens=False).input_ids
-        for piece, (_, is_word) in zip(tokenized, pieces):
+        for text, is_word in pieces:
+            if text not in self.piece_ids:
+                self.piece_ids[text] = self.tokenizer(text, add_special_tokens=False).input_ids
+            piece = self.piece_ids[text]
             if len(ids) + len(piece) >= length:
                 break
             ids += piece
@@ -245,12 +258,13 @@ class ContrastivePretraining(nn.Module):
         self.vision_tower = CLIPResNetModel(vision_config)
         self.text_tower = CLIPTextModelWithProjection(text_config)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        layer = nn.TransformerDecoderLayer(
-            channels, max(1, channels // 32), 4 * channels, 0.0, batch_first=True, norm_first=True
-        )
-        self.character_input = nn.Linear(arguments.text_width, channels)
+        width = arguments.text_width
+        layer = nn.TransformerDecoderLayer(width, width // 32, 4 * width, 0.0, batch_first=True, norm_first=True)
         self.character_decoder = nn.TransformerDecoder(layer, 2)
-        self.character_output = nn.Linear(channels, len(tokenizer))
+        self.character_memory = nn.Linear(self.vision_tower.channels[READ_LEVEL], width)
+        side = arguments.crop_size // READ_STRIDE
+        self.character_places = nn.Parameter(0.02 * torch.randn(side * side, width))
+        self.character_output = nn.Linear(width, len(tokenizer))
 
     def forward(
         self, pixel_values: torch.Tensor, input_ids: torch.Tensor, labels: torch.Tensor
@@ -263,25 +277,25 @@ class ContrastivePretraining(nn.Module):
 
         Returns:
             `dict[str, torch.Tensor]`: the loss and its two parts; (batch, batch) logits of images and captions and which of them
-            belong together; (batch, length, vocabulary) logits of the characters.
+            belong together; (batch, longest, vocabulary) logits of the characters, up to the end of the longest caption.
         """
-        image = self.vision_tower(pixel_values)
-        text = self.text_tower(input_ids)
-        image_vectors = nn.functional.normalize(image.global_embedding, dim=-1)
-        text_vectors = nn.functional.normalize(text.text_embeds, dim=-1)
-        logits = self.logit_scale.clamp(max=math.log(100)).exp() * image_vectors @ text_vectors.T
         captions = torch.where(labels == NOT_MASKED, input_ids, labels)
+        end = self.text_tower.config.eos_token_id
+        # Nothing but ends of captions stands behind the longest one's first.
+        longest = int((captions != end).sum(1).max()) + 1
+        input_ids, captions = input_ids[:, :longest], captions[:, :longest]
+        # A CPU takes a third less time for them in this order.
+        image = self.vision_tower(pixel_values.contiguous(memory_format=torch.channels_last))
+        image_vectors = nn.functional.normalize(image.global_embedding, dim=-1)
+        text_vectors = nn.functional.normalize(self.text_tower(captions).text_embeds, dim=-1)
+        logits = self.logit_scale.clamp(max=math.log(100)).exp() * image_vectors @ text_vectors.T
         # Several images may have one caption, such as "no text".
         pairs = (captions[:, None] == captions[None]).all(-1).float()
         shares = pairs / pairs.sum(1, keepdim=True)
         cross_entropy = nn.functional.cross_entropy
         contrast = (cross_entropy(logits, shares) + cross_entropy(logits.T, shares)) / 2
-        tokens, memory = (
-            self.character_input(text.last_hidden_state),
-            image.dense_embeddings.flatten(2).transpose(1, 2),
-        )
-        padding = captions == self.text_tower.config.eos_token_id
-        characters = self.character_output(self.character_decoder(tokens, memory, tgt_key_padding_mask=padding))
+        characters = self.read(image.feature_maps[READ_LEVEL], input_ids, captions == end)
+        labels = labels[:, :longest]
         # A sum, so that a batch without any masked character gives 0.
         count = (labels != NOT_MASKED).sum().clamp(min=1)
         reading = (
@@ -295,6 +309,12 @@ class ContrastivePretraining(nn.Module):
             "pairs": pairs,
             "characters": characters,
         }
+
+    def read(self, feature_map: torch.Tensor, input_ids: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        """Logits of the characters, of captions that have masked ones and of images' feature maps."""
+        tokens = self.text_tower(input_ids).last_hidden_state
+        memory = self.character_memory(feature_map.flatten(2).transpose(1, 2)) + self.character_places
+        return self.character_output(self.character_decoder(tokens, memory, tgt_key_padding_mask=padding))
 
     def save_towers(self, directory: Path) -> None:
         """
@@ -395,7 +415,8 @@ def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_si
         right["guessed"] += float(outputs["pairs"].mean(1).sum())
         other = model(**{**batch, "pixel_values": batch["pixel_values"].roll(1, 0)})
         for name, result in (("characters", outputs), ("characters_without_image", other)):
-            right[name] += int((result["characters"].argmax(-1) == batch["labels"])[masked].sum())
+            read = result["characters"].argmax(-1)
+            right[name] += int((read == batch["labels"][:, : read.shape[1]]).sum())
         total["samples"] += batch_size
         total["masked"] += int(masked.sum())
     counts = {name: total["masked" if "characters" in name else "samples"] for name in right}

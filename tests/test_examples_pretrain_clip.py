@@ -90,6 +90,34 @@ def test_crops_have_words_and_tell_text_that_is_cut(pretrain_clip, scenes):
     assert texts == []
 
 
+def test_crops_go_where_a_whole_word_fits(pretrain_clip, scenes):
+    outlines = [[[0, 0], [190, 0], [190, 40], [0, 40]], [[150, 50], [180, 50], [180, 70], [150, 70]]]
+    polygons = [np.array(outline, np.float32) for outline in outlines]
+    record = TextRecord(np.zeros((80, 200, 3), np.uint8), polygons, texts=["banner", "word"])
+    dataset = pretrain_clip.ScenesWithCaptions([], settings(pretrain_clip, scenes), 1, seed=0)
+    rng = np.random.default_rng(0)
+    assert sum(dataset.crop(record, rng)[2] == ["word"] for _ in range(200)) > 170
+
+
+def test_images_in_memory_give_the_same_samples(monkeypatch, pretrain_clip, scenes):
+    records = list(read_dataset("hub", scenes))[:3]
+    loaded = []
+    load = pretrain_clip.load_record
+    monkeypatch.setattr(pretrain_clip, "load_record", lambda record: loaded.append(record.image) or load(record))
+    samples, files = [], []
+    for cache_images in (False, True):
+        loaded.clear()
+        dataset = pretrain_clip.ScenesWithCaptions(
+            records, settings(pretrain_clip, scenes, cache_images=cache_images), 9, seed=2
+        )
+        samples.append([dataset[index] for index in range(9)])
+        files.append(sum(not isinstance(image, np.ndarray) for image in loaded))
+    assert files == [9, 3]
+    assert not any(isinstance(record.image, np.ndarray) for record in records)
+    for expected, got in zip(*samples, strict=True):
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
 def test_the_tokenizer_reads_characters_and_knows_the_captions_words(pretrain_clip, tmp_path):
     tokenizer = pretrain_clip.character_tokenizer()
     ids = tokenizer("text: Context3 top").input_ids
@@ -146,6 +174,17 @@ def test_the_losses_by_hand(pretrain_clip, scenes):
         if label != pretrain_clip.NOT_MASKED
     ]
     assert math.isclose(float(outputs["reading"]), np.mean(found), rel_tol=1e-5)
+    # Masks are for reading alone, and so is what stands behind the longest caption for none.
+    captions = torch.where(batch["labels"] == pretrain_clip.NOT_MASKED, batch["input_ids"], batch["labels"])
+    with torch.no_grad():
+        whole = model(batch["pixel_values"], captions, torch.full_like(captions, pretrain_clip.NOT_MASKED))
+        text = model.text_tower(captions).text_embeds
+        image = model.vision_tower(batch["pixel_values"]).global_embedding
+    torch.testing.assert_close(whole["logits"], outputs["logits"])
+    assert float(whole["reading"]) == 0
+    assert outputs["characters"].shape[1] < captions.shape[1]
+    cosines = torch.nn.functional.cosine_similarity(image[:, None], text[None], dim=-1)
+    torch.testing.assert_close(outputs["logits"], cosines / 0.07)
     # What is predicted depends on the image.
     with torch.no_grad():
         other = model(**{**batch, "pixel_values": batch["pixel_values"].roll(1, 0)})
