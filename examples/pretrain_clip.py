@@ -386,13 +386,15 @@ class PretrainingTrainer(Trainer):
 
 
 @torch.no_grad()
-def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_size: int) -> dict[str, float]:
+def measure(
+    model: ContrastivePretraining, samples: list[dict[str, torch.Tensor]], batch_size: int
+) -> dict[str, float]:
     """
     Measures what the towers have learned.
 
     Args:
         model (`ContrastivePretraining`): the towers.
-        dataset (`ScenesWithCaptions`): images that were not trained on.
+        samples (`list[dict[str, torch.Tensor]]`): of `ScenesWithCaptions`, of images that were not trained on.
         batch_size (`int`): among how many images and captions the right one is to be found.
 
     Returns:
@@ -404,9 +406,9 @@ def measure(model: ContrastivePretraining, dataset: ScenesWithCaptions, batch_si
     device = model.logit_scale.device
     right = {"captions": 0.0, "images": 0.0, "guessed": 0.0, "characters": 0.0, "characters_without_image": 0.0}
     total = {"samples": 0, "masked": 0}
-    for start in range(0, len(dataset) - batch_size + 1, batch_size):
-        samples = [dataset[index] for index in range(start, start + batch_size)]
-        batch = {name: torch.stack([sample[name] for sample in samples]).to(device) for name in samples[0]}
+    for start in range(0, len(samples) - batch_size + 1, batch_size):
+        part = samples[start : start + batch_size]
+        batch = {name: torch.stack([sample[name] for sample in part]).to(device) for name in part[0]}
         outputs = model(**batch)
         masked = batch["labels"] != NOT_MASKED
         for name, dim in (("captions", 1), ("images", 0)):
@@ -447,7 +449,14 @@ def main() -> None:
         metrics = dict(result.metrics)
         if kept >= batch_size:
             validation = ScenesWithCaptions(validation_records, arguments, kept, training_arguments.seed + 1)
-            metrics |= measure(model, validation, batch_size)
+            samples = [validation[index] for index in range(kept)]
+            metrics |= measure(model, samples, batch_size)
+            # That an image has words at all is told most easily.
+            colon = validation.tokenizer.convert_tokens_to_ids(":</w>")
+            with_words = [sample for sample in samples if (sample["input_ids"] == colon).any()]
+            if len(with_words) >= batch_size:
+                found = measure(model, with_words, batch_size)
+                metrics |= {f"{name}_with_words": found[name] for name in ("captions", "images", "guessed")}
         trainer.log_metrics("train", metrics)
         trainer.save_metrics("train", metrics)
 

@@ -230,6 +230,33 @@ def test_towers_learn_resume_and_give_the_same_in_a_detector(monkeypatch, pretra
         torch.testing.assert_close(mine, theirs)
 
 
+def test_what_was_learned_is_measured(pretrain_clip, scenes):
+    """Right captions, images and characters are counted; here by a model that knows the first two pairs of three."""
+
+    class Known(torch.nn.Module):
+        logit_scale = torch.zeros(())
+
+        def forward(self, pixel_values, input_ids, labels):
+            logits = torch.tensor([[9.0, 0, 0], [0, 9, 5], [0, 7, 1]])
+            pairs = torch.eye(3)
+            # Reads the character 7, always; with images in their own order only.
+            right = pixel_values[0, 0] == 0
+            characters = torch.zeros(3, 2, 9)
+            characters[..., 7 if right else 8] = 1
+            return {"logits": logits, "pairs": pairs, "characters": characters}
+
+    labels = torch.tensor([[7, -100, -100], [-100, 7, -100], [5, -100, -100]])
+    samples = [
+        {"pixel_values": torch.tensor([number]), "input_ids": torch.zeros(3), "labels": labels[number]}
+        for number in range(3)
+    ]
+    found = pretrain_clip.measure(Known(), samples, 3)
+    assert found == {
+        **{"captions": 2 / 3, "images": 2 / 3, "guessed": 1 / 3, "among": 3},
+        **{"characters": 2 / 3, "characters_without_image": 0.0},
+    }
+
+
 def test_what_does_not_fit_is_said(monkeypatch, scenes, tmp_path):
     with pytest.raises(SystemExit, match="--validation_images 12: .* has 12 images"):
         pretrain(monkeypatch, scenes, tmp_path, "--validation_images", 12)
