@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_model import black_picture, find_white, tiny_pipeline
+from tiny_model import black_picture, find_white, tiny_detector, tiny_pipeline
 
-from tcm_hf import TCMImageProcessor, checkpoint_path
+from tcm_hf import TCMImageProcessor, TextDetectionPipeline, checkpoint_path
 from tcm_hf.checkpoints import checkpoint_names
 from tcm_hf.export import runtime
 from tcm_hf.model.modeling_outputs import TCMTextDetectionOutput
@@ -123,10 +123,13 @@ def test_exported_networks_look_again_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("detector", ["pan", "fce"])
-def test_detectors_whose_maps_cannot_be_turned_refuse(detector):
+def test_detectors_whose_maps_cannot_be_turned_refuse(detector, monkeypatch):
+    processor = TCMImageProcessor(detector=detector, do_turn=True, size={"shortest_edge": 64, "longest_edge": 96})
+    pipe = TextDetectionPipeline(model=tiny_detector(detector=detector), image_processor=processor, device="cpu")
+    monkeypatch.setattr("tcm_hf.model.pipeline_text_detection.look_again", None)
+    pipe(black_picture(40, 90, (5, 5, 15, 80)))  # what another detector's checkpoint wishes for has no effect
     with pytest.raises(ValueError, match=f"do_turn goes with detectors of a single map .* not with '{detector}'"):
-        TCMImageProcessor(detector=detector, do_turn=True)
-    assert TCMImageProcessor(detector=detector).do_turn is False
+        pipe(black_picture(40, 40), do_turn=True)
 
 
 def test_wrong_values_are_named(seeing):

@@ -30,7 +30,7 @@ from ..model.image_arrays import check_resized_pixels, normalize, resize, resize
 from ..model.image_loading import DEFAULT_MAX_PIXELS, load_rgb_image
 from ..model.image_processing_settings import check_settings
 from ..model.post_processing import decode_outputs, decoding_arguments, describe_texts, rounded_detection
-from ..model.turning import check_turn, look_again
+from ..model.turning import can_turn, look_again
 
 
 #: What transformers' exporters write beside a network, and what the package itself does.
@@ -174,7 +174,6 @@ class RuntimeDetector:
             )
         check_settings(self.settings)
         self.decoder = import_module(f"..model.decoding_{self.detector}", __package__).DECODER
-        check_turn(self.settings.get("do_turn"), self.detector, self.decoder)
         self.network = load_network(self.folder, threads or available_threads())
 
     def prepare(self, image: Image.Image, name: str = "image") -> np.ndarray:
@@ -221,7 +220,7 @@ class RuntimeDetector:
         arguments = decoding_arguments(self.detector, self.decoder, changes)
         pixels = self.prepare(image)
         levels = self._logits(pixels)
-        if self.settings.get("do_turn"):
+        if self.settings.get("do_turn") and can_turn(self.decoder):
             levels = self._look_again(levels[0], pixels)
         outputs = {
             "logits": levels if isinstance(self.decoder.stride, tuple) else levels[0],

@@ -39,7 +39,6 @@ from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, 
 from .image_processing_settings import IMAGE_MEAN, IMAGE_STD, check_backend, check_settings
 from .post_processing import as_levels, decode_outputs, decoding_arguments
 from .sharing import ProcessorSharingMixin
-from .turning import check_turn
 
 
 logger = logging.getLogger(__name__)
@@ -139,8 +138,8 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
             images, and large text worse; at least 1. No limit by default.
         do_turn (`bool`, *optional*, defaults to `False`):
             Whether the pipeline looks a second time at images in whose maps more regions are higher than wide than the
-            other way round, turned by a quarter: photos on their side take twice the time, and others no more. For
-            detectors of one map for each image (DB).
+            other way round, turned by a quarter: photos on their side take twice the time, and others no more. It
+            has an effect with detectors of a single map of all pixels, such as DB.
         resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`):
             Resampling filter.
         resize_backend (`str`, *optional*, defaults to `"pillow"`):
@@ -219,7 +218,6 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         super().__init__(**kwargs)
         # Complete, so that preprocessor_config.json shows every threshold that is in force.
         self.decoding = self.decoding_arguments()
-        check_turn(self.do_turn, self.detector, find_detector(self.detector).part("decoder"))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):

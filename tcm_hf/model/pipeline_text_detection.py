@@ -26,13 +26,14 @@ from transformers.pipelines.base import Pipeline
 
 from .detectors import find_detector
 from .image_loading import load_rgb_image
+from .image_processing_settings import check_settings
 from .outlines import outline_in_image
 from .polygons import bounding_box
 from .polygons import reading_order as sort_in_reading_order
 from .post_processing import describe_texts
 from .sharing import SharingMixin
 from .tiling import Tile, check_tile, merge_tiles, tile_grid
-from .turning import check_turn, look_again
+from .turning import can_turn, look_again
 
 
 _UNSET = object()
@@ -108,6 +109,10 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         """The model card is that of the model."""
         return getattr(self.model, "card_source", None)
 
+    @property
+    def _can_turn(self) -> bool:
+        return can_turn(find_detector(self.image_processor.detector).part("decoder"))
+
     def _sanitize_parameters(
         self,
         timeout=_UNSET,
@@ -125,8 +130,12 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         postprocess_params = {"reading_order": reading_order, **decoding}
         # Unknown names and wrong values are reported here, before any image is read.
         self.image_processor.decoding_arguments(**decoding)
-        detector = getattr(self.image_processor, "detector", "db")
-        check_turn(do_turn, detector, find_detector(detector).part("decoder"))
+        check_settings({"do_turn": do_turn})
+        if do_turn and not self._can_turn:
+            raise ValueError(
+                "do_turn goes with detectors of a single map of all pixels, such as db, not with "
+                f"{self.image_processor.detector!r}; leave it off"
+            )
         if tile is not None:
             preprocess_params["tile"] = check_tile(tile)
             if preprocess_params["tile"] and size is not None:
@@ -258,7 +267,8 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
     def _forward(  # type: ignore[override]  # by name
         self, model_inputs: dict[str, Any], do_turn: bool | None = None, **decoding
     ) -> dict[str, Any]:
-        do_turn = getattr(self.image_processor, "do_turn", False) if do_turn is None else do_turn
+        if do_turn is None:
+            do_turn = getattr(self.image_processor, "do_turn", False) and self._can_turn
         if isinstance(model_inputs["target_sizes"][0], list):  # a batch: one list of length 1 per image
             model_inputs = {key: [item for items in value for item in items] for key, value in model_inputs.items()}
         if "tiled" in model_inputs:

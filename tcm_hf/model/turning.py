@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from .detector_registry import Decoder
-from .image_processing_settings import check_settings
 
 
 try:
@@ -37,23 +36,9 @@ ELONGATED = 1.5
 MIN_PIXELS = 60
 
 
-def check_turn(do_turn: Any, detector: str, decoder: Decoder) -> None:
-    """
-    Checks the setting `do_turn`.
-
-    Args:
-        do_turn (`bool`): whether to look a second time at images on their side; `None` stands for `False`.
-        detector (`str`): its name, for messages.
-        decoder ([`Decoder`]): the detector's.
-
-    Raises:
-        ValueError: if it is no truth value, or on for a detector whose maps cannot be turned.
-    """
-    check_settings({"do_turn": do_turn})
-    if do_turn and (decoder.stride != 1 or decoder.activation != "sigmoid" or decoder.text_map is not None):
-        raise ValueError(
-            f"do_turn goes with detectors of a single map of all pixels, such as db, not with {detector!r}; leave it off"
-        )
+def can_turn(decoder: Decoder) -> bool:
+    """Whether the maps of a detector, turned, are those of the turned image: it is so for a single one of all pixels."""
+    return decoder.stride == 1 and decoder.activation == "sigmoid" and decoder.text_map is None
 
 
 def count_directions(logits: np.ndarray) -> tuple[int, int]:
