@@ -319,6 +319,34 @@ def test_loading_options(photos, tmp_path, capsys):
     assert "safetensors" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("dtype", [None, "auto", "float32", "bfloat16", "float16"])
+def test_dtype_of_the_model(photos, tmp_path, dtype):
+    """What is named, or else what the checkpoint is saved in; the texts stay where they are."""
+    checkpoint = tmp_path / "checkpoint"
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(checkpoint)
+    pipe.model.to(torch.bfloat16).save_pretrained(checkpoint)
+    words = [] if dtype is None else ["--dtype", dtype]
+    loaded = detect.load_pipeline(cli.build_parser().parse_args(["detect", "x", "--model", str(checkpoint), *words]))
+    saved = dtype in (None, "auto")
+    assert loaded.model.dtype == (torch.bfloat16 if saved else getattr(torch, dtype))
+    assert {value.dtype for value in loaded.model.parameters()} == {loaded.model.dtype}
+    arguments = ["detect", str(photos / "a" / "photo.png"), "--model", str(checkpoint), *words]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out.json")]) == 0
+    (entry,) = json.loads((tmp_path / "out.json").read_text())
+    assert "error" not in entry and entry["width"] == 200
+
+
+def test_dtype_of_an_exported_model(tmp_path, monkeypatch, capsys):
+    from tcm_hf.export.model import TCMRuntimeModel
+
+    tiny_pipeline().save_pretrained(tmp_path)
+    monkeypatch.setattr(TCMRuntimeModel, "is_exported", lambda folder: True)
+    monkeypatch.setattr(TCMRuntimeModel, "from_pretrained", lambda folder: None)
+    assert cli.main(["detect", "x", "--model", str(tmp_path), "--dtype", "bfloat16"]) == 2
+    assert "is exported, and runs in float32; name the checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
 def test_device_that_this_torch_lacks(photos, capsys):
     assert cli.main(["detect", str(photos / "a"), "--device", "cuda"]) == 2

@@ -21,6 +21,8 @@ from test_towers import close
 from tiny_towers import detector_on, tiny_encoder
 
 from tcm_hf import TCMConfig
+from tcm_hf.model.configuration_tcm import DENSE_ATTENTIONS
+from tcm_hf.model.modeling_dense_attention import ATTENDING
 
 
 OPTIONS = {
@@ -109,3 +111,8 @@ def test_padding_has_no_influence(family):
 def test_wrong_options_are_named(fields, message):
     with pytest.raises(Exception, match=message):
         TCMConfig(**{"text_side": False, **fields})
+
+
+def test_the_configuration_takes_what_is_computed():
+    """Configurations are read without torch, so that they have the names once more."""
+    assert tuple(ATTENDING) == DENSE_ATTENTIONS

@@ -45,10 +45,15 @@ def add_model_options(parser: argparse.ArgumentParser, default: str, title: str 
     add("--batch-size", type=positive_int, default=1, help="images per forward pass (default: 1)")
     advanced(
         add(
+            "--dtype",
+            choices=("auto", "float32", "bfloat16", "float16"),
+            help="numbers to compute with; auto is what the checkpoint is saved in (default: auto)",
+        ),
+        add(
             "--trust-remote-code",
             action="store_true",
             help="run the code that comes with the model; only if you trust it",
-        )
+        ),
     )
     detecting = parser.add_argument_group("detecting")
     add = detecting.add_argument
@@ -186,6 +191,7 @@ def load_pipeline(arguments: argparse.Namespace):
         max_pixels=getattr(arguments, "max_pixels", None),
         reading_order=arguments.reading_order or None,
         device=arguments.device,
+        dtype=arguments.dtype,
         # A published checkpoint names the pipeline's file that it carries; without trust, the installed one is used.
         pipeline_class=None if arguments.trust_remote_code else tcm_hf.TextDetectionPipeline,
     )
@@ -203,6 +209,10 @@ def load_pipeline(arguments: argparse.Namespace):
         network: Any = checkpoint
         if TCMRuntimeModel.is_exported(checkpoint):
             network = TCMRuntimeModel.from_pretrained(checkpoint)
+            if given.pop("dtype", "auto") not in ("auto", "float32"):
+                raise UsageError(
+                    f"--dtype {arguments.dtype}: {model!r} is exported, and runs in float32; name the checkpoint it was made of"
+                )
             given.setdefault("device", "cpu")  # whatever accelerator there is
         options: Any = {**trust, **given, **decoding, "image_processor": processor}
         return pipeline("text-detection", model=network, **options)  # type: ignore[call-overload]  # a task of ours

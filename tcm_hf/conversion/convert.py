@@ -254,12 +254,11 @@ def preset_image_processor(detector: str, preset: str | None, **changes) -> TCMI
             raise ValueError(f"there is no preset {preset!r} for the detector {detector!r}; known: {sorted(presets)}")
         settings = {**presets[preset], "do_upscale": True, "resize_backend": "opencv"}
     mean = MMOCR_IMAGE_MEAN if rules is None or rules.image_mean is None else rules.image_mean
-    return TCMImageProcessor(
-        detector=detector,
-        image_mean=[value / 255 for value in mean],
-        image_std=[value / 255 for value in IMAGE_STD],
-        **{**settings, **changes},
-    )
+    statistics = {
+        "image_mean": [value / 255 for value in mean],
+        "image_std": [value / 255 for value in IMAGE_STD],
+    }
+    return TCMImageProcessor(detector=detector, **{**statistics, **settings, **changes})
 
 
 def _notes(weights, layout, config, preset, config_fields) -> list[str]:

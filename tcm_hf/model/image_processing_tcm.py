@@ -39,6 +39,7 @@ from .image_loading import DEFAULT_MAX_PIXELS, convert_to_rgb, describe_source, 
 from .image_processing_settings import IMAGE_MEAN, IMAGE_STD, check_backend, check_settings
 from .post_processing import as_levels, decode_outputs, decoding_arguments
 from .sharing import ProcessorSharingMixin
+from .tower_statistics import tower_statistics
 
 
 logger = logging.getLogger(__name__)
@@ -244,6 +245,28 @@ class TCMImageProcessor(ProcessorSharingMixin, PilBackend):
         hub_arguments = {name: kwargs[name] for name in names if name in kwargs}
         processor.config_source = (processor.card_source, hub_arguments)
         return loaded
+
+    @classmethod
+    def from_clip(cls, clip: Any, **kwargs):
+        """
+        The image processor of a model that `TCMForTextDetection.from_clip` makes: it normalizes as the image tower was trained.
+
+        Mean and standard deviation are those of the `preprocessor_config.json` beside the tower's weights, such as 0.5 for SigLIP, and
+        ImageNet's for DINOv3, ResNet and ConvNeXt. CLIP itself, the tower of the papers, keeps the statistics of their
+        configurations, which are not CLIP's; where there is no such file they stay, too, with a warning.
+
+        Args:
+            clip (`str`, `os.PathLike` or `PreTrainedModel`): what the model is made of: directory, Hub id, or a model from one.
+            kwargs: settings of the image processor; `image_mean` and `image_std` among them win.
+
+        Returns:
+            `TCMImageProcessor`
+
+        Raises:
+            ValueError: if a setting is wrong.
+            OSError: if there is no such directory or Hub id.
+        """
+        return cls(**{**tower_statistics(clip), **kwargs})
 
     def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]  # all else by name
         """

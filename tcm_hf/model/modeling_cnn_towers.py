@@ -195,15 +195,21 @@ class ConvNextTower(CNNTower):
 
     def stages(self, x: torch.Tensor, masks: list[Mask]) -> list[torch.Tensor]:
         """The stages' maps, each with the normalization that the backbone has for its outputs."""
+        stages = self.backbone.encoder.stages
         x = masked(self.backbone.embeddings(x), masks[1])
+        maps = self._run(stages, [stage.downsampling_layer for stage in stages], x, masks[1:])
+        norms = self.backbone.hidden_states_norms.values()
+        return [masked(norm(x), mask) for norm, x, mask in zip(norms, maps, masks[1:])]
+
+    def _run(self, stages: Any, steps: list[Any], x: torch.Tensor, masks: list[Mask]) -> list[torch.Tensor]:
+        """The maps of stages, each behind the layers of its step to half of the resolution."""
         maps = []
-        for stage, mask in zip(self.backbone.encoder.stages, masks[1:]):
-            for layer in stage.downsampling_layer:
+        for stage, step, mask in zip(stages, steps, masks):
+            for layer in step:
                 x = layer(x)
             x = self._blocks(stage, masked(x, mask), mask)
             maps.append(x)
-        norms = self.backbone.hidden_states_norms.values()
-        return [masked(norm(x), mask) for norm, x, mask in zip(norms, maps, masks[1:])]
+        return maps
 
     def _blocks(self, stage: Any, x: torch.Tensor, mask: Mask) -> torch.Tensor:
         """The blocks of a stage: only their first layer looks at other cells."""
@@ -240,13 +246,8 @@ class DINOv3ConvNextTower(ConvNextTower):
 
     def stages(self, x: torch.Tensor, masks: list[Mask]) -> list[torch.Tensor]:
         """The stages' maps."""
-        maps = []
-        for stage, mask in zip(self.backbone.model.stages, masks[1:]):
-            for layer in stage.downsample_layers:
-                x = layer(x)
-            x = self._blocks(stage, masked(x, mask), mask)
-            maps.append(x)
-        return maps
+        stages = self.backbone.model.stages
+        return self._run(stages, [stage.downsample_layers for stage in stages], x, masks[1:])
 
 
 __all__ = ["ConvNextTower", "ConvNextV2Tower", "DINOv3ConvNextTower", "ResNetTower"]

@@ -34,6 +34,7 @@ from ..model.configuration_tcm import TCMConfig
 from ..model.detectors import detector_of, find_detector
 from ..model.image_processing_tcm import TCMImageProcessor
 from ..model.modeling_tcm import TCMForTextDetection
+from ..model.tower_statistics import tower_statistics
 from .options import DataArguments, ModelArguments
 from .sources import SourceRecords, listed, load_rows, read_options, read_sources
 
@@ -240,11 +241,13 @@ def load_processor(arguments: ModelArguments, data: DataArguments, config: TCMCo
     Returns:
         [`TCMImageProcessor`]
     """
-    changes = {}
+    changes: dict[str, Any] = {}
     if data.image_size:
         if len(data.image_size) > 2:
             raise ValueError(f"--image_size takes one or two numbers, got {data.image_size}")
         changes["size"] = dict(zip(("shortest_edge", "longest_edge"), data.image_size))
+    if arguments.clip_name_or_path is not None and arguments.image_processor_name is None:
+        changes.update(tower_statistics(arguments.clip_name_or_path))
     if arguments.preset is not None:
         from ..conversion.convert import preset_image_processor
 
