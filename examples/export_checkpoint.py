@@ -38,6 +38,23 @@ from tcm_hf import TCMForTextDetection, TCMImageProcessor
 LARGEST_VARIANCE = 2.0**14
 
 
+def average_with(model, other):
+    """
+    Moves weights and statistics halfway to those of another checkpoint, such as the one that a training went on from: what
+    is learned anew is kept in part, and so is what would be forgotten (Wortsman et al., "Robust fine-tuning of zero-shot
+    models", CVPR 2022).
+
+    Raises:
+        ValueError: if the other checkpoint has other weights.
+    """
+    theirs = other.state_dict()
+    for name, values in model.state_dict().items():
+        if name not in theirs or theirs[name].shape != values.shape:
+            raise ValueError(f"{name} is missing in {other.name_or_path}, or has another size; average one network's")
+        if values.is_floating_point():
+            values.lerp_(theirs[name], 0.5)
+
+
 def to_half(model):
     """
     Stores weights in fp16, batch normalization with its statistics in fp32: the variance of a detector's activations can
@@ -97,6 +114,8 @@ def main():
     parser.add_argument(
         "--fuse_text", action="store_true", help="FastTCM: store the constant text embedding and drop the text tower"
     )
+    parser.add_argument("--average", help="directory of a checkpoint that the weights are moved halfway to")
+    parser.add_argument("--do_turn", action="store_true", help="look a second time at images on their side")
     parser.add_argument("--threshold", type=float, help="lowest score of a detection")
     parser.add_argument("--mask_threshold", type=float, help="threshold of the probability map")
     parser.add_argument("--unclip_ratio", type=float, help="how far regions grow back")
@@ -116,6 +135,8 @@ def main():
 
     model = TCMForTextDetection.from_pretrained(arguments.source)
     processor = TCMImageProcessor.from_pretrained(arguments.source)
+    if arguments.average is not None:
+        average_with(model, TCMForTextDetection.from_pretrained(arguments.average))
     if arguments.fuse_text:
         model.fuse_text()
     fit_float16(model)
@@ -124,7 +145,8 @@ def main():
     for name in ("threshold", "mask_threshold", "unclip_ratio", "epsilon_ratio", "seed_threshold"):
         if getattr(arguments, name) is not None:
             decoding[name] = getattr(arguments, name)
-    processor = TCMImageProcessor(**{**processor.to_dict(), "decoding": decoding})
+    do_turn = arguments.do_turn or processor.do_turn
+    processor = TCMImageProcessor(**{**processor.to_dict(), "decoding": decoding, "do_turn": do_turn})
 
     target.parent.mkdir(parents=True, exist_ok=True)
     # Everything is written beside the target first, so that a failure leaves no half-written checkpoint.

@@ -541,6 +541,33 @@ def test_a_detector_without_variance_is_exported(monkeypatch, trained, tmp_path)
     assert torch.equal(exported[name], model.state_dict()[name].half())
 
 
+def test_export_moves_weights_halfway_to_another_checkpoint(monkeypatch, trained, tmp_path):
+    model = TCMForTextDetection.from_pretrained(trained)
+    name, norm = "detector.probability_branch.0.weight", model.detector.probability_branch[1]
+    norm.running_var.fill_(2.0)
+    start = tmp_path / "start"
+    model.save_pretrained(start)
+    wanted = model.state_dict()[name].clone()
+    model.state_dict()[name].add_(0.5)
+    norm.running_var.fill_(4.0)
+    model.save_pretrained(tmp_path / "source")
+    TCMImageProcessor.from_pretrained(trained).save_pretrained(tmp_path / "source")
+    target = tmp_path / "target"
+    run_here(monkeypatch, "export_checkpoint.py", tmp_path / "source", target, "--average", start, "--do_turn")
+    exported = load_file(target / "model.safetensors")
+    torch.testing.assert_close(exported[name].float(), wanted + 0.25, atol=1e-3, rtol=1e-3)
+    assert (exported["detector.probability_branch.1.running_var"] == 3.0).all()
+    assert TCMImageProcessor.from_pretrained(target).do_turn
+
+    config = model.config.to_dict() | {"detector_config": {"neck_channels": 24}}
+    TCMForTextDetection(type(model.config)(**config)).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="is missing in .*other, or has another size"):
+        run_here(
+            monkeypatch, "export_checkpoint.py", tmp_path / "source", tmp_path / "no", "--average", tmp_path / "other"
+        )
+    assert not (tmp_path / "no").exists()
+
+
 def test_logs_of_several_runs_make_one_curve(monkeypatch, tmp_path, capsys):
     for number, steps in enumerate((4, 6)):
         history = [{"step": s, "loss": 5.0 - number - s / 8, "learning_rate": 1e-3} for s in range(2, steps + 1, 2)]
