@@ -2,6 +2,7 @@
 """Images on their side, which are looked at a second time."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_bundled_checkpoints_read_a_page_on_its_side(name):
 
     assert TCMImageProcessor.from_pretrained(checkpoint_path(name)).do_turn
     # A scene of the package's own, at half size for speed.
-    image = Image.open("examples/sample.jpg").convert("RGB").reduce(2)
+    image = Image.open(Path(__file__).resolve().parents[1] / "examples" / "sample.jpg").convert("RGB").reduce(2)
     detector = pipeline("text-detection", model=checkpoint_path(name))
     upright = len(detector(image))
     assert upright > 5
