@@ -325,13 +325,15 @@ class TextDetectionPipeline(SharingMixin, Pipeline):
         for maps, picture in zip(logits, pictures):
             height, width = picture.shape[-2:]
             inside = maps[0, :height, :width]
-
-            def detect_turned(picture=picture, height=height, width=width) -> np.ndarray:
-                return _as_array(self._logits([picture.rot90(1, (-2, -1))])[0][0, 0, :width, :height])
-
-            found = look_again(_as_array(inside), detect_turned)
+            found = look_again(_as_array(inside), partial(self._turned_map, picture))
             if found is not None:
                 inside.copy_(torch.from_numpy(found.copy()))
+
+    def _turned_map(self, picture: torch.Tensor) -> np.ndarray:
+        """The map of an image that is turned counterclockwise by a quarter."""
+        turned = picture.rot90(1, (-2, -1))
+        height, width = turned.shape[-2:]
+        return _as_array(self._logits([turned])[0][0, 0, :height, :width])
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters) -> list[dict[str, Any]]:
         (height, width), *_ = model_outputs["target_sizes"].tolist()
