@@ -463,7 +463,7 @@ def test_published_files(published, hub, checkpoint):
     names = {path.name for path in checkpoint.iterdir()}
     whole, parts = hub.files("tester/whole"), hub.files("tester/parts")
     assert set(whole) == names | {"README.md", ".gitattributes"}
-    assert set(parts) == set(whole) - {"pipeline_text_detection.py", "tiling.py"}
+    assert set(parts) == set(whole) - {"pipeline_text_detection.py", "tiling.py", "turning.py"}
     for name in names - {"config.json"}:
         assert whole[name] == (checkpoint / name).read_bytes(), name
     assert parts["model.safetensors"] == whole["model.safetensors"]
