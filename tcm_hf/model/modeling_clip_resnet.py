@@ -285,6 +285,7 @@ class CLIPResNetModel(CLIPTowerPreTrainedModel):
         for layer in self.stem:
             x = layer(x, masks[0])
         maps = [self.stem_pool(x)]
+        del x  # the largest map there is; nothing reads it once it is pooled
         for i, stage in enumerate(self.stages):
             maps.append(stage(maps[-1], masks[max(i, 1)], masks[i + 1]))
         return maps, masks
