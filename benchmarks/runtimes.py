@@ -23,8 +23,8 @@ All rows get the same decoded images in turns, image by image, on the same numbe
 pipeline as it is (the fast path), as the median of the ratios of single images: seconds depend on what else the machine does.
 hmean is that of ICDAR 2015's rule on the same images.
 
-`--int8` quantizes the first ONNX folder's convolutions with ONNX Runtime (static, per channel), calibrated on images of
-the set whose number does not end in `--last_digit`, and measures it as one more row.
+`--int8` quantizes each folder's convolutions, calibrated on images of the set whose number does not end in `--last_digit`, and
+measures it as one more row: ONNX by ONNX Runtime (static, per channel), OpenVINO by NNCF (`pip install nncf`).
 """
 
 import argparse
@@ -36,6 +36,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -63,7 +64,7 @@ def parse_arguments():
     parser.add_argument("--model", default=DEFAULT, help="directory, Hub id or name in the package")
     parser.add_argument("--folder", nargs="*", default=[], help="exported folders of this model")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
-    parser.add_argument("--int8", action="store_true", help="quantize the first ONNX folder, and measure it")
+    parser.add_argument("--int8", action="store_true", help="quantize each folder, and measure it")
     parser.add_argument("--calibration", type=int, default=8, help="images that int8 is calibrated on")
     parser.add_argument("--rapidocr", action="store_true", help="measure RapidOCR's default detector, too")
     parser.add_argument("--last_digit", type=int, help="only images whose number ends in this digit")
@@ -91,21 +92,25 @@ def load_pipeline(name: str, way: str):
     return detector
 
 
+def calibration_feeds(folder: Path, images: list) -> Iterator[dict[str, np.ndarray]]:
+    """What a folder's network is fed with for images."""
+    detector = RuntimeDetector(folder)
+    for image in images:
+        pixels = detector.prepare(image)
+        yield {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
+
+
 class Calibration:
     """What `onnxruntime.quantization` reads images from."""
 
-    def __init__(self, detector: RuntimeDetector, images: list):
-        self.feeds = (self.feed(detector.prepare(image)) for image in images)
-
-    @staticmethod
-    def feed(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        return {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
+    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]):
+        self.feeds = feeds
 
     def get_next(self):
         return next(self.feeds, None)
 
 
-def quantize(folder: Path, images: list, output: Path) -> None:
+def quantize_onnx(folder: Path, images: list, output: Path) -> None:
     """A copy of an ONNX folder with convolutions in int8."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnx
@@ -120,12 +125,25 @@ def quantize(folder: Path, images: list, output: Path) -> None:
         quantize_static(
             prepared,
             os.fspath(output / "model.onnx"),
-            Calibration(RuntimeDetector(folder), images),
+            Calibration(calibration_feeds(folder, images)),
             op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
+
+
+def quantize_openvino(folder: Path, images: list, output: Path) -> None:
+    """A copy of an OpenVINO folder in int8."""
+    os.environ.setdefault("NNCF_TELEMETRY", "0")
+    import nncf
+    import openvino
+
+    shutil.copytree(folder, output)
+    (network,) = folder.glob("*.xml")
+    dataset = nncf.Dataset(list(calibration_feeds(folder, images)))
+    quantized = nncf.quantize(openvino.Core().read_model(network), dataset, subset_size=len(images))
+    openvino.save_model(quantized, output / network.name, compress_to_fp16=False)
 
 
 def quads(texts: list[dict]) -> list[np.ndarray]:
@@ -141,15 +159,16 @@ def load_rows(arguments, calibration: list, scratch: Path) -> dict:
     for name, way in ways.items():
         loaded = load_pipeline(arguments.model, way)
         rows[name] = lambda image, detector=loaded: quads(detector(image))
-    folders = {Path(folder): "" for folder in arguments.folder}
-    if arguments.int8:
-        first = next(each for each in folders if (each / "model.onnx").is_file())
-        quantize(first, calibration, scratch / "int8")
-        folders[scratch / "int8"] = ", int8 convolutions"
-    for folder, suffix in folders.items():
-        name = "ONNX Runtime" if (folder / "model.onnx").is_file() else "OpenVINO"
-        detector = RuntimeDetector(folder, threads=arguments.threads)
-        rows[name + suffix] = lambda image, detector=detector: quads(detector(image, shape="quad"))
+    for folder in map(Path, arguments.folder):
+        is_onnx = (folder / "model.onnx").is_file()
+        name = "ONNX Runtime" if is_onnx else "OpenVINO"
+        networks = {name: folder}
+        if arguments.int8:
+            networks[f"{name}, int8"] = scratch / name
+            (quantize_onnx if is_onnx else quantize_openvino)(folder, calibration, scratch / name)
+        for row, network in networks.items():
+            detector = RuntimeDetector(network, threads=arguments.threads)
+            rows[row] = lambda image, detector=detector: quads(detector(image, shape="quad"))
     if arguments.rapidocr:
         peer = load_rapidocr(arguments.threads)
         if peer is None:

@@ -17,16 +17,18 @@ import json
 import random
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
+import torch
 from PIL import Image
 from test_cli_interruption import start
 from tiny_model import black_picture, tiny_pipeline, white_pipeline
 
 from tcm_hf import cli
 from tcm_hf.commands import detect, detection_loop
-from tcm_hf.commands.detection_loop import LoopOptions, detect_images
+from tcm_hf.commands.detection_loop import LoopOptions, detect_images, passes_at_a_time
 from tcm_hf.commands.result_writer import ResultWriteError, ResultWriter
 from tcm_hf.inputs import InputImage, iterate_images
 
@@ -69,6 +71,81 @@ def test_batches_are_of_similar_sizes(monkeypatch):
     rows = list(detect_images(pipe, iterate_images(images), LoopOptions(batch_size=4)))
     assert [len(entry["detections"]) for _, entry, _ in rows] == [1] * 16
     assert shapes == [(4, False)] * 4
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def watched_pipeline(monkeypatch, watch):
+    """A pipeline whose forward passes call `watch` first."""
+    pipe = white_pipeline(monkeypatch)
+    forward = pipe.model.forward
+
+    def watched(**kwargs):
+        watch()
+        return forward(**kwargs)
+
+    monkeypatch.setattr(pipe.model, "forward", watched)
+    return pipe
+
+
+def test_passes_side_by_side_give_the_same_in_the_same_order(monkeypatch, four_threads):
+    threads, both = [], threading.Barrier(2, timeout=60)
+
+    def watch():
+        threads.append(torch.get_num_threads())
+        both.wait()  # for the other one, which one after the other would not come
+
+    images = [black_picture(120, 100, (40, 30, 60 + index, 49)) for index in range(12)]
+    pipe = watched_pipeline(monkeypatch, watch)
+    rows = [entry for _, entry, _ in detect_images(pipe, iterate_images(images), LoopOptions(passes=2))]
+    assert [row["detections"][0]["box"]["xmax"] for row in rows] == list(range(60, 72))
+    assert threads == [2] * 12
+
+
+def test_a_single_image_has_all_cores(monkeypatch, four_threads):
+    threads = []
+    pipe = watched_pipeline(monkeypatch, lambda: threads.append(torch.get_num_threads()))
+
+    def inputs():
+        yield from iterate_images([black_picture(60, 40)])
+
+    list(detect_images(pipe, inputs(), LoopOptions(passes=2)))
+    assert threads == [4]
+
+
+def test_errors_of_passes_side_by_side(monkeypatch):
+    def fail(error):
+        raise error
+
+    for workers in (0, 1):
+        options = LoopOptions(workers=workers, passes=3)
+        pipe = watched_pipeline(monkeypatch, lambda: fail(RuntimeError("out of memory")))
+        images = [black_picture(60, 40)] * 5
+        rows = [entry for _, entry, _ in detect_images(pipe, iterate_images(images), options)]
+        assert ["out of memory" in row["error"] for row in rows] == [True] * 5
+        pipe = watched_pipeline(monkeypatch, lambda: fail(NameError("a mistake")))
+        with pytest.raises(NameError, match="a mistake"):
+            list(detect_images(pipe, iterate_images(images), options))
+
+
+def test_passes_at_a_time(monkeypatch, four_threads):
+    pipe = tiny_pipeline()
+    assert [passes_at_a_time(pipe, size) for size in (1, 2)] == [4, 1]
+    torch.set_num_threads(2)
+    assert passes_at_a_time(pipe) == 2
+    torch.set_num_threads(64)
+    assert passes_at_a_time(pipe) == 4
+    monkeypatch.setattr(pipe, "device", torch.device("meta"))
+    assert passes_at_a_time(pipe) == 1
+    pipe = tiny_pipeline()
+    monkeypatch.setattr(pipe, "model", torch.nn.Identity())  # such as an exported network
+    assert passes_at_a_time(pipe) == 1
 
 
 def test_resuming(run, tmp_path, monkeypatch):

@@ -12,7 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Detection in many images: decoding and post-processing run in threads beside the forward pass, similar sizes form batches."""
+"""
+Detection in many images: decoding and post-processing run in threads beside the forward passes, similar sizes form batches.
+
+On a CPU several forward passes run side by side: two on a core each take less time than one after the other on both, since
+what is small or in Python is done on one core in either case.
+"""
 
 import itertools
 import math
@@ -33,6 +38,8 @@ from .errors import PROGRAMMING_ERRORS, one_line
 WAITING_BYTES = 256 * 2**20
 # Images whose inputs of the model round up to the same multiple of this are padded to a common size.
 BUCKET_PIXELS = 64
+# Forward passes at a time on a CPU, at most: each takes the memory of its maps.
+MAX_PASSES = 4
 # With batches, images are read ahead by this many of them, so that similar sizes meet.
 BATCHES_AHEAD = 4
 
@@ -45,11 +52,14 @@ class LoopOptions:
     Args:
         batch_size (`int`, *optional*, defaults to 1): Most images in a forward pass.
         workers (`int`, *optional*, defaults to 1): Threads beside the forward pass; with 0 everything happens in turn.
+        passes (`int`, *optional*, defaults to 1):
+            Forward passes at a time, which share the cores; without workers they come one after the other.
         keep_images (`bool`, *optional*, defaults to `False`): Whether the images come with the results.
     """
 
     batch_size: int = 1
     workers: int = 1
+    passes: int = 1
     keep_images: bool = False
 
 
@@ -65,6 +75,26 @@ class _Job:
     bucket: tuple[int, ...] = ()  # empty: goes through the model alone
     bytes: int = 0
     is_finished: bool = False
+
+
+def passes_at_a_time(pipe: Any, batch_size: int = 1) -> int:
+    """
+    How many forward passes pay at a time.
+
+    Args:
+        pipe ([`~tcm_hf.TextDetectionPipeline`]): The detector.
+        batch_size (`int`, *optional*, defaults to 1): Images in a forward pass.
+
+    Returns:
+        `int`: On a CPU one for each of PyTorch's threads, at most 4; else 1. So it is for batches, which are made for accelerators
+        and take much memory, and for exported networks, whose runtimes have threads of their own.
+    """
+    import torch
+    from transformers import PreTrainedModel
+
+    if batch_size > 1 or pipe.device.type != "cpu" or not isinstance(pipe.model, PreTrainedModel):
+        return 1
+    return min(MAX_PASSES, torch.get_num_threads())
 
 
 def detect_images(
@@ -93,24 +123,28 @@ def detect_images(
 
 class _Loop:
     """
-    The calling thread runs the model and decides; all state but the queues is its own.
+    The calling thread runs the model, unless there are several passes at a time, and decides; all state but the queues is
+    its own.
 
     A reader thread iterates over the inputs, a crew of threads decodes images and reads results out of the model's
-    outputs. They report to the one queue of events that the calling thread waits for.
+    outputs, another one runs several passes. They report to the one queue of events that the calling thread waits for.
     """
 
     def __init__(self, pipe: Any, items: Iterator[InputImage], options: LoopOptions):
         self.pipe, self.items, self.options = pipe, items, options
         ahead = BATCHES_AHEAD * options.batch_size if options.batch_size > 1 else 2
-        self.window = ahead + options.workers  # images in work at a time
+        # Images in work at a time.
+        self.window = ahead + options.workers + (options.passes - 1) * options.batch_size
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.pending: deque[_Job] = deque()  # all that are in work, in the order of the inputs
         self.unloaded: deque[_Job] = deque()
         self.ready: list[_Job] = []  # for the forward pass
-        self.loading = self.granted = self.arrived = self.emitted = self.bytes = 0
+        self.in_work = self.loading = self.passing = self.granted = self.arrived = self.emitted = self.bytes = 0
         self.has_ended = self.is_closed = False
         self.permits = threading.Semaphore(0)
         self.crew = _Crew(options.workers) if options.workers else None
+        self.passes = options.passes if self.crew is not None else 1
+        self.model_crew = _Crew(self.passes, _threads_of_a_pass(self.passes)) if self.passes > 1 else None
         self.reader = threading.Thread(target=self._read, name="tcm_hf inputs", daemon=True)
 
     def run(self) -> Iterator[tuple[InputImage, dict[str, Any], Any]]:
@@ -128,9 +162,12 @@ class _Loop:
                 self.bytes -= job.bytes
                 yield job.item, job.entry, job.image
                 continue
-            batch = self._next_batch()
+            batch = self._next_batch() if self.passing < self.passes else []
             if batch:
-                self._forward(batch)
+                # The last image, which may be the only one, has all cores.
+                crew = None if self.has_ended and self.pending[-1] in batch and not self.passing else self.model_crew
+                self.passing += 1
+                self._submit(crew, 0, self._forward, batch)
             elif not self.pending and self.has_ended:
                 return
             elif self.crew is not None:
@@ -139,6 +176,8 @@ class _Loop:
     def close(self) -> None:
         self.is_closed = True
         self.permits.release()
+        if self.model_crew is not None:
+            self.model_crew.close()
         if self.crew is not None:
             self.crew.close()
             if self.reader.is_alive():
@@ -201,11 +240,23 @@ class _Loop:
                 self.bytes += size - job.bytes
                 job.bytes = size
                 if "error" in job.entry:
-                    job.is_finished = True
+                    self._finish(job)
                 else:
                     self.ready.append(job)
+            elif kind == "passed":
+                self.passing -= 1
+                for job in value:
+                    if "error" in job.entry:
+                        self._finish(job)
+                    else:
+                        self._submit(self.crew, 0, self._read_out, job)
             else:
-                value.is_finished = True
+                self._finish(value)
+
+    def _finish(self, job: _Job) -> None:
+        """Takes note that all is done with an image that was loaded."""
+        job.is_finished = True
+        self.in_work -= 1
 
     def _arrive(self, job: _Job) -> None:
         self.arrived += 1
@@ -226,23 +277,24 @@ class _Loop:
 
     def _load_ahead(self) -> None:
         while self.unloaded and (
-            (self.loading < 2 * self.options.workers and self.bytes < WAITING_BYTES)
-            or not (self.loading or self.ready)
+            (self.loading < 2 * self.options.workers and self.bytes < WAITING_BYTES) or not self.in_work
         ):
+            self.in_work += 1
             self.loading += 1
-            self._submit(1, self._load, self.unloaded.popleft())
+            self._submit(self.crew, 1, self._load, self.unloaded.popleft())
             if self.crew is None:
                 self._take_events(wait=False)
 
-    def _submit(self, priority: int, task: Callable[[_Job], None], job: _Job) -> None:
-        if self.crew is None:
-            task(job)
+    def _submit(self, crew: "_Crew | None", priority: int, task: Callable[[Any], None], work: Any) -> None:
+        """Has a crew do a task; the calling thread does it where there is none."""
+        if crew is None:
+            task(work)
         else:
-            self.crew.submit(priority, lambda: self._run_in_crew(task, job))
+            crew.submit(priority, lambda: self._run_in_crew(task, work))
 
-    def _run_in_crew(self, task: Callable[[_Job], None], job: _Job) -> None:
+    def _run_in_crew(self, task: Callable[[Any], None], work: Any) -> None:
         try:
-            task(job)
+            task(work)
         except BaseException as error:  # the calling thread raises it
             self.events.put(("failure", error))
 
@@ -309,6 +361,11 @@ class _Loop:
         return chosen
 
     def _forward(self, jobs: list[_Job]) -> None:
+        """Runs the model on images; in a thread of the model's crew if there is one."""
+        self._pass(jobs)
+        self.events.put(("passed", jobs))
+
+    def _pass(self, jobs: list[_Job]) -> None:
         if len(jobs) == 1:
             inputs = jobs[0].features
         else:
@@ -318,17 +375,15 @@ class _Loop:
         except Exception as error:
             if len(jobs) > 1:  # one image does not cost the others
                 for job in jobs:
-                    self._forward([job])
+                    self._pass([job])
             else:
                 self._fail_in_model(jobs[0], error)
-                jobs[0].is_finished = True
             return
         for index, job in enumerate(jobs):
             job.features = None
             job.outputs = (
                 outputs if len(jobs) == 1 else {key: value[index : index + 1] for key, value in outputs.items()}
             )
-            self._submit(0, self._read_out, job)
 
 
 class _Crew:
@@ -338,7 +393,8 @@ class _Crew:
     They are daemons, unlike those of `concurrent.futures`: a download that goes on does not hold up the end of the process.
     """
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, torch_threads: int = 1):
+        self.torch_threads = torch_threads  # of each; the cores are for the forward passes
         self.tasks: queue.PriorityQueue = queue.PriorityQueue()
         self.numbers = itertools.count()
         self.threads = [threading.Thread(target=self._work, name="tcm_hf worker", daemon=True) for _ in range(count)]
@@ -351,8 +407,7 @@ class _Crew:
     def _work(self) -> None:
         import torch
 
-        # The cores are for the forward pass; the number is that of this thread.
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.torch_threads)  # the number is that of this thread
         while (task := self.tasks.get()[2]) is not None:
             task()
 
@@ -364,6 +419,13 @@ class _Crew:
             self.submit(-1, None)
         for thread in self.threads:
             thread.join(2)
+
+
+def _threads_of_a_pass(passes: int) -> int:
+    """Its share of the cores that the calling thread may use."""
+    import torch
+
+    return max(1, torch.get_num_threads() // passes)
 
 
 def _identity(item: InputImage) -> dict[str, Any]:
