@@ -35,8 +35,9 @@ from typing import Any
 import numpy as np
 
 from tcm_hf.commands.detect import find_images
+from tcm_hf.commands.errors import UsageError
 from tcm_hf.model.image_loading import load_rgb_image
-from tcm_hf.output_files import exclusive, replacing, write_text
+from tcm_hf.output_files import check_overwritten, exclusive, replacing, write_text
 from tcm_hf.outputs.annotations import HOCR_CLOSING, HOCR_OPENING, as_hocr
 from tcm_hf.outputs.crops import rectify
 from tcm_hf.outputs.geometry import quad_of
@@ -374,6 +375,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     chosen = parser.parse_args(arguments)
     if not chosen.dpi > 0:
         parser.error("--dpi must be above 0")
+    try:
+        places = {"--output": chosen.output, "--pdf": chosen.pdf, "--hocr": chosen.hocr}
+        check_overwritten(places, find_images(chosen.images))
+    except (UsageError, ValueError) as error:
+        parser.error(str(error))
     return chosen
 
 

@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -151,6 +151,33 @@ def check_output_file(path: str | Path) -> None:
             _, temporary, file = _open_temporary(path)
             file.close()
             os.unlink(temporary)
+
+
+def check_overwritten(places: Mapping[str, str | Path | None], inputs: Iterable[str | Path]) -> None:
+    """
+    Sees to it that the files of a run's results are neither its inputs nor one another.
+
+    Args:
+        places (`dict[str, str | Path | None]`): the files by what the user calls them, such as `"--output"`; `None` for none.
+        inputs (`Iterable[str | Path]`): the files that the run reads.
+
+    Raises:
+        ValueError: if one of them is; the message names it.
+    """
+    files = {
+        option: place
+        for option, place in places.items()
+        if place is not None and not is_special(place) and not os.path.isdir(place)
+    }
+    read = {os.path.realpath(path) for path in inputs} if files else set()
+    written: dict[str, str] = {}
+    for option, place in files.items():
+        real = os.path.realpath(place)
+        if real in read:
+            raise ValueError(f"{option} {str(place)!r} is one of the inputs; name another file")
+        if real in written:
+            raise ValueError(f"{written[real]} and {option} name the same file, {str(place)!r}; name another one")
+        written[real] = option
 
 
 def make_output_folder(folder: str | Path) -> None:

@@ -13,6 +13,7 @@
 # limitations under the License.
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -285,6 +286,23 @@ def test_drawings_never_overwrite(run, photos):
     run(photos / "a", "--draw", photos / "a")
     assert (photos / "a" / "blank.JPG").read_bytes() == before
     assert (photos / "a" / "blank_2.jpg").exists()
+
+
+def test_results_overwrite_no_image_and_not_one_another(run, photos):
+    photo, table = photos / "a" / "photo.png", photos / "crops" / "crops.csv"
+    (photos / "list.txt").write_text(str(photo))
+    before = photo.read_bytes()
+    for inputs, options, message in (
+        (photos / "a", ["--html", photo], "--html .*photo.png' is one of the inputs"),
+        (photos / "list.txt", ["--html", photo], "--html .*photo.png' is a file of images"),
+        (photos / "list.txt", ["--output", photo], "--output .*photo.png' is a file of images"),
+        (photos / "list.txt", ["--output", photos / "list.txt"], "--output .*list.txt' is one of the inputs"),
+        (photos / "a", ["--output", photos / "x", "--html", photos / "b" / ".." / "x"], "--output and --html name"),
+        (photos / "a", ["--output", table, "--crops", table.parent], "--output and --crops name the same file"),
+    ):
+        code, entries, err = run(inputs, *options)
+        assert code == 2 and entries is None and re.search(message, err) and len(err.splitlines()) == 1, err
+    assert photo.read_bytes() == before and sorted(os.listdir(photos)) == ["a", "b", "list.txt"]
 
 
 def test_options_reach_the_detector(run, photos):

@@ -238,6 +238,14 @@ def test_missing_packages_are_named(example, monkeypatch):
         example.SearchablePdf()
 
 
+def test_results_overwrite_no_image(example, tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    for options in (["--pdf", str(tmp_path / "a.jpg")], ["--hocr", "words", "--output", "words"]):
+        with pytest.raises(SystemExit):
+            example.main([str(tmp_path / "a.jpg"), *options])
+    assert "--pdf" in (err := capsys.readouterr().err) and "--output and --hocr name the same file" in err
+
+
 def test_the_command(example, monkeypatch, tmp_path, capsys):
     pytest.importorskip("pikepdf")
     monkeypatch.setattr(example, "find_recognizer", lambda *_: lambda crops: [("word", 0.5)] * len(crops))

@@ -206,6 +206,9 @@ def test_explain(tmp_path, capsys):
     words[3] = checkpoint_path()
     assert main([*words, "--words", "sign"]) == 1
     assert "keeps one text embedding" in capsys.readouterr().err and output.read_bytes() == before
+    photo = (tmp_path / "a.png").read_bytes()
+    assert main(["explain", str(tmp_path / "a.png"), "--output", str(tmp_path / "a.png")]) == 2
+    assert "a.png' is one of the inputs" in capsys.readouterr().err and (tmp_path / "a.png").read_bytes() == photo
     assert main(["explain", str(tmp_path / "absent.png"), "--output", str(output)]) == 1
     assert "absent.png" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "model", "out.png"]

@@ -146,6 +146,21 @@ def test_pdfs_that_cannot_be_read(tmp_path):
     path.write_bytes(b"%PDF-1.7 and nothing more")
     ((_, _, error),) = read(path)
     assert str(path) in error and "damaged" in error
+    # Without pages, after one that is locked: PDFium keeps the code of an earlier error.
+    path = tmp_path / "none.pdf"
+    pages = [
+        b"%PDF-1.7\n",
+        b"1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n",
+        b"2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n",
+    ]
+    starts = [len(b"".join(pages[:count])) for count in (1, 2, 3)]
+    table = b"xref\n0 3\n0000000000 65535 f \n%010d 00000 n \n%010d 00000 n \n" % tuple(starts[:2])
+    end = b"trailer<</Root 1 0 R/Size 3>>\nstartxref\n%d\n%%%%EOF\n" % starts[2]
+    path.write_bytes(b"".join([*pages, table, end]))
+    for source in (path, path.read_bytes()):
+        read(tmp_path / "locked.pdf")
+        ((_, facts, error),) = read(source)
+        assert facts == {} and "holds no image" in error and (source is not path or str(path) in error)
     rows = read(write_pdf(tmp_path / "a.pdf"), dpi=72, max_pixels=60 * 40 - 1)
     assert len(rows) == 4 and all(f"page {n}" in row[2] and "60 x 40" in row[2] for n, row in enumerate(rows, 1))
 
@@ -326,6 +341,42 @@ def test_damaged_files_of_every_kind_give_errors_and_nothing_else(tmp_path):
                 data[place] = rng.integers(256)
             (tmp_path / name).write_bytes(data[: rng.integers(1, len(data)) if rng.random() < 0.2 else None])
             read(tmp_path / name, max_frames=5, all_frames=True)
+
+
+def test_files_that_hold_no_image_are_errors(tmp_path):
+    """Silence would look like a run that went well."""
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("notes.txt", "text")
+    write_tar(tmp_path / "other.tar", {"notes.txt": b"text"})
+    write_parquet(tmp_path / "rows.parquet", image=[b"x"][:0], other=[1][:0])
+    rows = read(tmp_path)
+    assert [row[0] for row in rows] == ["empty.zip", "other.tar", "other.zip", "rows.parquet"]
+    assert all(f"{str(tmp_path / name)!r} holds no image; check" in error for name, _, error in rows)
+    write_tar(tmp_path / "a.tar", {"1.png": png()})
+    ((_, _, error),) = read(tmp_path / "a.tar", image_column="jpg")
+    assert "a.tar' holds no 'jpg' image; choose another image_column" in error
+    for text in ("", "\n \r\n"):
+        (tmp_path / "list.txt").write_text(text)
+        ((_, _, error),) = read(tmp_path / "list.txt")
+        assert "list.txt' names no image; write a path" in error
+
+
+def test_errors_of_the_system_name_the_file_once_and_a_remedy(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().partition(b"moov")[0])  # its table of frames is at the end
+    ((_, _, error),) = read(path)
+    assert (
+        error == f"{str(path)!r} cannot be read (Invalid data found when processing input); get a complete copy of it"
+    )
+
+    def refuse(file, source):
+        raise PermissionError(13, "Permission denied", source)
+
+    monkeypatch.setitem(sources.READERS, "zip", refuse)
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    ((_, _, error),) = read(tmp_path / "a.zip")
+    assert error == f"{str(tmp_path / 'a.zip')!r} cannot be read (Permission denied); check its permissions"
 
 
 def test_a_video_of_an_unknown_codec(tmp_path):

@@ -253,7 +253,11 @@ def test_output_places_are_checked_before_anything_is_read(submission, tmp_path,
     ):
         with pytest.raises(OSError, match=message):
             run(submission, "--ground-truth", tmp_path, option, place)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission"]
+    (tmp_path / "index.html").write_text("a table of detections")
+    for option, place in (("--output", tmp_path / "index.html"), ("--gallery", tmp_path)):
+        with pytest.raises(ValueError, match=f"{option} .*index.html' is one of the inputs; name another file"):
+            run(tmp_path / "index.html", "--ground-truth", tmp_path, option, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "submission"]
 
 
 def test_through_the_command_line(dataset, submission, capsys):

@@ -298,6 +298,25 @@ def test_names():
     assert image_name({"image": "/other/a.jpg"}, Path("/here")) == "/other/a.jpg"
 
 
+@pytest.mark.parametrize("format", ["labelme", "hocr", "alto"])
+def test_programs_that_look_from_the_file_on_find_the_image(format, images, tmp_path, monkeypatch):
+    """Paths were given relative to the working directory, and results lie elsewhere, also behind a link."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "down")
+    for folder in ("found", "link/found"):
+        output = Path(folder, "all.hocr") if format == "hocr" else Path(folder)
+        output.parent.mkdir(exist_ok=True)
+        write(format, output, [entry("images/1.jpg", QUADS), entry(images / "2.jpg", QUADS)])
+        content = "".join(path.read_text() for path in sorted(Path(folder).iterdir()) if path.is_file())
+        names = re.findall(r'(?<=imagePath": ")[^"]+|(?<=image &quot;)[^&]+|(?<=<fileName>)[^<]+', content)
+        assert len(names) == 2 and names[1] == str(images / "2.jpg")  # absolute, as it was given
+        assert not Path(names[0]).is_absolute() and Path(folder, names[0]).samefile(images / "1.jpg")
+    if format == "labelme":
+        for options in ({"images": "images"}, {"allow_outside": True}):
+            assert len(next(iter(read_dataset("labelme", Path("found"), **options))).polygons) == len(QUADS)
+
+
 def test_formats_of_the_command(tmp_path):
     assert tuple(OUTPUT_FORMATS) == FORMAT_NAMES
     assert tuple(name for name, each in OUTPUT_FORMATS.items() if each.folder) == FOLDER_FORMATS

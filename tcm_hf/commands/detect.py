@@ -23,13 +23,14 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import DEFAULT
+from ..output_files import check_overwritten
 from .arguments import nonnegative_int, positive, positive_int
 from .drawing_writer import DrawingWriter
 from .errors import PROGRAMMING_ERRORS, UsageError, one_line
@@ -167,9 +168,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     inputs = find_images(arguments.inputs, arguments.recursive, left_out)
     # The places for the results first: the model takes long to load, and the images longer.
+    _check_files(arguments, inputs)
     if arguments.output is not None:
-        if any(os.path.realpath(path) == os.path.realpath(arguments.output) for path in inputs):
-            raise UsageError(f"--output {str(arguments.output)!r} is one of the images; name another file")
         try:
             check_place(arguments)
         except OSError as error:
@@ -184,6 +184,22 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         error.add_note(_so_far(writer, inputs))
         raise
+
+
+def _check_files(arguments: argparse.Namespace, inputs: Iterable[str]) -> None:
+    """Sees to it that no image is overwritten, nor one result by another."""
+    from ..inputs.sources import kind_by_name
+
+    files = {"--output": arguments.output, "--html": arguments.html}
+    table = None if arguments.crops is None else arguments.crops / "crops.csv"
+    try:
+        check_overwritten({**files, "--crops": table}, inputs)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for option, place in files.items():
+        # Images that a list names are known only when it is read.
+        if place is not None and os.path.isfile(place) and kind_by_name(str(place)) not in (None, "list"):
+            raise UsageError(f"{option} {str(place)!r} is a file of images, by its name; name another file")
 
 
 def build_writers(

@@ -37,8 +37,8 @@ import numpy as np
 from ..metrics.detection_files import ImageDetections, image_key, read_detections
 from ..metrics.evaluator import TextDetectionEvaluator, evaluator_sweep, rotated_box
 from ..metrics.protocols import ALIASES, PROTOCOLS, get_protocol
-from ..metrics.report import json_ready, write_gallery, write_report
-from ..output_files import check_output_file, make_output_folder
+from ..metrics.report import GALLERY_PAGE, json_ready, write_gallery, write_report
+from ..output_files import check_output_file, check_overwritten, make_output_folder
 from .arguments import fraction, positive_int
 from .loading import add_model_options, load_pipeline
 from .parser import CommandParser, advanced
@@ -110,6 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.detections is None) == (arguments.model is None):
         raise ValueError("give either DETECTIONS (files) or --model, which detects on the spot")
     # The places for the results first: detecting and scoring take long.
+    gallery = None if arguments.gallery is None else arguments.gallery / GALLERY_PAGE
+    sources = arguments.detections, arguments.ground_truth, arguments.annotations
+    check_overwritten({"--output": arguments.output, "--gallery": gallery}, filter(None, sources))
     if arguments.output is not None:
         check_output_file(arguments.output)
     if arguments.gallery is not None:

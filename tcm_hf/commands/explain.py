@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import DEFAULT
-from ..output_files import check_output_file, exclusive, replacing
+from ..output_files import check_output_file, check_overwritten, exclusive, replacing
 from .errors import UsageError, one_line
 from .loading import add_model_options, load_pipeline
 
@@ -68,8 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError, OSError: if the image cannot be read, or the words not be compared.
     """
     try:
+        check_overwritten({"--output": arguments.output}, [arguments.image])
         check_output_file(arguments.output)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     arguments.reading_order = True
     pipeline = load_pipeline(arguments)

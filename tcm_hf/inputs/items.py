@@ -33,6 +33,7 @@ from ..model.image_loading import DEFAULT_MAX_PIXELS, ImageReadError, describe_s
 
 # A file that ends in nothing but damage is given up.
 MAX_FAILURES_IN_A_ROW = 20
+HOLDS_NOTHING = "holds no image; check that it is the right file"
 # What reading raises on files that are damaged, missing or too large. Everything else is a mistake in a program, and is not caught.
 READ_ERRORS = (
     OSError,
@@ -204,9 +205,13 @@ class InputFile:
         """An image that cannot be read; the reason goes on where the image's name ends."""
         where = describe_place(self.name, facts)
         if isinstance(reason, Exception):
-            text = " ".join(str(reason).split()) or type(reason).__name__
+            # Errors of the system end in the name.
+            of_system = isinstance(reason, OSError) and reason.filename == self.name
+            text = " ".join(str(getattr(reason, "strerror", None) if of_system else reason).split())
+            text = text or type(reason).__name__
             named = where in text or describe_source(self.name) in text or isinstance(reason, ImageReadError)
-            reason = text if named else f"cannot be read ({text}); get a complete copy of it"
+            remedy = "check its permissions" if isinstance(reason, PermissionError) else "get a complete copy of it"
+            reason = text if named else f"cannot be read ({text}); {remedy}"
             where = "" if named else where
         return self.image(ImageReadError(f"{where} {reason}".strip()), **facts)
 

@@ -15,16 +15,16 @@
 """Pages of PDF files, rendered by pypdfium2."""
 
 import math
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..model.image_loading import MAX_SIDE
-from .items import READ_ERRORS, InputFile, InputImage, import_extra
+from .items import HOLDS_NOTHING, READ_ERRORS, InputFile, InputImage, import_extra
 
 
-_WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD
 # PDFium may not be called from two threads at the same time.
 _PDFIUM = threading.RLock()
 
@@ -43,12 +43,8 @@ def read_pdf(file: InputFile, source: str | bytes) -> Iterator[InputImage]:
         with _PDFIUM:
             try:
                 document = pdfium.PdfDocument(Path(source) if isinstance(source, str) else source)
-            except pdfium.PdfiumError as error:
-                if error.err_code == _WRONG_PASSWORD:
-                    reason = "is protected by a password; save a copy without it (qpdf --decrypt)"
-                else:
-                    reason = "is no PDF, or it is damaged; get a complete copy of it"
-                yield file.error(reason)
+            except pdfium.PdfiumError:
+                yield file.error(_why_not_opened(pdfium.raw, source))
                 return
             pages = len(document)
         for index in range(min(pages, file.options.max_frames)):
@@ -70,6 +66,20 @@ def read_pdf(file: InputFile, source: str | bytes) -> Iterator[InputImage]:
         if document is not None:
             with _PDFIUM:
                 document.close()
+
+
+def _why_not_opened(raw: Any, source: str | bytes) -> str:
+    # Once more, by PDFium itself: a document without a page is an error for pypdfium2, with the code of any error before it.
+    if isinstance(source, str):
+        document = raw.FPDF_LoadDocument(os.fsencode(source) + b"\0", None)
+    else:
+        document = raw.FPDF_LoadMemDocument64(source, len(source), None)
+    if document:
+        raw.FPDF_CloseDocument(document)
+        return HOLDS_NOTHING
+    if raw.FPDF_GetLastError() == raw.FPDF_ERR_PASSWORD:
+        return "is protected by a password; save a copy without it (qpdf --decrypt)"
+    return "is no PDF, or it is damaged; get a complete copy of it"
 
 
 def _render(document: Any, index: int, file: InputFile) -> Any:

@@ -30,7 +30,7 @@ from ..model.image_loading import (
 )
 from .archives import read_tar, read_zip
 from .frames import read_frames
-from .items import READ_ERRORS, InputFile, InputImage, InputOptions, MissingLibraryError
+from .items import HOLDS_NOTHING, READ_ERRORS, InputFile, InputImage, InputOptions, MissingLibraryError
 from .pdf import read_pdf
 from .tables import read_hub_dataset, read_parquet
 from .video import read_video
@@ -250,7 +250,7 @@ def _read_named(file: InputFile, listed: Container[str]) -> Iterator[InputImage]
     if path == "-":
         yield from _read_stdin(file)
     elif path.startswith("hf://"):
-        yield from read_hub_dataset(file, path)
+        yield from _at_least_one(file, read_hub_dataset(file, path))
     elif path.startswith(_ADDRESSES):
         kind = kind_by_name(path.split("?")[0].split("#")[0])
         if kind in READERS:
@@ -271,7 +271,18 @@ def _read_named(file: InputFile, listed: Container[str]) -> Iterator[InputImage]
             with open(path, "rb") as stream:
                 yield from _read_list(file, stream, listed, os.path.dirname(path))
         else:
-            yield from READERS[str(kind)](file, path)
+            yield from _at_least_one(file, READERS[str(kind)](file, path))
+
+
+def _at_least_one(file: InputFile, images: Iterator[InputImage]) -> Iterator[InputImage]:
+    """The images of a file; one error in the place of none, which would look like a run that went well."""
+    is_empty = True
+    for image in images:
+        is_empty = False
+        yield image
+    if is_empty:
+        column = file.options.image_column
+        yield file.error(f"holds no {column!r} image; choose another image_column" if column else HOLDS_NOTHING)
 
 
 def _read_image(file: InputFile, source: Any) -> Iterator[InputImage]:
@@ -285,9 +296,9 @@ def _read_content(file: InputFile, content: bytes, kind: str | None = None) -> I
     """The images of a file that is in memory."""
     kind = kind or kind_by_content(content[:HEAD_BYTES])
     if kind in ("video", "tar"):
-        yield from READERS[kind](file, io.BytesIO(content))
+        yield from _at_least_one(file, READERS[kind](file, io.BytesIO(content)))
     elif kind in READERS:
-        yield from READERS[str(kind)](file, content)
+        yield from _at_least_one(file, READERS[str(kind)](file, content))
     else:
         yield from _read_image(file, content)
 
@@ -297,7 +308,7 @@ def _read_list(
 ) -> Iterator[InputImage]:
     """The images that the lines of a list name; each line once, and none that is an input of its own."""
     seen: set[int] = set()
-    number = 0
+    number, names_any = 0, False
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(line) > MAX_LINE_BYTES:
@@ -308,6 +319,7 @@ def _read_list(
         path = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip("\r\n")
         if not path.strip():
             continue
+        names_any = True
         if "\0" in path:
             yield file.error(f"is no list of paths (line {number} is no text); pass the file under its own suffix")
             return
@@ -323,6 +335,8 @@ def _read_list(
             yield entry.error("is a list, or standard input, in a list; name it on the command line")
         else:
             yield from expand_inputs(find_inputs([path]), file.options, file.has)
+    if not names_any:
+        yield file.error("names no image; write a path, address or folder on each line")
 
 
 def _read_stdin(file: InputFile) -> Iterator[InputImage]:
@@ -340,9 +354,10 @@ def _read_stdin(file: InputFile) -> Iterator[InputImage]:
     stream = io.BufferedReader(rest)
     kind = kind_by_content(head)
     if kind == "video":
-        yield from read_video(file, rest)  # not buffered: that would wait for whole blocks of a stream that goes on
+        # Not buffered: that would wait for whole blocks of a stream that goes on.
+        yield from _at_least_one(file, read_video(file, rest))
     elif kind == "tar":
-        yield from read_tar(file, stream)
+        yield from _at_least_one(file, read_tar(file, stream))
     elif kind is None and _is_text(head):
         yield from _read_list(file, stream)
     elif not head:

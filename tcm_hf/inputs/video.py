@@ -46,7 +46,7 @@ def read_video(file: InputFile, source: str | BinaryIO | io.RawIOBase) -> Iterat
         else:
             yield from _read(av, file, source)
     except av.error.FFmpegError as error:
-        yield file.error(error)
+        yield file.error(f"cannot be read ({error.strerror}); get a complete copy of it")
 
 
 def _read(av: Any, file: InputFile, stream: Any) -> Iterator[InputImage]:

@@ -27,6 +27,7 @@ from ..output_files import output_file
 
 
 FIGURES = ("precision", "recall", "hmean")
+GALLERY_PAGE = "index.html"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222; background: #fff }
@@ -142,7 +143,7 @@ def write_gallery(
     if not names:
         parts.append("<p>No image has an error.</p>")
     parts += [_image_section(name, result["per_image"][name], load(name), max_edge, quality) for name in names]
-    page = Path(directory) / "index.html"
+    page = Path(directory) / GALLERY_PAGE
     with output_file(page) as file:
         file.write("".join([*parts, "</body></html>\n"]))
     return page

@@ -91,7 +91,7 @@ def as_labelme(entry: Entry, folder: Path) -> str:
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": image_name(entry, folder),
+        "imagePath": image_name(entry, folder, climbs=True),
         "imageData": None,
         "imageHeight": entry["height"],
         "imageWidth": entry["width"],
@@ -192,7 +192,7 @@ HOCR_CLOSING = "</body>\n</html>\n"
 
 def as_hocr(entry: Entry, folder: Path, page: int) -> str:
     """A page of hOCR 1.2 (http://kba.github.io/hocr-spec/1.2/): a line and a word for each text, with box, polygon and score."""
-    name = image_name(entry, folder).replace("\\", "\\\\").replace('"', '\\"')
+    name = image_name(entry, folder, climbs=True).replace("\\", "\\\\").replace('"', '\\"')
     title = f'image "{name}"; bbox 0 0 {entry["width"]} {entry["height"]}; ppageno {page}'
     lines = [f'<div class="ocr_page" id="page_{page}" title="{markup(title)}">\n']
     for index, detection in enumerate(entry["detections"]):
@@ -211,10 +211,11 @@ def as_hocr(entry: Entry, folder: Path, page: int) -> str:
 def as_alto(entry: Entry, folder: Path) -> str:
     """ALTO 4 (https://www.loc.gov/standards/alto/): a block, a line and a string for each text, with polygon and score."""
     size = f'WIDTH="{entry["width"]}" HEIGHT="{entry["height"]}"'
+    name = markup(image_name(entry, folder, climbs=True))
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>\n<alto xmlns="http://www.loc.gov/standards/alto/ns-v4#">\n',
         "<Description><MeasurementUnit>pixel</MeasurementUnit><sourceImageInformation>",
-        f"<fileName>{markup(image_name(entry, folder))}</fileName></sourceImageInformation></Description>\n",
+        f"<fileName>{name}</fileName></sourceImageInformation></Description>\n",
         f'<Layout><Page ID="page" PHYSICAL_IMG_NR="{entry.get("page", 1)}" {size}>'
         f'<PrintSpace HPOS="0" VPOS="0" {size}>\n',
     ]

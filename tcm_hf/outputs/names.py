@@ -44,13 +44,16 @@ def entry_stem(entry: dict[str, Any]) -> str:
     return (stem.strip(".") or "image") + "".join(facts)
 
 
-def image_name(entry: dict[str, Any], folder: Path) -> str:
+def image_name(entry: dict[str, Any], folder: Path, climbs: bool = False) -> str:
     """
     How a file of annotations names the image of an entry.
 
     Args:
         entry (`dict`): see [`entry_stem`].
         folder (`Path`): where the file of annotations lies.
+        climbs (`bool`, *optional*, defaults to `False`):
+            Whether programs look for the image from that folder on, and nowhere else, as LabelMe does: then a path that is relative
+            to the working directory is made relative to the folder, wherever the image is.
 
     Returns:
         `str`: the path relative to the folder where the image is below it, and otherwise as it was given; for a page, a frame or
@@ -59,9 +62,15 @@ def image_name(entry: dict[str, Any], folder: Path) -> str:
     if "member" in entry or any(fact in entry for fact in PART_FACTS):
         return entry_stem(entry)
     path = str(entry["image"])
-    relative = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
-    is_below = not relative.startswith(("..", os.sep)) and os.path.exists(path)
-    return (relative if is_below else path).replace(os.sep, "/")
+    if os.path.exists(path):
+        relative = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
+        if not relative.startswith(("..", os.sep)):
+            path = relative
+        elif climbs and not os.path.isabs(path):
+            # By their real folders: where one is a link, the way up is not the one by which it was entered.
+            parent, name = os.path.split(path)
+            path = os.path.relpath(os.path.join(os.path.realpath(parent), name), os.path.realpath(folder))
+    return path.replace(os.sep, "/")
 
 
 class FileNames:
