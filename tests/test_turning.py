@@ -12,9 +12,12 @@ from tiny_model import black_picture, find_white, tiny_detector, tiny_pipeline
 
 from tcm_hf import TCMImageProcessor, TextDetectionPipeline, checkpoint_path
 from tcm_hf.checkpoints import checkpoint_names
+from tcm_hf.cli import main
+from tcm_hf.data.formats import read_dataset
 from tcm_hf.export import runtime
 from tcm_hf.model.modeling_outputs import TCMTextDetectionOutput
 from tcm_hf.model.turning import count_directions, look_again
+from tcm_hf.training.evaluation import evaluate_records
 
 
 # Whoever sees only what is wide misses the narrow bars of an image on its side, and not those of the upright one.
@@ -153,3 +156,21 @@ def test_bundled_checkpoints_read_a_page_on_its_side(name):
     assert upright > 5
     for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270):
         assert len(detector(image.transpose(turn))) >= 0.7 * upright
+
+
+def test_evaluate_measures_what_the_pipeline_finds_and_training_the_maps_as_they_are(
+    seeing, tmp_path, monkeypatch, capsys
+):
+    pipe, sizes = seeing
+    pipe.image_processor.do_turn = True
+    black_picture(240, 180, *BARS).save(tmp_path / "img_1.png")
+    corners = [
+        f"{left},{top},{right},{top},{right},{bottom},{left},{bottom},word" for left, top, right, bottom in BARS
+    ]
+    (tmp_path / "gt_img_1.txt").write_text("\n".join(corners))
+    monkeypatch.setattr("tcm_hf.commands.evaluate.load_pipeline", lambda arguments: pipe)
+    assert main(["evaluate", "--model", "any", "--ground-truth", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["hmean"] == 1 and sizes == [(180, 240), (240, 180)]
+    records = list(read_dataset("icdar2015", tmp_path))
+    figures = evaluate_records(pipe.model, pipe.image_processor, records, unclip_ratio=0.0, threshold=0.6)
+    assert figures["precision"] == 1 and figures["recall"] == pytest.approx(2 / len(BARS)) and len(sizes) == 3
