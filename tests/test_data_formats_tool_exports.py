@@ -345,6 +345,18 @@ def test_via3_bad_projects(content, reason, tmp_path):
     refused("via", tmp_path, rf"via_project\.json: .*{reason}")
 
 
+@pytest.mark.parametrize("format", ["via", "csv", "auto"])
+def test_via3_csv_is_refused_with_the_remedy(format, tmp_path):
+    lines = (
+        "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)",
+        "# Notes:",
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata",
+        '"1_a","[""1.jpg""]",0,"[]","[2,1,2,70,20]","{""1"":""text""}"',
+    )
+    (tmp_path / "export.csv").write_text("\n".join(lines))
+    refused(format, tmp_path / "export.csv", r"export\.csv: the CSV of VIA 3 has .*save the project \(\.json\)")
+
+
 def test_via3_regions_are_those_of_the_upright_image(tmp_path):
     write_project(tmp_path, project(([2, 10, 20, 60, 20], {})))
     exif = Image.Exif()

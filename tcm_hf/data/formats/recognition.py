@@ -28,7 +28,7 @@ from .errors import AnnotationError
 from .files import NUMBER
 from .matlab import mat_variables
 from .records import IMAGE_SUFFIXES
-from .tables import BOX_COLUMNS, CORNER_COLUMNS, IMAGE_COLUMNS, POLYGON_COLUMNS
+from .tables import BOX_COLUMNS, CORNER_COLUMNS, IMAGE_COLUMNS, POLYGON_COLUMNS, VIA3_HEADER
 
 
 # Of a data set of a million files, these many beside the images show what it is.
@@ -349,7 +349,9 @@ def is_voc(contents: Contents) -> bool:
 
 
 def is_via_table(contents: Contents) -> bool:
-    return any("region_shape_attributes" in columns for columns in contents.columns)
+    """The CSV of VIA; that of version 3, too, which its reader refuses with the remedy."""
+    is_of_version_3 = any(VIA3_HEADER in text for _, text in contents.heads(".csv"))
+    return is_of_version_3 or any("region_shape_attributes" in columns for columns in contents.columns)
 
 
 def is_table(contents: Contents) -> bool:

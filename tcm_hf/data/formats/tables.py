@@ -44,6 +44,8 @@ Row = dict[str, str]
 NumberedRow = tuple[int, Row]
 
 # Names of the columns; the first one that a table has counts.
+# How VIA 3 names the columns of its CSV export, in a comment.
+VIA3_HEADER = "# CSV_HEADER = metadata_id,"
 IMAGE_COLUMNS = ("image", "file_name", "filename", "image_path", "image_name", "path", "file")
 POLYGON_COLUMNS = ("polygon", "points", "segmentation", "outline")
 CORNER_COLUMNS = (("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
@@ -68,6 +70,11 @@ def read_table(path: PathLike, encoding: str | None = None, memory_limit: int = 
     """
     text = read_text(path, encoding, memory_limit)
     head = text[:100_000].partition("\n")[0]
+    if head.startswith("# ") and VIA3_HEADER in text[:100_000]:
+        raise AnnotationError(
+            f"{path}: the CSV of VIA 3 has numbers in the place of its attributes' names; save the project (.json), and read that as "
+            "via"
+        )
     delimiter = max(",;\t", key=head.count)
     check_memory(5 * len(text) + 60 * text.count(delimiter) + 400 * text.count("\n"), memory_limit, str(path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
