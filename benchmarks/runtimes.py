@@ -24,7 +24,8 @@ pipeline as it is (the fast path), as the median of the ratios of single images:
 hmean is that of ICDAR 2015's rule on the same images.
 
 `--int8` quantizes each folder's convolutions, calibrated on images of the set whose number does not end in `--last_digit`, and
-measures it as one more row: ONNX by ONNX Runtime (static, per channel), OpenVINO by NNCF (`pip install nncf`).
+measures it as one more row: ONNX by ONNX Runtime (static, per channel), OpenVINO by NNCF, as `tcm-hf export
+openvino --int8` does.
 """
 
 import argparse
@@ -36,7 +37,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -49,6 +49,7 @@ from transformers import pipeline
 
 from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 from tcm_hf.data.formats import load_image
+from tcm_hf.export.quantization import quantize_openvino
 from tcm_hf.export.runtime import RuntimeDetector
 from tcm_hf.metrics import TextDetectionEvaluator
 from tcm_hf.model.image_processing_tcm import TCMImageProcessor
@@ -92,19 +93,15 @@ def load_pipeline(name: str, way: str):
     return detector
 
 
-def calibration_feeds(folder: Path, images: list) -> Iterator[dict[str, np.ndarray]]:
-    """What a folder's network is fed with for images."""
-    detector = RuntimeDetector(folder)
-    for image in images:
-        pixels = detector.prepare(image)
-        yield {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
-
-
 class Calibration:
     """What `onnxruntime.quantization` reads images from."""
 
-    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]):
-        self.feeds = feeds
+    def __init__(self, detector: RuntimeDetector, images: list):
+        self.feeds = (self.feed(detector.prepare(image)) for image in images)
+
+    @staticmethod
+    def feed(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
 
     def get_next(self):
         return next(self.feeds, None)
@@ -125,25 +122,12 @@ def quantize_onnx(folder: Path, images: list, output: Path) -> None:
         quantize_static(
             prepared,
             os.fspath(output / "model.onnx"),
-            Calibration(calibration_feeds(folder, images)),
+            Calibration(RuntimeDetector(folder), images),
             op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-
-
-def quantize_openvino(folder: Path, images: list, output: Path) -> None:
-    """A copy of an OpenVINO folder in int8."""
-    os.environ.setdefault("NNCF_TELEMETRY", "0")
-    import nncf
-    import openvino
-
-    shutil.copytree(folder, output)
-    (network,) = folder.glob("*.xml")
-    dataset = nncf.Dataset(list(calibration_feeds(folder, images)))
-    quantized = nncf.quantize(openvino.Core().read_model(network), dataset, subset_size=len(images))
-    openvino.save_model(quantized, output / network.name, compress_to_fp16=False)
 
 
 def quads(texts: list[dict]) -> list[np.ndarray]:
@@ -165,7 +149,10 @@ def load_rows(arguments, calibration: list, scratch: Path) -> dict:
         networks = {name: folder}
         if arguments.int8:
             networks[f"{name}, int8"] = scratch / name
-            (quantize_onnx if is_onnx else quantize_openvino)(folder, calibration, scratch / name)
+            if is_onnx:
+                quantize_onnx(folder, calibration, scratch / name)
+            else:
+                quantize_openvino(Path(shutil.copytree(folder, scratch / name)), calibration)
         for row, network in networks.items():
             detector = RuntimeDetector(network, threads=arguments.threads)
             rows[row] = lambda image, detector=detector: quads(detector(image, shape="quad"))

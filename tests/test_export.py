@@ -283,6 +283,35 @@ def test_missing_packages_are_named(runtime, package, tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("onnx", "--int8", "--calibration", "a.jpg"), "--int8 is for openvino"),
+        (("openvino", "--int8"), "--int8 and --calibration"),
+        (("openvino", "--calibration", "a.jpg"), "--int8 and --calibration"),
+        (("openvino", "--int8", "--calibration", "a.jpg"), "pip install 'tcm_hf[int8]'"),
+    ],
+)
+def test_what_int8_needs(arguments, message, tmp_path, monkeypatch, capsys):
+    find = export_folder.importlib.util.find_spec
+    found = {"openvino": sys.__spec__, "nncf": None}
+    monkeypatch.setattr(export_folder.importlib.util, "find_spec", lambda name: found.get(name, find("json")))
+    runtime, *options = arguments
+    assert main(["export", runtime, str(tmp_path / "exported"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_is_for_openvino_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_folder, "check_packages", lambda extra: None)
+    for runtime, calibration in (("onnx", ["a.jpg"]), ("openvino", [])):
+        with pytest.raises(ValueError, match="int8 is for openvino"):
+            export_model(runtime, tmp_path / "exported", calibration=calibration)
+    with pytest.raises(FileNotFoundError, match="missing.jpg"):
+        export_model("openvino", tmp_path / "exported", calibration=[str(tmp_path / "missing.jpg")])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "..", "", None, 7])
 def test_nothing_outside_of_the_folder_is_opened(exported, tmp_path, name):
     folder = tmp_path / "exported"
@@ -363,3 +392,35 @@ def test_an_environment_without_torch(exported, tmp_path):
     wanted = json.loads(run_blocked(folder, *images).stdout)
     for mine, theirs in zip(json.loads(outcome.stdout), wanted):
         assert_same_texts(mine["detections"], theirs["detections"])
+
+
+@pytest.mark.slow
+def test_int8(tmp_path, capfd):
+    for extra in ("openvino", "int8"):
+        need(extra)
+    photos = shared_path("data/icdar2015/images")
+    calibration, images = ([str(path) for path in sorted(photos.glob(f"*{digit}.jpg"))[:16]] for digit in (3, 1))
+    command = ["export", "openvino", str(tmp_path / "int8"), "--model", "tcm-tiny", "--int8", "--calibration"]
+    assert main([*command, *calibration]) == 0
+    parity = json.loads(capfd.readouterr().out)  # and nothing else
+    assert parity["found"] > 0 and "on a CPU, in int8, beside" in (tmp_path / "int8" / "README.md").read_text()
+    assert {file.suffix for file in (tmp_path / "int8").iterdir()} == {
+        "",
+        ".bin",
+        ".json",
+        ".md",
+        ".py",
+        ".txt",
+        ".xml",
+    }
+    assert sum(file.stat().st_size for file in (tmp_path / "int8").glob("*.bin")) < 3e6  # of 2 million weights
+
+    entries = json.loads(run_blocked(tmp_path / "int8", *images).stdout)
+    pipe, matched, count = pipeline_of(Path(checkpoint_path("tcm-tiny"))), 0, 0
+    for path, entry in zip(images, entries):
+        found, wanted = (
+            [np.asarray(text["polygon"]) for text in texts] for texts in (entry["detections"], pipe(path))
+        )
+        matched += 2 * sum(overlap > 0.5 for overlap in match(found, wanted))
+        count += len(found) + len(wanted)
+    assert count > 100 and matched / count > 0.9

@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images to compare the texts on (default: a picture of the package)",
     )
     parser.add_argument(
+        "--int8", action="store_true", help="quantize the network to int8 (openvino only); needs --calibration"
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        metavar="IMAGE",
+        help="photos like those that the network is going to see, some tens of them, which int8 is fitted to",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace the export that is in DIR, at once and whole"
     )
     advanced(
@@ -65,6 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: where the folder holds something else, a package is missing, or the model cannot be loaded.
     """
+    if arguments.int8 and arguments.runtime != "openvino":
+        raise UsageError(
+            "--int8 is for openvino: quantized for ONNX Runtime, networks lost too much; use `export openvino`"
+        )
+    if arguments.int8 != bool(arguments.calibration):
+        raise UsageError("--int8 and --calibration IMAGE [IMAGE ...] go together; give both or neither")
+
     from transformers.utils import logging
 
     from ..export.folder import export_model
@@ -77,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output,
             model=arguments.model,
             images=arguments.images,
+            calibration=arguments.calibration,
             overwrite=arguments.overwrite,
             trust_remote_code=arguments.trust_remote_code,
         )

@@ -19,6 +19,7 @@ import importlib.util
 import io
 import json
 import logging
+import math
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -36,11 +37,12 @@ from ..model.modeling_tcm import TCMForTextDetection
 from ..model.polygons import polygon_iou
 from ..output_files import LOCK_NAME
 from ..output_folders import output_folder
-from .runtime import CONFIG_NAME, DETECTORS, MANIFEST_NAME, PROCESSOR_NAME, RuntimeDetector
+from .quantization import quantize_openvino
+from .runtime import CONFIG_NAME, DETECTORS, MANIFEST_NAME, PROCESSOR_NAME, RUNTIMES, RuntimeDetector
 
 
-#: Packages that an export needs, and the extra of this package that has them.
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+#: Packages that an export needs, by the extra of this package that has them.
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "int8": ("nncf",)}
 #: What the package in the folder is called. It has the files of `tcm_hf` that run without torch, as they are.
 CODE_FOLDER = "tcm_runtime"
 CARD_NAME, REQUIREMENTS_NAME, SCRIPT_NAME = "README.md", "requirements.txt", "detect.py"
@@ -88,14 +90,14 @@ class Parity:
     sizes: list[str] = field(default_factory=list)
 
 
-def check_packages(runtime: str) -> None:
+def check_packages(extra: str) -> None:
     """
     Raises:
         ImportError: if a package that the export needs is not installed; the message has the command that does it.
     """
-    missing = [name for name in PACKAGES[runtime] if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"exporting to {runtime} needs {', '.join(missing)}: pip install 'tcm_hf[{runtime}]'")
+        raise ImportError(f"exporting to {extra} needs {', '.join(missing)}: pip install 'tcm_hf[{extra}]'")
 
 
 def export_model(
@@ -104,6 +106,7 @@ def export_model(
     *,
     model: str | os.PathLike = "tcm-tiny",
     images: list[str] | None = None,
+    calibration: list[str] | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
 ) -> Parity:
@@ -117,6 +120,9 @@ def export_model(
         output (`str` or `os.PathLike`): the folder. It appears when it is complete and compared.
         model (`str` or `os.PathLike`, *optional*, defaults to `"tcm-tiny"`): directory, Hub id, or checkpoint of the package.
         images (`list[str]`, *optional*): images on which regions are compared; by default the picture of the package.
+        calibration (`list[str]`, *optional*):
+            photos like those that the network is going to see, some tens of them: it becomes int8, for OpenVINO only. It is
+            compared with the model before, and what changes is measured after it, and told in the card.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an export that is there.
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether to run code that comes with the model.
 
@@ -128,12 +134,16 @@ def export_model(
         ImportError: if a package is missing.
         ValueError: if the model has a detector from outside of the package, or the export differs from the model.
     """
-    if runtime not in PACKAGES:
-        raise ValueError(f"there is no runtime {runtime!r}; name one of {', '.join(PACKAGES)}")
+    if runtime not in RUNTIMES:
+        raise ValueError(f"there is no runtime {runtime!r}; name one of {', '.join(RUNTIMES)}")
     check_packages(runtime)
+    if calibration is not None:
+        if runtime != "openvino" or not calibration:
+            raise ValueError("int8 is for openvino, and needs images for its calibration")
+        check_packages("int8")
     folder = Path(output)
     check_output(folder, overwrite)
-    for path in images or ():
+    for path in (*(images or ()), *(calibration or ())):
         load_rgb_image(path)  # one that cannot be read is known before the export, which takes long
     source = find_checkpoint(model)
     network = TCMForTextDetection.from_pretrained(
@@ -156,7 +166,13 @@ def export_model(
         _write_settings(directory / PROCESSOR_NAME, processor.to_dict())
         _write_code(directory, runtime, network.config.detector)
         parity = compare(network, processor, directory, images)
-        (directory / CARD_NAME).write_text(card(str(model), runtime, network.config, parity), encoding="utf-8")
+        precision = "float32"
+        if calibration is not None:
+            quantize_openvino(directory, calibration)
+            parity, precision = compare(network, processor, directory, images, math.inf), "int8"
+        (directory / CARD_NAME).write_text(
+            card(str(model), runtime, network.config, parity, precision), encoding="utf-8"
+        )
     return parity
 
 
@@ -247,7 +263,9 @@ def _write_code(directory: Path, runtime: str, detector: str) -> None:
 # ---------------------------------------------------------------------- parity
 
 
-def compare(model, processor, directory: Path, images: list[str] | None = None) -> Parity:
+def compare(
+    model, processor, directory: Path, images: list[str] | None = None, largest: float = MAX_DIFFERENCE
+) -> Parity:
     """
     Compares the maps and the texts of an exported folder with those of its model.
 
@@ -256,9 +274,10 @@ def compare(model, processor, directory: Path, images: list[str] | None = None) 
         processor ([`TCMImageProcessor`]): its image processor.
         directory (`Path`): the exported folder.
         images (`list[str]`, *optional*): images on which texts are compared; by default the picture of the package.
+        largest (`float`, *optional*, defaults to 0.02): the largest difference of a map that is accepted.
 
     Raises:
-        ValueError: if the maps differ by more than rounding.
+        ValueError: if the maps differ by more, by default by more than rounding.
     """
     detector, parity = RuntimeDetector(directory), Parity()
     generator = torch.Generator().manual_seed(0)
@@ -275,9 +294,9 @@ def compare(model, processor, directory: Path, images: list[str] | None = None) 
         for ours, theirs in zip(found.values(), wanted):
             parity.probability = max(parity.probability, _difference(torch.from_numpy(ours), theirs, detector.decoder))
         parity.sizes.append(f"{height}x{width}")
-    if not parity.probability <= MAX_DIFFERENCE:  # NaN is not either
+    if not parity.probability <= largest:  # NaN is not either
         raise ValueError(
-            f"the export differs from the model by {parity.probability:.3g} in a map, more than {MAX_DIFFERENCE}; try the "
+            f"the export differs from the model by {parity.probability:.3g} in a map, more than {largest}; try the "
             "versions of the packages that transformers names for its exporter"
         )
     _compare_texts(model, processor, detector, images or [_bundled_picture()], parity)
@@ -329,9 +348,10 @@ def match(found: list[np.ndarray], wanted: list[np.ndarray]) -> list[float]:
     return matched
 
 
-def card(name: str, runtime: str, config, parity: Parity) -> str:
+def card(name: str, runtime: str, config, parity: Parity, precision: str = "float32") -> str:
     """The text of the folder's `README.md`."""
     package = PACKAGES[runtime][-1]
+    compared = "" if precision == "float32" else ", beside the model in float32"
     kept = "is kept" if parity.regions == parity.found else "is not kept everywhere"
     return f"""---
 library_name: {package}
@@ -357,7 +377,7 @@ for image and 0 for padding; batch, height and width are free. `{PROCESSOR_NAME}
 
 ## Parity with the model
 
-Measured when it was exported, on a CPU, in float32.
+Measured when it was exported, on a CPU, in {precision}{compared}.
 
 | | |
 |---|---|

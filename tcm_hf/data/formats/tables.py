@@ -43,9 +43,9 @@ from .tool_labels import IGNORE_LABELS, ToolLabels
 Row = dict[str, str]
 NumberedRow = tuple[int, Row]
 
-# Names of the columns; the first one that a table has counts.
 # How VIA 3 names the columns of its CSV export, in a comment.
 VIA3_HEADER = "# CSV_HEADER = metadata_id,"
+# Names of the columns; the first one that a table has counts.
 IMAGE_COLUMNS = ("image", "file_name", "filename", "image_path", "image_name", "path", "file")
 POLYGON_COLUMNS = ("polygon", "points", "segmentation", "outline")
 CORNER_COLUMNS = (("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"))
