@@ -50,7 +50,7 @@ from transformers import pipeline
 from tcm_hf.checkpoints import DEFAULT, find_checkpoint
 from tcm_hf.data.formats import load_image
 from tcm_hf.export.quantization import quantize_openvino
-from tcm_hf.export.runtime import RuntimeDetector
+from tcm_hf.export.runtime import RuntimeDetector, network_inputs
 from tcm_hf.metrics import TextDetectionEvaluator
 from tcm_hf.model.image_processing_tcm import TCMImageProcessor
 from tcm_hf.model.modeling_tcm import TCMForTextDetection
@@ -97,11 +97,7 @@ class Calibration:
     """What `onnxruntime.quantization` reads images from."""
 
     def __init__(self, detector: RuntimeDetector, images: list):
-        self.feeds = (self.feed(detector.prepare(image)) for image in images)
-
-    @staticmethod
-    def feed(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        return {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
+        self.feeds = (network_inputs(detector.prepare(image)) for image in images)
 
     def get_next(self):
         return next(self.feeds, None)

@@ -376,8 +376,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if not chosen.dpi > 0:
         parser.error("--dpi must be above 0")
     try:
+        chosen.found = find_images(chosen.images)
         places = {"--output": chosen.output, "--pdf": chosen.pdf, "--hocr": chosen.hocr}
-        check_overwritten(places, find_images(chosen.images))
+        check_overwritten(places, chosen.found)
     except (UsageError, ValueError) as error:
         parser.error(str(error))
     return chosen
@@ -403,7 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     detector = pipeline("text-detection", model=find_checkpoint(chosen.model))
     options = {} if chosen.threshold is None else {"threshold": chosen.threshold}
     entries: list[dict[str, Any]] = []
-    for path, reason in find_images(chosen.images).items():
+    for path, reason in chosen.found.items():
         try:
             if reason is not None:
                 raise ValueError(reason)

@@ -133,8 +133,9 @@ class _Loop:
     def __init__(self, pipe: Any, items: Iterator[InputImage], options: LoopOptions):
         self.pipe, self.items, self.options = pipe, items, options
         ahead = BATCHES_AHEAD * options.batch_size if options.batch_size > 1 else 2
+        self.passes = options.passes if options.workers else 1
         # Images in work at a time.
-        self.window = ahead + options.workers + (options.passes - 1) * options.batch_size
+        self.window = ahead + options.workers + (self.passes - 1) * options.batch_size
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.pending: deque[_Job] = deque()  # all that are in work, in the order of the inputs
         self.unloaded: deque[_Job] = deque()
@@ -143,7 +144,6 @@ class _Loop:
         self.has_ended = self.is_closed = False
         self.permits = threading.Semaphore(0)
         self.crew = _Crew(options.workers) if options.workers else None
-        self.passes = options.passes if self.crew is not None else 1
         self.model_crew = _Crew(self.passes, _threads_of_a_pass(self.passes)) if self.passes > 1 else None
         self.reader = threading.Thread(target=self._read, name="tcm_hf inputs", daemon=True)
 

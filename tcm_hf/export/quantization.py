@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..model.image_loading import load_rgb_image
-from .runtime import RuntimeDetector
+from .runtime import RuntimeDetector, network_inputs
 
 
 def quantize_openvino(folder: Path, images: Sequence[Any]) -> None:
@@ -51,8 +51,7 @@ def quantize_openvino(folder: Path, images: Sequence[Any]) -> None:
     detector = RuntimeDetector(folder)
 
     def feed(image: Any) -> dict[str, np.ndarray]:
-        pixels = detector.prepare(load_rgb_image(image))
-        return {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
+        return network_inputs(detector.prepare(load_rgb_image(image)))
 
     # One photo after the other: all of them, decoded, would take much memory.
     dataset = nncf.Dataset(list(images), feed)

@@ -147,6 +147,11 @@ def _is_logits(name: str) -> bool:
     return name == "logits" or name.startswith("logits.")
 
 
+def network_inputs(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network takes for an image without padding, of shape (1, 3, height, width)."""
+    return {"pixel_values": pixels, "pixel_mask": np.ones((1, *pixels.shape[2:]), dtype=np.int64)}
+
+
 class RuntimeDetector:
     """
     Finds text in images with an exported network, as the pipeline does with a model.
@@ -232,8 +237,7 @@ class RuntimeDetector:
 
     def _logits(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """The maps of every level."""
-        mask = np.ones((1, *pixels.shape[2:]), dtype=np.int64)
-        return tuple(self.network({"pixel_values": pixels, "pixel_mask": mask}).values())
+        return tuple(self.network(network_inputs(pixels)).values())
 
     def _look_again(self, logits: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """The map of an image, for one on its side that of a second look at it."""
