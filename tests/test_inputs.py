@@ -22,6 +22,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,10 @@ def write_pdf(path: Path) -> Path:
     return path
 
 
-def write_video(path: Path, codec: str = "mpeg4", frames: int = 40) -> Path:
+def write_video(path: Path, codec: str = "mpeg4", frames: int = 40, options: dict[str, str] | None = None) -> Path:
     """10 frames a second; a new shade each second."""
     av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -272,6 +273,45 @@ def test_damaged_frames_of_a_video(tmp_path):
     # A play list could name any file or address.
     path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
     assert len(read(path)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "mov"])
+def test_a_video_that_was_cut(tmp_path, suffix):
+    """Most formats end without an error there, as if that had been all."""
+    path = write_video(
+        tmp_path / f"a.{suffix}", "mjpeg", options={"movflags": "faststart"} if suffix in ("mp4", "mov") else None
+    )
+    assert shades(read(path, every=10)) == list(SHADES)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *rows, (_, _, error) = read(path, every=10)
+    found = [
+        value for value in shades(rows) if not isinstance(value, str)
+    ]  # the frame that was cut may be an error, too
+    assert found == list(SHADES[: len(found)]) and 1 <= len(found) <= 2
+    assert str(path) in error and "of 4.0 seconds; get a complete copy" in error
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_video_of_slides_is_whole(tmp_path, suffix):
+    """The last frame is said to begin long before the end, or right at it; sound may go on after it."""
+    av = pytest.importorskip("av")
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        sound = container.add_stream("mp2", rate=48000)
+        sound.layout = "mono"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), SHADES[number], np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number * 50, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        for number in range(1000):  # 24 seconds
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            silence.rate, silence.pts = 48000, number * 1152
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    assert shades(read(path)) == list(SHADES)
 
 
 @pytest.mark.parametrize("every", [0, -1, "0s", "s", "two", "nans", "infs", 1.5])
@@ -479,6 +519,7 @@ def test_lists(tmp_path, monkeypatch):
     rows = read("data/list.txt")
     assert [row[0] for row in rows] == ["here.png", "beside.png", "1.png", "ä #1.png", "absent.png", "-", "other.txt"]
     assert shades(rows)[:4] == [40] * 4 and all(isinstance(value, str) for value in shades(rows)[4:])
+    assert rows[4][2].endswith("'absent.png': no such file; check line 7 of 'data/list.txt'")
     (tmp_path / "binary.txt").write_bytes(b"x\0" * 10)
     assert "no list of paths" in read("binary.txt")[0][2]
     (tmp_path / "long.lst").write_bytes(b"x" * 200_000)
@@ -497,6 +538,7 @@ def test_standard_input(tmp_path, monkeypatch):
 
     assert piped(png(40)) == [("-", {}, 40)]
     assert piped(b"P2 2 1 255 80 80") == [("-", {}, 80)]
+    assert "check line 1 of standard input" in piped(b"absent.png")[0][2]
     (tmp_path / "1.png").write_bytes(png(80))
     assert piped(f"{tmp_path}/1.png\n{tmp_path}/2.png".encode())[0] == ("1.png", {}, 80)
     tar = write_tar(tmp_path / "a.tar", {"1.png": png(40), "2.png": png(80)}).read_bytes()

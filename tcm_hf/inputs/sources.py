@@ -333,10 +333,26 @@ def _read_list(
         entry = InputFile(path, file.options, file.has)
         if path == "-" or kind_by_name(path) == "list":
             yield entry.error("is a list, or standard input, in a list; name it on the command line")
+        elif _is_missing(path):
+            name = "standard input" if file.name == "-" else repr(file.name)
+            yield entry.image(FileNotFoundError(f"{path!r}: no such file; check line {number} of {name}"))
         else:
             yield from expand_inputs(find_inputs([path]), file.options, file.has)
     if not names_any:
         yield file.error("names no image; write a path, address or folder on each line")
+
+
+def _is_missing(path: str) -> bool:
+    """Whether a path, and no address or pattern, leads nowhere; not where that cannot be told."""
+    if path.startswith((*_ADDRESSES, "hf://", "data:")) or glob.has_magic(path):
+        return False
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a folder that may not be looked into, a name that is too long
+        return False
+    return False
 
 
 def _read_stdin(file: InputFile) -> Iterator[InputImage]:

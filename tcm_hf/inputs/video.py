@@ -16,6 +16,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -79,6 +80,7 @@ class _Frames:
         self.next_time = -math.inf
         self.number = self.taken = self.failures = 0  # frames decoded, frames yielded, and errors since the last one
         self.siblings = self._count()
+        self.packets, self.end, self.longest = 0, -math.inf, 0.0  # seconds: where the last one ends, and between two
 
     def _count(self) -> int | None:
         video = self.video
@@ -96,6 +98,8 @@ class _Frames:
                 packet = next(packets)
                 decoded = packet.decode()
             except (StopIteration, self.av.error.EOFError):
+                if missing := self._missing(container):
+                    yield file.error(f"ends {missing}; get a complete copy of the video")
                 return
             except self.av.error.FFmpegError as error:
                 yield self._failed(f"cannot be decoded ({error.strerror}); get a complete copy of the video")
@@ -103,6 +107,7 @@ class _Frames:
                     yield file.error(f"has {self.failures} damaged frames in a row, the rest is left out; repair it")
                     return
                 continue
+            self._follow(packet)
             for frame in decoded:
                 image = self._take(frame)
                 self.number += 1
@@ -116,6 +121,34 @@ class _Frames:
                     return
                 self.taken += 1
                 yield image
+
+    def _follow(self, packet: Any) -> None:
+        if packet.size:
+            self.packets += 1
+        if packet.pts is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.start
+            if self.end >= 0:
+                self.longest = max(self.longest, end - self.end)
+            self.end = max(self.end, end)
+
+    def _missing(self, container: Any) -> str | None:
+        """What a video lacks of the length that its header gives, in words: most formats end without an error where a copy was cut."""
+        video, found = self.video, max(self.end, 0.0)
+        if container.format.name == "avi":  # FFmpeg corrects its length by the size of the file, but not the count
+            rate = float(video.average_rate or 25)
+            expected, found = video.frames / rate, self.packets / rate
+        else:
+            lengths = [float(video.duration * video.time_base)] if video.duration is not None else []
+            # Matroska has the length of each stream as a tag. The length of all is that of the sound, where it is longer.
+            if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", video.metadata.get("DURATION", "")):
+                lengths.append(int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]))
+            if container.duration is not None and (lengths or len(container.streams) == 1):
+                lengths.append(container.duration / self.av.time_base)
+            expected = min(lengths, default=0.0)
+        # The last frame of slides may stand for long.
+        if found >= expected - max(min(1.0, expected / 10), 1.5 * self.longest):
+            return None
+        return f"after {found:.1f} of {expected:.1f} seconds"
 
     def _failed(self, reason: str, **facts: Any) -> InputImage:
         self.failures += 1
