@@ -154,7 +154,27 @@ def test_two_sharded_processes_train_as_one_and_save_the_whole_model(tmp_path):
     for folder in ("sharded", "sharded/checkpoint-2"):
         model = TCMForTextDetection.from_pretrained(tmp_path / folder)
         assert type(model) is TCMForTextDetection and not model.missing_weights
+    resumed = ("--output_dir", tmp_path / "resumed", "--resume_from_checkpoint", tmp_path / "sharded" / "checkpoint-2")
+    run(*launch, *options, "--per_device_train_batch_size", 2, *resumed)
+    assert logged_losses(tmp_path / "resumed") == pytest.approx(ours, rel=1e-5)
+    again = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert all(torch.allclose(again[name], value, rtol=1e-4, atol=1e-6) for name, value in whole.items())
     assert isinstance(pipeline("text-detection", model=str(tmp_path / "sharded"))(str(toy / "images/img_1.jpg")), list)
+
+
+def test_the_trainer_refuses_to_split_weights(monkeypatch, tmp_path):
+    from tcm_hf.training import TCMTrainer, TCMTrainingArguments, trainer
+
+    begin = trainer.Trainer.__init__
+
+    def begin_sharded(self, *arguments, **settings):
+        begin(self, *arguments, **settings)
+        self.is_fsdp_enabled = True
+
+    monkeypatch.setattr(trainer.Trainer, "__init__", begin_sharded)
+    arguments = TCMTrainingArguments(output_dir=str(tmp_path), use_cpu=True, ema_decay=0)
+    with pytest.raises(ValueError, match="train_text_detection_no_trainer.py"):
+        TCMTrainer(tiny_detector(), arguments)
 
 
 def test_averaged_weights_are_refused(monkeypatch, tmp_path):

@@ -162,8 +162,13 @@ class TCMTrainer(Trainer):
             kwargs["data_collator"] = text_detection_collate
         self._staging: str | None = None
         super().__init__(model=model, args=settings, **kwargs)
-        if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and self.args.ema_decay:
-            raise ValueError("averaged weights need whole models: set `ema_decay=0` with FSDP or DeepSpeed")
+        if self.is_fsdp_enabled:
+            raise ValueError(
+                "the Trainer does not split weights (FSDP): train with `examples/train_text_detection_no_trainer.py`, which "
+                "does, or launch with `examples/accelerate/ddp.yaml`"
+            )
+        if self.is_deepspeed_enabled and self.args.ema_decay:
+            raise ValueError("averaged weights need whole models: set `ema_decay=0` with DeepSpeed")
         self._term_sums: dict[str, torch.Tensor] = {}
         self._term_count = 0
         # What the model card should say that the trainer does not know: `start`, `dataset`, `num_photos`, ...
@@ -473,9 +478,8 @@ class TCMTrainer(Trainer):
             # First, so that no checkpoint lacks them that has the rest.
             os.makedirs(target, exist_ok=True)
             save_training_weights(self.model, target)
-        whole = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         with self._averaged():
-            if checkpoint or not whole or not self.args.should_save:
+            if checkpoint or self.is_deepspeed_enabled or not self.args.should_save:
                 return super().save_model(output_dir, _internal_call=_internal_call)
             with staged_files(target) as folder:
                 super().save_model(folder, _internal_call=True)
