@@ -314,6 +314,22 @@ def test_a_video_of_slides_is_whole(tmp_path, suffix):
     assert shades(read(path)) == list(SHADES)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_video_that_begins_late_is_whole(tmp_path, suffix):
+    """Matroska counts its length from zero, not from the first frame."""
+    av = pytest.importorskip("av")
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), SHADES[number // 10], np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 50 + number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert shades(read(path, every=10)) == list(SHADES)
+
+
 @pytest.mark.parametrize("every", [0, -1, "0s", "s", "two", "nans", "infs", 1.5])
 def test_intervals_that_cannot_be_meant(every):
     with pytest.raises(ValueError, match="every must be"):

@@ -133,7 +133,8 @@ class _Frames:
 
     def _missing(self, container: Any) -> str | None:
         """What a video lacks of the length that its header gives, in words: most formats end without an error where a copy was cut."""
-        video, found = self.video, max(self.end, 0.0)
+        # Some formats count the length from the first frame, and some from zero.
+        video, found = self.video, max(self.end, 0.0) + max(self.start, 0.0)
         if container.format.name == "avi":  # FFmpeg corrects its length by the size of the file, but not the count
             rate = float(video.average_rate or 25)
             expected, found = video.frames / rate, self.packets / rate
