@@ -55,6 +55,7 @@ READERS: dict[str, Callable[[InputFile, Any], Iterator[InputImage]]] = {
 HEAD_BYTES = 512
 MAX_LINE_BYTES = 2**16  # longer ones are no paths
 _ADDRESSES = ("http://", "https://")
+_NO_PATHS = (*_ADDRESSES, "hf://", "data:")
 
 
 def iterate_images(
@@ -136,7 +137,7 @@ def find_inputs(inputs: Iterable[str], recursive: bool = True, left_out: Contain
     """
     found: dict[str, str | None] = {}
     for text in inputs:
-        if text == "-" or text.startswith((*_ADDRESSES, "hf://", "data:")):
+        if text == "-" or text.startswith(_NO_PATHS):
             found[text] = None
         elif os.path.isdir(text):
             count = len(found)
@@ -344,14 +345,14 @@ def _read_list(
 
 def _is_missing(path: str) -> bool:
     """Whether a path, and no address or pattern, leads nowhere; not where that cannot be told."""
-    if path.startswith((*_ADDRESSES, "hf://", "data:")) or glob.has_magic(path):
+    if path.startswith(_NO_PATHS) or glob.has_magic(path):
         return False
     try:
         os.lstat(path)
     except FileNotFoundError:
         return True
     except OSError:  # a folder that may not be looked into, a name that is too long
-        return False
+        pass
     return False
 
 

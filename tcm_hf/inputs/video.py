@@ -80,7 +80,7 @@ class _Frames:
         self.next_time = -math.inf
         self.number = self.taken = self.failures = 0  # frames decoded, frames yielded, and errors since the last one
         self.siblings = self._count()
-        self.packets, self.end, self.longest = 0, -math.inf, 0.0  # seconds: where the last one ends, and between two
+        self.packets, self.end = 0, 0.0  # packets read, and the seconds where the last of them ends
 
     def _count(self) -> int | None:
         video = self.video
@@ -96,6 +96,7 @@ class _Frames:
         while True:
             try:
                 packet = next(packets)
+                self._follow(packet)
                 decoded = packet.decode()
             except (StopIteration, self.av.error.EOFError):
                 if missing := self._missing(container):
@@ -107,7 +108,6 @@ class _Frames:
                     yield file.error(f"has {self.failures} damaged frames in a row, the rest is left out; repair it")
                     return
                 continue
-            self._follow(packet)
             for frame in decoded:
                 image = self._take(frame)
                 self.number += 1
@@ -123,18 +123,16 @@ class _Frames:
                 yield image
 
     def _follow(self, packet: Any) -> None:
+        """Keeps how far the file goes, whether its packets can be decoded or not."""
         if packet.size:
             self.packets += 1
         if packet.pts is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.start
-            if self.end >= 0:
-                self.longest = max(self.longest, end - self.end)
-            self.end = max(self.end, end)
+            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.start)
 
     def _missing(self, container: Any) -> str | None:
         """What a video lacks of the length that its header gives, in words: most formats end without an error where a copy was cut."""
         # Some formats count the length from the first frame, and some from zero.
-        video, found = self.video, max(self.end, 0.0) + max(self.start, 0.0)
+        video, found = self.video, self.end + max(self.start, 0.0)
         if container.format.name == "avi":  # FFmpeg corrects its length by the size of the file, but not the count
             rate = float(video.average_rate or 25)
             expected, found = video.frames / rate, self.packets / rate
@@ -146,8 +144,7 @@ class _Frames:
             if container.duration is not None and (lengths or len(container.streams) == 1):
                 lengths.append(container.duration / self.av.time_base)
             expected = min(lengths, default=0.0)
-        # The last frame of slides may stand for long.
-        if found >= expected - max(min(1.0, expected / 10), 1.5 * self.longest):
+        if found >= expected - min(1.0, expected / 10):
             return None
         return f"after {found:.1f} of {expected:.1f} seconds"
 
